@@ -1,0 +1,1 @@
+"""Words every stage uses: errors, digests, artifacts, ledger, books, settings, metrics, randomness."""

@@ -1,0 +1,43 @@
+"""What long work says while it runs: sentences for people, numbers by step for curves."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+
+class Reporter(Protocol):
+    """Where a stage sends its progress; the caller decides whether that is a terminal, a log or nothing."""
+
+    def say(self, sentence: str) -> None:
+        """One line for a person."""
+        ...
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers of one step, named like `loss` or `rewards/margin`."""
+        ...
+
+
+class Quiet:
+    """A reporter that keeps nothing."""
+
+    def say(self, sentence: str) -> None:
+        """Ignore the sentence."""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Ignore the numbers."""
+
+
+def append_metrics(path: Path, step: int, values: Mapping[str, float]) -> None:
+    """Add one line `{"step": ..., name: value}` to a metrics file; a number that is not finite becomes null."""
+    line = {"step": step, **{name: value if math.isfinite(value) else None for name, value in values.items()}}
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, float | None]]:
+    """The lines of a metrics file in the order they were written; empty where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,0 +1,65 @@
+"""Settings of direct preference optimization."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from dpo_pipeline.core.settings import Settings
+from dpo_pipeline.sft.settings import OptimizerSettings
+
+
+class DpoLoss(StrEnum):
+    """The surrogate; `dpo/losses.py` has the equation of each."""
+
+    SIGMOID = "sigmoid"
+    ROBUST = "robust"
+    IPO = "ipo"
+    HINGE = "hinge"
+    SIMPO = "simpo"
+    SIGMOID_NORM = "sigmoid_norm"
+    APO_ZERO = "apo_zero"
+    APO_DOWN = "apo_down"
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss uses the frozen reference's log-probs."""
+        return self is not DpoLoss.SIMPO
+
+    @property
+    def is_length_averaged(self) -> bool:
+        """Whether log-probs are divided by the number of response tokens."""
+        return self in {DpoLoss.IPO, DpoLoss.SIMPO, DpoLoss.SIGMOID_NORM}
+
+
+class DpoSettings(Settings):
+    """Direct preference optimization (arXiv 2305.18290) against a table of reference log-probs."""
+
+    loss: DpoLoss = DpoLoss.SIGMOID
+    """Which surrogate of the preference likelihood is minimised."""
+
+    beta: float = Field(0.1, gt=0)
+    """Strength of the pull toward the reference; 0.1 for summed log-probs, about 5 for sigmoid_norm."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """Assumed share of flipped labels: cDPO under sigmoid, unbiased under robust."""
+
+    simpo_gamma: float = Field(0.3, ge=0)
+    """Target margin of simpo, as a share of beta."""
+
+    nll_weight: float = Field(0.0, ge=0)
+    """Weight of the length-normalised negative log-likelihood of chosen (RPO, arXiv 2404.19733)."""
+
+    use_agreement: bool = False
+    """Weigh each pair by 2 * p_chosen - 1, so that contested pairs count less."""
+
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the training pairs."""
+
+    batch_size: int = Field(64, ge=1)
+    """Pairs per optimizer step."""
+
+    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=5e-7)
+    """AdamW and its schedule."""
+
+    checkpoint_minutes: float = Field(10.0, gt=0)
+    """Minutes between checkpoints a retry can resume from."""

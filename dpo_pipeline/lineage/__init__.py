@@ -1,0 +1,1 @@
+"""Show, verify and trace what the ledger and the artifacts say; reads only."""

@@ -1,0 +1,71 @@
+"""The preference tables: pairs to train on, pairs left out with their reason, the split of every prompt."""
+
+import pyarrow as pa
+
+from dpo_pipeline.core.tables import MESSAGES, column, table_schema
+
+DIMENSION_MEANS = pa.list_(
+    pa.struct([pa.field("name", pa.string(), nullable=False), pa.field("strength", pa.float32(), nullable=False)])
+)
+
+PAIRS = table_schema(
+    "preference_pairs",
+    1,
+    [
+        column(
+            "pair_id",
+            pa.string(),
+            "blake2b-128 of the normalised prompt and both responses, order-free; hex.",
+        ),
+        column("prompt_id", pa.string(), "blake2b-128 of the normalised prompt; hex."),
+        column("cluster_id", pa.string(), "Smallest prompt_id among near-duplicate prompts; the unit of the split."),
+        column("split", pa.string(), "train or held_out."),
+        column("prompt", MESSAGES, "The conversation up to and including the last user turn."),
+        column("chosen", pa.string(), "The response the annotators prefer."),
+        column("rejected", pa.string(), "The other response."),
+        column(
+            "p_chosen",
+            pa.float32(),
+            "Estimated probability that chosen is the better one, above 0.5 and up to 1.",
+        ),
+        column("margin", pa.float32(), "Mean strength of the judgments toward chosen, 0..3 (ties count as 0)."),
+        column("agreement", pa.float32(), "Share of the non-tie votes that prefer chosen."),
+        column("judgment_count", pa.int32(), "Judgments counted, an annotator's repeated verdict once."),
+        column("annotator_count", pa.int32(), "Distinct known annotators among them."),
+        column("judgment_ids", pa.list_(pa.string()), "The judgments counted, sorted."),
+        column("annotators", pa.list_(pa.string()), "Their annotators' pseudonyms, sorted, without nulls."),
+        column("dimensions", DIMENSION_MEANS, "Mean strength toward chosen per rubric dimension."),
+        column("sources", pa.list_(pa.string()), "Export formats the judgments came from, sorted."),
+        column("drops", pa.list_(pa.string()), "Drops the judgments came with, sorted."),
+        column(
+            "group_id", pa.string(), "prompt_id of the ranking the pair belongs to; a group shares a prompt."
+        ),
+        column("flags", pa.list_(pa.string()), "Cleaning rules that flagged the pair without removing it, sorted."),
+        column("sft_allowed", pa.bool_(), "Whether every source permits the chosen response as an SFT demonstration."),
+    ],
+)
+
+EXCLUDED_PAIRS = table_schema(
+    "excluded_pairs",
+    1,
+    [
+        column("pair_id", pa.string(), "As in preference_pairs."),
+        column("prompt_id", pa.string(), "As in preference_pairs."),
+        column("reason", pa.string(), "Reason code: tie, contradiction, near_duplicate, ..."),
+        column("detail", pa.string(), "What was found, in one sentence."),
+        column("winner_pair_id", pa.string(), "For duplicates: the pair that was kept.", nullable=True),
+        column("judgment_ids", pa.list_(pa.string()), "The judgments of the pair, sorted."),
+        column("annotators", pa.list_(pa.string()), "Their annotators' pseudonyms, sorted."),
+    ],
+)
+
+SPLITS = table_schema(
+    "splits",
+    1,
+    [
+        column("prompt_id", pa.string(), "As in preference_pairs."),
+        column("cluster_id", pa.string(), "As in preference_pairs."),
+        column("split", pa.string(), "train, held_out or quarantined (touches both sides)."),
+        column("first_drop", pa.string(), "The drop in which the prompt first appeared."),
+    ],
+)

@@ -1,0 +1,3 @@
+"""Demonstrations in, an SFT checkpoint out."""
+
+CODE_VERSION = "1"
