@@ -38,4 +38,5 @@ def _sentence(fault: Any) -> str:
     if fault["type"] == "missing":
         return f"{place} is missing"
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{place} is {fault['input']!r}: {message[0].lower()}{message[1:]}"
+    sentence = f"{message[0].lower()}{message[1:]}"
+    return f"{place}: {sentence}" if isinstance(fault["input"], dict) else f"{place} is {fault['input']!r}: {sentence}"

@@ -45,3 +45,35 @@ def write_table(path: Path, table: pa.Table) -> None:
     """Write a whole table with the house's options."""
     with open_writer(path, table.schema) as writer:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+
+
+def preview(path: Path, *, rows: int = 5, width: int = 160) -> list[dict[str, str]]:
+    """The first rows of a Parquet file as short texts, for a person to glance at.
+
+    Args:
+        path: The Parquet file.
+        rows: How many rows at most.
+        width: Longest text of one cell, in characters; a longer one ends in an ellipsis.
+    """
+    with pq.ParquetFile(path) as file:
+        batch = next(file.iter_batches(batch_size=rows), None)
+    return (
+        []
+        if batch is None
+        else [{name: _cell(value, width) for name, value in row.items()} for row in batch.to_pylist()]
+    )
+
+
+def columns_of(path: Path) -> list[Mapping[str, str]]:
+    """Name, type and description of each column of a Parquet file."""
+    return describe(pq.read_schema(path))
+
+
+def row_count(path: Path) -> int:
+    """How many rows a Parquet file holds, from its footer."""
+    return pq.read_metadata(path).num_rows
+
+
+def _cell(value: object, width: int) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= width else text[: width - 1] + "…"

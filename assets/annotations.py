@@ -1,0 +1,82 @@
+"""A drop as it arrived, and what its records are: judgments, demonstrations, rejected records."""
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from assets.described import books_as_markdown
+from assets.tracked import Made, Step, tracked
+from dpo_pipeline.annotations import CODE_VERSION
+from dpo_pipeline.core.artifacts import Artifact, Outcome
+
+PARQUET = frozenset({"parquet"})
+
+
+@tracked(
+    Made("raw_annotations", "The files of one drop as the platform exported them: copied in, hashed, never changed."),
+    stage="annotations",
+    code_version=CODE_VERSION,
+    by_drop=True,
+    reusable=False,
+)
+def raw_annotations(step: Step) -> Outcome:
+    """Copy the drop's files out of the inbox."""
+    from dpo_pipeline.annotations.drops import copy_drop
+
+    return copy_drop(step.home.drop_folder(str(step.drop)), step.folder())
+
+
+def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckResult]:
+    """Whether every record of the drop is accounted for, and whether any of it was usable."""
+    books = artifacts["judgments"].books
+    assert books is not None
+    return [
+        dg.AssetCheckResult(
+            passed=books.is_balanced,
+            asset_key="judgments",
+            check_name="books_balance",
+            metadata={"books": dg.MetadataValue.md(books_as_markdown(books))},
+            description="Records in = judged + demonstrations + rejected by reason.",
+        ),
+        dg.AssetCheckResult(
+            passed=books.kept_count > 0,
+            asset_key="judgments",
+            check_name="something_usable",
+            severity=dg.AssetCheckSeverity.WARN,
+            description="At least one record could be used. If none was, see rejected_records for the reasons; most "
+            "often the drop needs a drop.yaml that maps its columns.",
+        ),
+    ]
+
+
+@tracked(
+    Made("judgments", "One row per verdict of one annotator on two responses.", PARQUET, "judgments.parquet"),
+    Made("rejected_records", "Every record that was not usable, with its reason.", PARQUET, "rejected_records.parquet"),
+    Made("demonstrations", "Example conversations for supervised fine-tuning.", PARQUET, "demonstrations.parquet"),
+    stage="annotations",
+    code_version=CODE_VERSION,
+    reads=["raw_annotations"],
+    settings=["annotations"],
+    by_drop=True,
+    checks=[
+        dg.AssetCheckSpec("books_balance", asset="judgments", blocking=True),
+        dg.AssetCheckSpec("something_usable", asset="judgments"),
+    ],
+    judge=judge_reading,
+)
+def read_annotations(step: Step) -> Mapping[str, Outcome]:
+    """Read every file of the drop once, into three tables."""
+    from dpo_pipeline.annotations.read import read_drop
+
+    outcomes = read_drop(
+        step.read("raw_annotations"),
+        drop=str(step.drop),
+        settings=step.profile.annotations,
+        pseudonym_key=step.home.pseudonym_key(),
+        judgments=step.folder("judgments"),
+        rejected=step.folder("rejected_records"),
+        demonstrations=step.folder("demonstrations"),
+        reporter=step,
+    )
+    names = ("judgments", "rejected_records", "demonstrations")
+    return dict(zip(names, (outcomes.judgments, outcomes.rejected, outcomes.demonstrations), strict=True))

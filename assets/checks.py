@@ -1,0 +1,97 @@
+"""Checks on the unpartitioned assets, each with its numbers and what to do when it fails."""
+
+import math
+
+import dagster as dg
+
+from assets.described import books_as_markdown
+from resources.artifact_store import ArtifactHome
+from resources.settings import PipelineSettings
+
+
+@dg.asset_check(asset="preference_pairs", blocking=True, description="Judgments in = kept + merged + rejected.")
+def pair_books_balance(home: ArtifactHome) -> dg.AssetCheckResult:
+    """Whether every judgment of every drop is accounted for."""
+    books = home.home.latest("preference_pairs").books
+    assert books is not None
+    return dg.AssetCheckResult(
+        passed=books.is_balanced, metadata={"books": dg.MetadataValue.md(books_as_markdown(books))}
+    )
+
+
+@dg.asset_check(asset="preference_pairs", description="Hosted services name about 1,000 pairs as the least for DPO.")
+def enough_pairs(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetCheckResult:
+    """Whether there are as many training pairs as the profile asks for."""
+    pairs = home.home.latest("preference_pairs").counts["train_pairs"]
+    least = settings.values.least_pairs
+    return dg.AssetCheckResult(
+        passed=pairs >= least,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"train pairs": pairs, "least": least},
+        description=f"{pairs:,} pairs to train on, {least:,} advised. With fewer, expect wide intervals in the report; "
+        "collect more judgments, or lower `least_pairs` in the profile if you know what you do.",
+    )
+
+
+@dg.asset_check(asset="preference_pairs", blocking=True, description="No prompt, nor a near-duplicate, on both sides.")
+def split_is_clean(home: ArtifactHome) -> dg.AssetCheckResult:
+    """Whether any prompt or prompt cluster stands both in train and in held-out."""
+    from dpo_pipeline.preferences.split import prompts_on_both_sides
+
+    shared = prompts_on_both_sides(home.home.latest("preference_pairs").path)
+    return dg.AssetCheckResult(
+        passed=not shared,
+        metadata={"prompts on both sides": len(shared), "examples": ", ".join(shared[:5])},
+        description="A prompt on both sides makes every held-out figure worthless; report this as a defect.",
+    )
+
+
+def _losses_finite(asset: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(name="losses_finite", asset=asset, blocking=True, description="Every logged loss is a number.")
+    def check(home: ArtifactHome) -> dg.AssetCheckResult:
+        from dpo_pipeline.core.metrics import read_metrics
+
+        losses = [line.get("loss") for line in read_metrics(home.home.latest(asset).path / "metrics.jsonl")]
+        finite = [loss for loss in losses if loss is not None and math.isfinite(loss)]
+        return dg.AssetCheckResult(
+            passed=bool(losses) and len(finite) == len(losses),
+            metadata={
+                "steps": len(losses),
+                "first loss": finite[0] if finite else "",
+                "last loss": (finite or [""])[-1],
+            },
+            description="If not, lower the learning rate, or look at the pairs of the step where it happened.",
+        )
+
+    return check
+
+
+@dg.asset_check(asset="evaluation_report", description="DPO ranks held-out pairs better than a coin.")
+def accuracy_above_chance(home: ArtifactHome) -> dg.AssetCheckResult:
+    """Whether the interval of the reward accuracy lies above one half."""
+    facts = home.home.latest("evaluation_report").facts
+    low, high = facts["reward_accuracy_low"], facts["reward_accuracy_high"]
+    known = low is not None and high is not None
+    return dg.AssetCheckResult(
+        passed=known and low > 0.5,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "reward accuracy": facts["reward_accuracy"] if known else "unknown",
+            "95 % low": low,
+            "95 % high": high,
+        }
+        if known
+        else {},
+        description="Share of held-out pairs whose chosen reply gained more than the rejected one. If the interval "
+        "reaches 0.5, there is no evidence that DPO learned the preference: check agreement, pairs and learning rate.",
+    )
+
+
+CHECKS = [
+    pair_books_balance,
+    enough_pairs,
+    split_is_clean,
+    _losses_finite("sft_checkpoint"),
+    _losses_finite("dpo_checkpoint"),
+    accuracy_above_chance,
+]

@@ -1,0 +1,56 @@
+"""The code location: every asset, check, job, sensor and schedule, bound to the resources of the outside world."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets import annotations, dpo, evaluation, preferences, sft
+from assets.automation import JOBS, new_drops, retraining
+from assets.checks import CHECKS
+from resources.artifact_store import ArtifactHome
+from resources.gpu import Gpu
+from resources.mlflow_tracking import MlflowTracking
+from resources.settings import PipelineSettings
+
+ASSETS = [
+    annotations.raw_annotations,
+    annotations.read_annotations,
+    preferences.pair_sketches,
+    preferences.preference_pairs,
+    preferences.annotator_report,
+    sft.sft_checkpoint,
+    dpo.reference_logprobs,
+    dpo.dpo_checkpoint,
+    evaluation.evaluation_report,
+]
+
+
+def default_resources() -> dict[str, Any]:
+    """Resources as the environment asks for them: DPO_PIPELINE_HOME, DPO_PIPELINE_PROFILE, MLFLOW_TRACKING_URI."""
+    return {
+        "settings": PipelineSettings(profile=os.environ.get("DPO_PIPELINE_PROFILE") or "demo"),
+        "home": ArtifactHome(folder=os.environ.get("DPO_PIPELINE_HOME") or "home"),
+        "tracking": MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or ""),
+        "gpu": Gpu(),
+    }
+
+
+def build_definitions(
+    resources: Mapping[str, Any] | None = None, *, loggers: Mapping[str, dg.LoggerDefinition] | None = None
+) -> dg.Definitions:
+    """The definitions, with some resources exchanged: tests pass a home of their own and `NoTracking()`."""
+    return dg.Definitions(
+        assets=ASSETS,
+        asset_checks=CHECKS,
+        jobs=JOBS,
+        sensors=[new_drops],
+        schedules=[retraining],
+        resources={**default_resources(), **(resources or {})},
+        executor=dg.in_process_executor,
+        loggers=loggers,
+    )
+
+
+defs = build_definitions()

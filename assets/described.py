@@ -1,0 +1,77 @@
+"""What a person sees of an artifact in the Dagster UI: counts, books, a table preview, pictures, links."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from dpo_pipeline.core.artifacts import Artifact
+from dpo_pipeline.core.books import Books
+
+LARGEST_PICTURE_BYTES = 600_000
+
+
+def describe(artifact: Artifact, *, table: str | None, pages: str) -> dict[str, Any]:
+    """Metadata for one materialization, all of it taken from the artifact.
+
+    Args:
+        artifact: What was published.
+        table: Name of the Parquet file whose schema, row count and first rows are shown.
+        pages: Base URL under which the artifacts' reports are served.
+    """
+    metadata: dict[str, Any] = {"digest": artifact.digest, "folder": dg.MetadataValue.path(str(artifact.path))}
+    metadata.update({name.replace("_", " "): count for name, count in artifact.counts.items()})
+    metadata.update({name.replace("_", " "): _value(value) for name, value in artifact.facts.items()})
+    if artifact.books is not None:
+        metadata["books"] = dg.MetadataValue.md(books_as_markdown(artifact.books))
+    if table is not None:
+        metadata.update(_table(artifact.path / table))
+    if (artifact.path / "report.html").exists():
+        metadata["report"] = dg.MetadataValue.url(f"{pages}/{artifact.kind}/{artifact.digest}/report.html")
+    for picture in sorted(artifact.path.glob("*.png")):
+        if picture.stat().st_size <= LARGEST_PICTURE_BYTES:
+            metadata[picture.stem.replace("_", " ")] = dg.MetadataValue.md(_picture(picture))
+    return metadata
+
+
+def books_as_markdown(books: Books) -> str:
+    """The double-entry books as a small table."""
+    rows = [("in", books.records_in), *((f"kept as {name}", count) for name, count in sorted(books.kept.items()))]
+    rows += [("merged", books.merged)] if books.merged else []
+    rows += [(f"rejected: {reason}", count) for reason, count in books.rejected.most_common()]
+    lines = [f"| {label} | {count:,} |" for label, count in rows]
+    return "\n".join(["| entry | records |", "|---|---:|", *lines])
+
+
+def _table(path: Path) -> Mapping[str, Any]:
+    from dpo_pipeline.core.tables import columns_of, preview, row_count
+
+    columns = [
+        dg.TableColumn(
+            name=column["name"],
+            type=column["type"],
+            description=column["description"],
+            constraints=dg.TableColumnConstraints(nullable=column["nullable"] == "yes"),
+        )
+        for column in columns_of(path)
+    ]
+    metadata: dict[str, Any] = {
+        "dagster/row_count": row_count(path),
+        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns=columns)),
+    }
+    if rows := preview(path):
+        metadata["first rows"] = dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
+    return metadata
+
+
+def _picture(path: Path) -> str:
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    return f"![{path.stem}](data:image/png;base64,{encoded})"
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, str | bool | int | float):
+        return value
+    return dg.MetadataValue.json(value)

@@ -1,0 +1,95 @@
+"""Materialize from a terminal what the UI's buttons materialize: `python -m assets.materialize [JOB]`.
+
+Takes in every complete drop of the inbox first, one run a drop, then runs the job; in Dagster's own storage, so the UI
+shows the same runs.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from assets.automation import complete_drops
+from assets.definitions import build_definitions
+from assets.tracked import DROPS
+from dpo_pipeline.core.home import Home
+from resources.instance import prepare_instance
+
+
+class OwnWords(logging.Filter):
+    """Lets through what the stages say and why one failed; not Dagster's account of every event."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a person at a terminal wants the line; if so, its `stage` and `words` are set."""
+        meta: dict[str, Any] = getattr(record, "dagster_meta", {})
+        event = meta.get("dagster_event")
+        record.stage = meta.get("step_key") or "run"
+        record.words = str(meta.get("orig_message", record.getMessage())).strip()
+        if event is not None and event.event_type_value == "STEP_FAILURE":
+            record.words = _why(event.step_failure_data)
+            return True
+        return event is None and record.levelno in {logging.INFO, logging.WARNING}
+
+
+def _why(failure: Any) -> str:
+    """The sentence an asset failed with, or the error itself where it was not foreseen."""
+    if failure.user_failure_data is not None:
+        return f"FAILED. {failure.user_failure_data.description}"
+    error = failure.error.cause or failure.error
+    return f"FAILED. {error.to_string()}"
+
+
+@dg.logger
+def terminal_logger(_context: dg.InitLoggerContext) -> logging.Logger:
+    """A logger whose lines read `stage  words`."""
+    logger = logging.getLogger("dpo_pipeline.terminal")
+    logger.handlers.clear()
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(OwnWords())
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(stage)-20s %(words)s", datefmt="%H:%M:%S"))
+    logger.addHandler(handler)
+    return logger
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Take in the inbox, run a job; 0 if all of it succeeded."""
+    parser = argparse.ArgumentParser(description="Materialize from a terminal what the UI's buttons materialize.")
+    parser.add_argument("job", nargs="?", default="everything", choices=["ingest", "train", "evaluate", "everything"])
+    options = parser.parse_args(arguments)
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    prepare_instance(Home.default())
+    started = time.monotonic()
+    with dg.DagsterInstance.get() as instance:
+        ok = materialize(build_definitions(loggers={"console": terminal_logger}), instance, job=options.job)
+    sys.stderr.write(f"\n{'All done' if ok else 'FAILED'} after {time.monotonic() - started:.0f} s.\n")
+    return 0 if ok else 1
+
+
+def materialize(definitions: dg.Definitions, instance: dg.DagsterInstance, *, job: str) -> bool:
+    """Run `ingest` for each complete drop of the inbox, then `job`; whether every run succeeded.
+
+    The first failing run ends it: what would follow rests on what failed.
+    """
+    drops = [folder.name for folder, _ in complete_drops(Home.default().inbox)]
+    instance.add_dynamic_partitions(DROPS.name, drops)
+    runs = [("ingest", drop) for drop in drops]
+    runs += [] if job == "ingest" else [(job, None)]
+    for name, drop in runs:
+        found = definitions.resolve_job_def(name)
+        result = found.execute_in_process(
+            {"loggers": {"console": {}}}, instance=instance, partition_key=drop, raise_on_error=False
+        )
+        if not result.success:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The home: the one folder under which everything mutable lies, and what the ledger in it says is current."""
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.artifacts import Artifact, ArtifactStore, Recipe
+from dpo_pipeline.core.errors import ArtifactError, InputError
+from dpo_pipeline.core.ledger import Ledger
+
+HOME_VARIABLE = "DPO_PIPELINE_HOME"
+DROP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Home:
+    """Where things lie.
+
+    Args:
+        root: The home's folder. `Home.default()` takes it from DPO_PIPELINE_HOME, else `./home`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.inbox = self.root / "inbox"
+        self.store = ArtifactStore(self.root / "artifacts")
+        self.ledger = Ledger(self.root / "ledger" / "ledger.jsonl")
+        self.mlflow = self.root / "mlflow"
+
+    @classmethod
+    def default(cls) -> "Home":
+        """The home the environment names, else `./home`."""
+        return cls(Path(os.environ.get(HOME_VARIABLE) or "home"))
+
+    def work_folder(self, recipe: Recipe) -> Path:
+        """Where a half-done piece of work is kept, so that a retry of the same recipe finds its checkpoints."""
+        return self.root / "work" / recipe.kind / recipe.digest
+
+    def drop_folder(self, name: str) -> Path:
+        """The inbox folder of a drop.
+
+        Raises:
+            InputError: If the name could point outside the inbox or there is no such folder.
+        """
+        if not DROP_NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} is not a drop name",
+                expected="a letter or digit, then up to 127 letters, digits, dots, hyphens or underscores",
+                do="Rename the folder in the inbox",
+            )
+        folder = self.inbox / name
+        if not folder.is_dir() or folder.is_symlink():
+            raise InputError(
+                f"there is no drop {name!r} in {self.inbox}",
+                expected="a folder of that name holding the export files",
+                do="Put the files there, or materialize another partition",
+            )
+        return folder
+
+    def pseudonym_key(self) -> bytes:
+        """The secret that turns annotator ids into pseudonyms; made on first use, readable by its owner only.
+
+        Losing it means that the same annotator gets another pseudonym in later drops.
+        """
+        path = self.root / "keys" / "pseudonym.key"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            aside = path.with_suffix(f".{os.getpid()}")
+            aside.touch(mode=0o600)
+            aside.write_bytes(secrets.token_bytes(32))
+            try:
+                os.link(aside, path)
+            except FileExistsError:
+                pass
+            finally:
+                aside.unlink()
+        return path.read_bytes()
+
+    def latest(self, asset: str, partition: str | None = None) -> Artifact:
+        """The artifact the ledger names as the newest one made of an asset.
+
+        Raises:
+            ArtifactError: If the asset was never made, or its artifact is gone.
+        """
+        line = self.latest_line(asset, partition)
+        if line is None:
+            label = asset if partition is None else f"{asset} of drop {partition}"
+            raise ArtifactError(
+                f"{label} has not been made yet", expected="a finished attempt in the ledger", do=f"Materialize {asset}"
+            )
+        return self.store.get(asset, line["artifact"])
+
+    def latest_line(self, asset: str, partition: str | None = None) -> Mapping[str, Any] | None:
+        """The ledger's newest `finished` line of an asset; None where it was never made."""
+        found = None
+        for line in self.ledger.lines():
+            if line["event"] == "finished" and line["asset"] == asset and line["partition"] == partition:
+                found = line
+        return found
+
+    def all_made(self, asset: str) -> list[Artifact]:
+        """Every artifact of an asset the ledger names that is still there, newest first, each once."""
+        digests = [
+            line["artifact"] for line in self.ledger.lines() if line["event"] == "finished" and line["asset"] == asset
+        ]
+        newest_first = dict.fromkeys(reversed(digests))
+        return [self.store.get(asset, digest) for digest in newest_first if self.store.path_of(asset, digest).is_dir()]
+
+    def partitions(self, asset: str) -> list[str]:
+        """The drops of which a partitioned asset was made, in order of first arrival (of `raw_annotations`)."""
+        arrival: dict[str, None] = {}
+        made = set()
+        for line in self.ledger.lines():
+            if line["event"] == "finished" and line["partition"] is not None:
+                if line["asset"] == "raw_annotations":
+                    arrival.setdefault(line["partition"])
+                if line["asset"] == asset:
+                    made.add(line["partition"])
+        return [drop for drop in arrival if drop in made]

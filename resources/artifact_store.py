@@ -1,0 +1,27 @@
+"""The home as a resource: inbox, artifacts and ledger. The shipped double is a home in a temporary folder."""
+
+from functools import cached_property
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from dpo_pipeline.core.home import Home
+
+
+class ArtifactHome(dg.ConfigurableResource):
+    """Where drops arrive and artifacts and ledger lie."""
+
+    folder: str = Field(
+        "home",
+        description="The folder under which everything mutable lies.",
+    )
+
+    pages: str = Field(
+        "http://127.0.0.1:3001", description="Where `make ui` serves reports from the artifacts; used for links only."
+    )
+
+    @cached_property
+    def home(self) -> Home:
+        """The home in that folder."""
+        return Home(Path(self.folder))

@@ -1,0 +1,89 @@
+"""The child process's entry: takes a library call from Dagster Pipes, performs it, writes the answer.
+
+Run as `python -m resources.child` by `resources.launchers.ChildProcess`; never by hand.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from dpo_pipeline.core.artifacts import Outcome
+from dpo_pipeline.core.errors import PipelineError
+from dpo_pipeline.core.metrics import Reporter, append_metrics
+
+PR_SET_PDEATHSIG = 1
+
+
+class FileAndLog:
+    """A reporter whose sentences go to a log and whose numbers go to a file that the parent follows.
+
+    Args:
+        say: Where sentences go.
+        path: Where numbers go, one JSON line a step.
+    """
+
+    def __init__(self, say: Callable[[str], None], path: Path) -> None:
+        self._say, self._path = say, path
+
+    def say(self, sentence: str) -> None:
+        """Pass a sentence on."""
+        self._say(sentence)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one step's numbers, with the time at which they were measured."""
+        append_metrics(self._path, step, {**values, "time": time.time()})
+
+
+def perform(work: Mapping[str, Any], *, say: Callable[[str], None]) -> Outcome:
+    """Call the library function that `work` names, its plain values turned into the annotated types."""
+    module, name = work["function"].split(":")
+    function = getattr(importlib.import_module(module), name)
+    hints = typing.get_type_hints(function)
+    arguments = {key: TypeAdapter(hints[key]).validate_python(value) for key, value in work["arguments"].items()}
+    reporter: Reporter = FileAndLog(say, Path(work["metrics"]))
+    return function(**arguments, reporter=reporter)
+
+
+def main() -> int:
+    """Perform the work Dagster sent and write `answer.json`; 0 if it was done, 1 if it ended in a sentence."""
+    _die_with_parent()
+    from dagster_pipes import open_dagster_pipes
+
+    with open_dagster_pipes() as pipes:
+        work = pipes.extras
+        try:
+            outcome = perform(work, say=pipes.log.info)
+        except PipelineError as error:
+            answer: dict[str, Any] = {"error": str(error), "kind": type(error).__name__}
+        else:
+            answer = {
+                "counts": dict(outcome.counts),
+                "facts": dict(outcome.facts),
+                "books": None if outcome.books is None else outcome.books.as_dict(),
+                "remarks": dict(outcome.remarks),
+            }
+        Path(work["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+    return 1 if "error" in answer else 0
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when its parent dies; elsewhere the parent's termination has to do."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            sys.exit("the parent process ended before the work began")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

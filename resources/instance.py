@@ -1,0 +1,42 @@
+"""Where Dagster keeps its state: under the home, with the limits of the repository's dagster.yaml."""
+
+import os
+from pathlib import Path
+
+import yaml
+
+from dpo_pipeline.core.environment import SOURCE_ROOT
+from dpo_pipeline.core.home import HOME_VARIABLE, Home
+
+STATE_FOLDERS = ("storage", "local_artifact_storage", "compute_logs")  # under DAGSTER_HOME when left out
+QUIET = {
+    "DAGSTER_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+def prepare_instance(home: Home) -> dict[str, str]:
+    """Write `<home>/dagster/dagster.yaml` and set the environment that every process of this home needs.
+
+    A DAGSTER_HOME that is already set is respected: its operator knows the storage they want (Postgres, say).
+
+    Returns:
+        The variables set, for processes started from here.
+    """
+    variables = {HOME_VARIABLE: str(home.root), **QUIET}
+    if not os.environ.get("DAGSTER_HOME"):
+        folder = home.root / "dagster"
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = yaml.safe_load(_instance_file().read_text(encoding="utf-8"))
+        kept = {name: value for name, value in settings.items() if name not in STATE_FOLDERS}
+        (folder / "dagster.yaml").write_text(yaml.safe_dump(kept), encoding="utf-8")
+        variables["DAGSTER_HOME"] = str(folder)
+    os.environ.update(variables)
+    return variables
+
+
+def _instance_file() -> Path:
+    in_checkout = SOURCE_ROOT / "dagster.yaml"
+    return in_checkout if in_checkout.exists() else Path(__file__).with_name("dagster.yaml")

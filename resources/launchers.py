@@ -1,0 +1,81 @@
+"""How heavy work is started: in a child process that dies with its parent, or in this process for small tests."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import dagster as dg
+
+from dpo_pipeline.core.artifacts import Outcome
+from dpo_pipeline.core.books import Books
+from resources.child import perform
+
+
+class Launcher(Protocol):
+    """Something that performs a library call elsewhere and brings its outcome back."""
+
+    def launch(self, context: dg.AssetExecutionContext, work: "Work") -> Outcome:
+        """Perform the work, stream its progress to the context's log and return its outcome."""
+        ...
+
+
+class Work(dict[str, Any]):
+    """A library call in plain values: `function` ("dpo_pipeline.dpo.train:train_dpo"), `arguments`, `metrics`."""
+
+
+class ChildProcess:
+    """Runs the call in a fresh Python process over Dagster Pipes.
+
+    The child holds the accelerator's memory and gives all of it back when it ends; it is terminated with the run and
+    dies with its parent.
+    """
+
+    def launch(self, context: dg.AssetExecutionContext, work: Work) -> Outcome:
+        """Start the child, forward its messages, and return what it wrote as its answer."""
+        with tempfile.TemporaryDirectory(prefix="dpo-pipeline-") as folder:
+            answer = Path(folder) / "answer.json"
+            client = dg.PipesSubprocessClient(termination_timeout_seconds=10)
+            try:
+                client.run(
+                    context=context.op_execution_context,
+                    command=[sys.executable, "-m", "resources.child"],
+                    extras={**work, "answer": str(answer)},
+                )
+            except dg.DagsterPipesExecutionError as error:
+                return _outcome(_answer_or_crash(answer, error))
+            return _outcome(json.loads(answer.read_text(encoding="utf-8")))
+
+
+class InThisProcess:
+    """Runs the call right here: no isolation, no start-up cost. The double for tests."""
+
+    def launch(self, context: dg.AssetExecutionContext, work: Work) -> Outcome:
+        """Perform the call and return its outcome; its errors reach the caller as they are."""
+        return perform(work, say=context.log.info)
+
+
+def _answer_or_crash(answer: Path, error: Exception) -> Mapping[str, Any]:
+    if answer.exists():
+        return json.loads(answer.read_text(encoding="utf-8"))
+    raise dg.Failure(
+        description=(
+            "The training process ended without an answer: it was killed, most often for memory. "
+            "Its log is above under stdout/stderr. Lower compute.batch_tokens or switch on "
+            "compute.gradient_checkpointing; a retry resumes from the last checkpoint."
+        )
+    ) from error
+
+
+def _outcome(answer: Mapping[str, Any]) -> Outcome:
+    if "error" in answer:
+        raise dg.Failure(description=answer["error"], metadata={"kind": answer["kind"]}, allow_retries=False)
+    books = answer["books"]
+    return Outcome(
+        counts=answer["counts"],
+        facts=answer["facts"],
+        books=None if books is None else Books.from_dict(books),
+        remarks=answer["remarks"],
+    )

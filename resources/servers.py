@@ -1,0 +1,137 @@
+"""`make ui`: Dagster, MLflow and the reports on loopback; one Ctrl-C stops all: `python -m resources.servers`."""
+
+import functools
+import http.server
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dpo_pipeline.core.environment import SOURCE_ROOT
+from dpo_pipeline.core.home import Home
+from resources.instance import prepare_instance
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 120
+STOP_SECONDS = 15
+PAGE_TYPES = {".html", ".json", ".png", ".svg"}
+
+
+class Pages(http.server.SimpleHTTPRequestHandler):
+    """Serves reports out of the artifacts, read-only: pages and pictures, no tables, no weights, no listings."""
+
+    def do_GET(self) -> None:
+        """Answer with a page, or 404."""
+        host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
+        is_page = Path(self.path.partition("?")[0]).suffix in PAGE_TYPES and "/." not in self.path
+        if host not in {LOOPBACK, "localhost"} or not is_page:
+            self.send_error(404)
+            return
+        super().do_GET()
+
+    def end_headers(self) -> None:
+        """Forbid scripts on every page, whatever it holds."""
+        policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self'"
+        self.send_header("Content-Security-Policy", policy)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Keep the terminal quiet."""
+
+
+def main() -> int:
+    """Start the three servers, print where they are, wait for Ctrl-C, stop all."""
+    home = Home.default()
+    variables = prepare_instance(home)
+    ports = {name: int(os.environ.get(f"{name.upper()}_PORT", port)) for name, port in _PORTS.items()}
+    pages = serve_pages(home.store.root, ports["pages"])
+    processes = [
+        _start(_dagster_command(ports["dagster"]), variables),
+        _start(_mlflow_command(home, ports["mlflow"]), {**variables, **_MLFLOW_ENVIRONMENT}),
+    ]
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        at = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
+        _wait_until_up([f"{at['dagster']}/server_info", f"{at['mlflow']}/health"])
+        print(f"\n  Dagster  {at['dagster']}\n  MLflow   {at['mlflow']}")
+        print(f"  reports  {at['pages']}  (linked from Dagster)\n\n  Ctrl-C stops all.\n", flush=True)
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.5)
+        print("one of the servers ended; stopping the others", file=sys.stderr)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        pages.shutdown()
+        _stop(processes)
+    return 0
+
+
+_PORTS = {"dagster": 3000, "pages": 3001, "mlflow": 5000}
+_MLFLOW_ENVIRONMENT = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ENABLE_AI_GATEWAY": "false",
+    "MLFLOW_MODEL_CATALOG_URI": "",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+
+
+def serve_pages(root: Path, port: int) -> http.server.ThreadingHTTPServer:
+    """A running server of the pages under `root`, in a thread of this process; call `shutdown()` to end it."""
+    server = http.server.ThreadingHTTPServer((LOOPBACK, port), functools.partial(Pages, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def _dagster_command(port: int) -> list[str]:
+    workspace = str(SOURCE_ROOT / "workspace.yaml")
+    return [sys.executable, "-m", "dagster", "dev", "-w", workspace, "--host", LOOPBACK, "--port", str(port)]
+
+
+def _mlflow_command(home: Home, port: int) -> list[str]:
+    home.mlflow.mkdir(parents=True, exist_ok=True)
+    hosts = f"{LOOPBACK}:{port},localhost:{port}"
+    return [
+        *[sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", LOOPBACK, "--port", str(port)],
+        *["--backend-store-uri", f"sqlite:///{home.mlflow / 'mlflow.db'}"],
+        *["--artifacts-destination", str(home.mlflow / "artifacts"), "--allowed-hosts", hosts],
+        *["--x-frame-options", "DENY"],
+    ]
+
+
+def _start(command: Sequence[str], variables: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a server in a process group of its own, so that it and its workers can be stopped together."""
+    environment = {**os.environ, **variables}
+    return subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+
+
+def _wait_until_up(urls: Sequence[str]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    for url in urls:
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - a fixed loopback URL
+                    break
+            except OSError:
+                time.sleep(0.5)
+
+
+def _stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
