@@ -15,7 +15,7 @@ import dagster as dg
 
 from assets.automation import complete_drops
 from assets.definitions import build_definitions
-from assets.tracked import DROPS
+from assets.tracked import DROPS_NAME
 from dpo_pipeline.core.home import Home
 from resources.instance import prepare_instance
 
@@ -78,7 +78,7 @@ def materialize(definitions: dg.Definitions, instance: dg.DagsterInstance, *, jo
     The first failing run ends it: what would follow rests on what failed.
     """
     drops = [folder.name for folder, _ in complete_drops(Home.default().inbox)]
-    instance.add_dynamic_partitions(DROPS.name, drops)
+    instance.add_dynamic_partitions(DROPS_NAME, drops)
     runs = [("ingest", drop) for drop in drops]
     runs += [] if job == "ingest" else [(job, None)]
     for name, drop in runs:

@@ -26,7 +26,8 @@ from resources.gpu import POOL, Gpu
 from resources.mlflow_tracking import AttemptFacts, TrackedRun, Tracking
 from resources.settings import PipelineSettings
 
-DROPS = dg.DynamicPartitionsDefinition(name="drops")
+DROPS_NAME = "drops"
+DROPS = dg.DynamicPartitionsDefinition(name=DROPS_NAME)
 OWNERS = ["team:alignment"]
 
 

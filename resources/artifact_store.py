@@ -13,12 +13,12 @@ class ArtifactHome(dg.ConfigurableResource):
     """Where drops arrive and artifacts and ledger lie."""
 
     folder: str = Field(
-        "home",
+        default="home",
         description="The folder under which everything mutable lies.",
     )
 
     pages: str = Field(
-        "http://127.0.0.1:3001", description="Where `make ui` serves reports from the artifacts; used for links only."
+        default="http://127.0.0.1:3001", description="Where `make ui` serves the reports; used for links only."
     )
 
     @cached_property

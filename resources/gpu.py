@@ -21,7 +21,7 @@ class Gpu(dg.ConfigurableResource):
     """
 
     launcher: Literal["child", "inline"] = Field(
-        "child",
+        default="child",
         description="child: a fresh process that gives all memory back; inline: this process, for small tests on CPU.",
     )
 

@@ -87,8 +87,8 @@ class NoTracking(Tracking):
 class MlflowTracking(Tracking):
     """MLflow: an embedded SQLite file under the home, or a server."""
 
-    uri: str = Field("", description="Tracking server, such as http://127.0.0.1:5000; empty: SQLite under the home.")
-    ui: str = Field("http://127.0.0.1:5000", description="Where people open the MLflow UI; used for links only.")
+    uri: str = Field(default="", description="Tracking server; empty: SQLite under the home.")
+    ui: str = Field(default="http://127.0.0.1:5000", description="Where people open MLflow; used for links only.")
 
     def begin(self, facts: AttemptFacts, *, folder: Path, warn: Callable[[str], None]) -> TrackedRun:
         """Open an MLflow run tagged with the attempt, its inputs and its settings."""

@@ -13,11 +13,11 @@ class PipelineSettings(dg.ConfigurableResource):
     """The settings of every stage, read from one profile."""
 
     profile: str = Field(
-        "demo",
+        default="demo",
         description="Bundled profile by name (demo, hh-smoke, llama-3.1-8b-lora-24gb) or the path of a YAML file.",
     )
     overrides: dict[str, Any] = Field(
-        {},
+        default={},
         description='Values laid over the profile for this run, nested like it: {"dpo": {"beta": 0.2}}.',
     )
 

@@ -8,13 +8,13 @@ from dpo_pipeline.core.settings import Settings
 class AnnotationSettings(Settings):
     """How export files are read. Per-drop facts (format, columns, vocabulary) stand in the drop's `drop.yaml`."""
 
-    max_record_bytes: int = Field(4_000_000, ge=1_000)
+    max_record_bytes: int = Field(default=4_000_000, ge=1_000)
     """Longest record read, in bytes; a longer one is rejected and skipped without being loaded."""
 
-    max_file_bytes: int = Field(20_000_000_000, ge=1_000_000)
+    max_file_bytes: int = Field(default=20_000_000_000, ge=1_000_000)
     """Most bytes read from one file after decompression."""
 
-    max_compression_ratio: float = Field(200.0, gt=1)
+    max_compression_ratio: float = Field(default=200.0, gt=1)
     """Largest ratio of decompressed to compressed bytes; beyond it the rest of the file is rejected as a bomb."""
 
     likert_reversed: bool = False

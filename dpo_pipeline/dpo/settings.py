@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from dpo_pipeline.core.settings import Settings
-from dpo_pipeline.sft.settings import OptimizerSettings
+from dpo_pipeline.modeling.settings import OptimizerSettings
 
 
 class DpoLoss(StrEnum):
@@ -37,29 +37,29 @@ class DpoSettings(Settings):
     loss: DpoLoss = DpoLoss.SIGMOID
     """Which surrogate of the preference likelihood is minimised."""
 
-    beta: float = Field(0.1, gt=0)
+    beta: float = Field(default=0.1, gt=0)
     """Strength of the pull toward the reference; 0.1 for summed log-probs, about 5 for sigmoid_norm."""
 
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Assumed share of flipped labels: cDPO under sigmoid, unbiased under robust."""
 
-    simpo_gamma: float = Field(0.3, ge=0)
+    simpo_gamma: float = Field(default=0.3, ge=0)
     """Target margin of simpo, as a share of beta."""
 
-    nll_weight: float = Field(0.0, ge=0)
+    nll_weight: float = Field(default=0.0, ge=0)
     """Weight of the length-normalised negative log-likelihood of chosen (RPO, arXiv 2404.19733)."""
 
     use_agreement: bool = False
     """Weigh each pair by 2 * p_chosen - 1, so that contested pairs count less."""
 
-    epochs: float = Field(1.0, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
     """Passes over the training pairs."""
 
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     """Pairs per optimizer step."""
 
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=5e-7)
     """AdamW and its schedule."""
 
-    checkpoint_minutes: float = Field(10.0, gt=0)
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
     """Minutes between checkpoints a retry can resume from."""

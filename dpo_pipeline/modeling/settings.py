@@ -19,19 +19,19 @@ class Precision(StrEnum):
 class ScratchModel(Settings):
     """A Llama-architecture model made from random numbers, with a byte-level BPE trained on the demonstrations."""
 
-    vocabulary_size: int = Field(1_536, ge=300, le=200_000)
+    vocabulary_size: int = Field(default=1_536, ge=300, le=200_000)
     """Tokens in the vocabulary, specials included."""
 
-    hidden_size: int = Field(128, ge=8)
+    hidden_size: int = Field(default=128, ge=8)
     """Width of the residual stream."""
 
-    intermediate_size: int = Field(352, ge=8)
+    intermediate_size: int = Field(default=352, ge=8)
     """Width of the feed-forward layers."""
 
-    layer_count: int = Field(2, ge=1)
+    layer_count: int = Field(default=2, ge=1)
     """Transformer layers."""
 
-    head_count: int = Field(4, ge=1)
+    head_count: int = Field(default=4, ge=1)
     """Attention heads; must divide hidden_size."""
 
     @model_validator(mode="after")
@@ -45,13 +45,13 @@ class ScratchModel(Settings):
 class AdapterSettings(Settings):
     """Low-rank adaptation (LoRA, arXiv 2106.09685) through peft; absent means full fine-tuning."""
 
-    rank: int = Field(16, ge=1)
+    rank: int = Field(default=16, ge=1)
     """Rank r of the update."""
 
-    alpha: int = Field(16, ge=1)
+    alpha: int = Field(default=16, ge=1)
     """Scale: the update is multiplied by alpha / rank (alpha / sqrt(rank) for rsLoRA)."""
 
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of adapter inputs dropped in training."""
 
     variant: Literal["lora", "rslora", "dora"] = "lora"
@@ -62,6 +62,56 @@ class AdapterSettings(Settings):
 
     quantize_base: bool = False
     """QLoRA: load the frozen base in 4-bit (needs bitsandbytes and CUDA)."""
+
+
+class Architecture(Settings):
+    """The numbers of a model's shape, for planning where its config.json is not on this machine."""
+
+    layer_count: int = Field(ge=1)
+    """Transformer layers."""
+
+    hidden_size: int = Field(ge=1)
+    """Width of the residual stream."""
+
+    intermediate_size: int = Field(ge=1)
+    """Width of the feed-forward layers."""
+
+    head_count: int = Field(ge=1)
+    """Attention heads."""
+
+    key_value_head_count: int = Field(ge=1)
+    """Key and value heads; equal to head_count without grouped queries."""
+
+    head_size: int = Field(ge=1)
+    """Width of one head."""
+
+    vocabulary_size: int = Field(ge=1)
+    """Tokens in the vocabulary."""
+
+    tied_embeddings: bool = False
+    """Whether input and output embeddings are one matrix."""
+
+
+class OptimizerSettings(Settings):
+    """AdamW and its schedule, shared by both training stages."""
+
+    learning_rate: float = Field(gt=0, lt=1)
+    """Peak learning rate."""
+
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape of the decay after warm-up; cosine and linear end at zero."""
+
+    warmup_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of all steps spent rising to the peak."""
+
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay on matrices; never on biases and norms."""
+
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+
+    kind: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """adamw: fused where the device has it; the 8-bit kinds need bitsandbytes and CUDA."""
 
 
 class ModelSettings(Settings):
@@ -76,10 +126,13 @@ class ModelSettings(Settings):
     hub: str | None = None
     """Hub id pinned to a revision: `owner/name@revision`."""
 
+    architecture: Architecture | None = None
+    """The base model's shape, so that `plan` can do its sums before anything is downloaded."""
+
     adapter: AdapterSettings | None = None
     """Train an adapter instead of all weights."""
 
-    max_length: int = Field(1_024, ge=16)
+    max_length: int = Field(default=1_024, ge=16)
     """Longest prompt + response trained on, in tokens; prompts are cut from the left, responses never silently."""
 
     chat_template: Literal["model", "chatml"] = "model"
@@ -106,11 +159,11 @@ class ComputeSettings(Settings):
     precision: Precision = Precision.AUTO
     """auto: bf16 where the device has it, else fp32."""
 
-    batch_tokens: int = Field(8_192, ge=64)
+    batch_tokens: int = Field(default=8_192, ge=64)
     """Most tokens in one forward pass; the main lever on activation memory."""
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about 30 % slower, a fraction of the memory."""
 
-    threads: int = Field(0, ge=0)
+    threads: int = Field(default=0, ge=0)
     """CPU threads; 0 takes what the machine offers."""

@@ -37,9 +37,7 @@ PAIRS = table_schema(
         column("dimensions", DIMENSION_MEANS, "Mean strength toward chosen per rubric dimension."),
         column("sources", pa.list_(pa.string()), "Export formats the judgments came from, sorted."),
         column("drops", pa.list_(pa.string()), "Drops the judgments came with, sorted."),
-        column(
-            "group_id", pa.string(), "prompt_id of the ranking the pair belongs to; a group shares a prompt."
-        ),
+        column("group_id", pa.string(), "prompt_id of the ranking the pair belongs to; a group shares a prompt."),
         column("flags", pa.list_(pa.string()), "Cleaning rules that flagged the pair without removing it, sorted."),
         column("sft_allowed", pa.bool_(), "Whether every source permits the chosen response as an SFT demonstration."),
     ],

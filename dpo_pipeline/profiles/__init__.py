@@ -25,7 +25,7 @@ class Profile(Settings):
     description: str
     """What the profile is for, in one sentence."""
 
-    least_pairs: int = Field(1_000, ge=0)
+    least_pairs: int = Field(default=1_000, ge=0)
     """Training pairs below which the check `enough_pairs` warns; hosted services name about 1,000 for DPO."""
 
     annotations: AnnotationSettings = AnnotationSettings()

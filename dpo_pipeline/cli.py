@@ -1,0 +1,129 @@
+"""The command `dpo-pipeline`: what people type; each command is one call into the library."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from dpo_pipeline.core.errors import PipelineError
+from dpo_pipeline.core.home import Home
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dpo-pipeline")
+def commands() -> None:
+    """Preference annotations in, an aligned language model out, and a lineage a reviewer can re-prove."""
+
+
+@commands.command()
+@click.option("--seed", default=17, show_default=True, help="Seed; the same seed gives the same files.")
+@click.option("--scale", default=1.0, show_default=True, help="Share of the full size (5,000 demonstrations).")
+def sample(seed: int, scale: float) -> None:
+    """Write the bundled customer-service scenario into the inbox as two drops."""
+    from dpo_pipeline.samples.scenario import generate_scenario
+
+    home = Home.default()
+    if any(home.inbox.glob("*")):
+        click.echo(f"{home.inbox} already holds drops; left as it is.")
+        return
+    generate_scenario(home.inbox, seed=seed, scale=scale)
+    click.echo(f"Two drops of the bundled scenario lie in {home.inbox}.")
+
+
+@commands.command()
+@click.option("--profile", default="demo", show_default=True, help="Bundled profile or YAML file.")
+def plan(profile: str) -> None:
+    """Say what a profile needs (parameters, memory, disk) and whether this machine has it; loads no weights."""
+    from dpo_pipeline.modeling.preflight import plan_training
+    from dpo_pipeline.profiles import load_profile
+
+    settings = load_profile(profile)
+    found = plan_training(settings.model, settings.compute)
+    click.echo(found.as_text())
+    if not found.fits:
+        sys.exit(1)
+
+
+@commands.command()
+def profiles() -> None:
+    """List the bundled profiles."""
+    from dpo_pipeline.profiles import load_profile, profile_names
+
+    for name in profile_names():
+        click.echo(f"{name:26} {load_profile(name).description}")
+
+
+@commands.command()
+def summary() -> None:
+    """Say what became of the records and of the model, and where report and lineage lie."""
+    from dpo_pipeline.lineage.summary import summarize
+
+    click.echo(summarize(Home.default()))
+
+
+@commands.group()
+def drop() -> None:
+    """Look at deliveries of annotation files before and after they are taken in."""
+
+
+@drop.command("list")
+def drop_list() -> None:
+    """List the drops taken in, in order of arrival, with their books."""
+    home = Home.default()
+    for name in home.partitions("judgments"):
+        books = home.latest("judgments", name).books
+        assert books is not None
+        click.echo(
+            f"{name:32} {books.records_in:>9,} in {books.kept_count:>9,} kept {books.rejected_count:>7,} rejected"
+        )
+
+
+@drop.command("check")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--profile", default="demo", show_default=True, help="Bundled profile or YAML file.")
+def drop_check(folder: Path, *, as_json: bool, profile: str) -> None:
+    """Read a folder as a drop without keeping anything: what would be kept, what rejected and why."""
+    from dpo_pipeline.annotations.check import check_drop, findings_as_text
+    from dpo_pipeline.profiles import load_profile
+
+    findings = check_drop(folder, load_profile(profile).annotations)
+    click.echo(json.dumps(findings, indent=2, ensure_ascii=False) if as_json else findings_as_text(findings))
+    if not findings["usable"]:
+        sys.exit(1)
+
+
+@commands.group()
+def lineage() -> None:
+    """Show and re-prove where an artifact comes from."""
+
+
+@lineage.command("show")
+@click.argument("subject", default="evaluation_report")
+def lineage_show(subject: str) -> None:
+    """Print the chain behind SUBJECT: an asset's newest artifact, or kind/digest."""
+    from dpo_pipeline.lineage.chain import as_text, chain_of
+
+    click.echo(as_text(chain_of(Home.default(), subject)))
+
+
+@lineage.command("verify")
+@click.argument("subject", default="evaluation_report")
+def lineage_verify(subject: str) -> None:
+    """Re-hash every file behind SUBJECT and check the ledger; exit code 1 on FAIL."""
+    from dpo_pipeline.lineage.verify import as_text, verdict, verify
+
+    checks = verify(Home.default(), subject)
+    click.echo(as_text(checks))
+    if verdict(checks) == "FAIL":
+        sys.exit(1)
+
+
+def main() -> None:
+    """Run the command line; an error of ours ends in its sentence, not in a traceback."""
+    try:
+        commands(standalone_mode=True)
+    except PipelineError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,117 @@
+"""What the models are asked: held-out pairs, prompts and demonstrations, and whether training has seen them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dpo_pipeline.core.digests import digest_of_json
+from dpo_pipeline.evaluation.preferences import PairScores
+from dpo_pipeline.evaluation.replies import words_of
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The questions of one evaluation.
+
+    Attributes:
+        pairs: Held-out rows of preference_pairs the reference has scored, by pair_id.
+        reference: The reference's log-probs of them, in the same order.
+        left_out: Held-out pairs the reference table lacks.
+        prompts: The prompts to reply to: prompt_id, prompt, cluster_id, and the first pair's chosen and rejected.
+        contamination: How many held-out prompts training has seen, by way.
+    """
+
+    pairs: list[Row]
+    reference: PairScores
+    left_out: int
+    prompts: list[Row]
+    contamination: Mapping[str, int]
+
+    @property
+    def clusters(self) -> NDArray[np.str_]:
+        """Prompt cluster of each pair, (N,)."""
+        return np.array([pair["cluster_id"] for pair in self.pairs], dtype=str)
+
+
+def read_held_out(pairs: Path, reference: Path, *, prompt_count: int, demonstrations: Sequence[Row]) -> HeldOut:
+    """The held-out pairs with their reference log-probs and the prompts to reply to.
+
+    Args:
+        pairs: A preference_pairs artifact folder.
+        reference: A reference_logprobs artifact folder.
+        prompt_count: Most prompts to reply to; chosen by the order of their ids, so the choice is stable as data grows.
+        demonstrations: The demonstrations SFT learned from, to look for held-out prompts among them.
+    """
+    path = pairs / "pairs.parquet"
+    rows = pq.read_table(path, filters=[("split", "=", "held_out")]).to_pylist()
+    rows.sort(key=lambda row: row["pair_id"])
+    scored = _reference_rows(reference, wanted={row["pair_id"] for row in rows})
+    kept = [row for row in rows if row["pair_id"] in scored]
+    seen = pq.read_table(path, columns=["prompt_id", "cluster_id"], filters=[("split", "=", "train")])
+    contamination = _contamination(rows, seen.to_pydict(), demonstrations)
+    return HeldOut(
+        kept,
+        as_scores([scored[row["pair_id"]] for row in kept]),
+        len(rows) - len(kept),
+        _prompts(rows, prompt_count),
+        contamination,
+    )
+
+
+def as_scores(rows: Sequence[Row]) -> PairScores:
+    """Rows with chosen_logp, rejected_logp, chosen_tokens and rejected_tokens as arrays."""
+    return PairScores(
+        np.array([row["chosen_logp"] for row in rows], dtype=np.float64),
+        np.array([row["rejected_logp"] for row in rows], dtype=np.float64),
+        np.array([row["chosen_tokens"] for row in rows], dtype=np.int64),
+        np.array([row["rejected_tokens"] for row in rows], dtype=np.int64),
+    )
+
+
+def read_training(checkpoint: Path) -> Mapping[str, Any]:
+    """What a checkpoint's training.json says; empty where there is none or it cannot be read."""
+    try:
+        values = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _reference_rows(reference: Path, *, wanted: set[str]) -> dict[str, Row]:
+    columns = ["pair_id", "chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens"]
+    table = pq.read_table(reference / "reference_logprobs.parquet", columns=columns)
+    return {row["pair_id"]: row for row in table.to_pylist() if row["pair_id"] in wanted}
+
+
+def _prompts(rows: list[Row], count: int) -> list[Row]:
+    """One row per distinct prompt, the first `count` by prompt_id."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row["prompt_id"], row)
+    return [first[prompt_id] for prompt_id in sorted(first)[:count]]
+
+
+def _contamination(rows: list[Row], seen: Mapping[str, list[str]], demonstrations: Sequence[Row]) -> Mapping[str, int]:
+    """Held-out prompts that stand, or nearly stand, on the training side; all zero in a sound split."""
+    trained_prompts, trained_clusters = set(seen["prompt_id"]), set(seen["cluster_id"])
+    learned = {_fingerprint(row["messages"][:-1]) for row in demonstrations}
+    prompts = {row["prompt_id"]: row for row in rows}
+    return {
+        "prompts": len(prompts),
+        "in_training_pairs": sum(prompt_id in trained_prompts for prompt_id in prompts),
+        "near_training_pairs": sum(row["cluster_id"] in trained_clusters for row in prompts.values()),
+        "in_demonstrations": sum(_fingerprint(row["prompt"]) in learned for row in prompts.values()),
+    }
+
+
+def _fingerprint(messages: Sequence[Mapping[str, str]]) -> str:
+    """Equal for conversations that differ only in case, spacing and punctuation."""
+    return digest_of_json([[turn["role"], " ".join(words_of(turn["content"]))] for turn in messages])

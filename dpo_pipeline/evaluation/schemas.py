@@ -1,0 +1,42 @@
+"""The two tables beside the report: what each model thinks of each held-out pair, and what it replies."""
+
+import pyarrow as pa
+
+from dpo_pipeline.core.tables import MESSAGES, column, table_schema
+
+SCORES = table_schema(
+    "evaluation_scores",
+    1,
+    [
+        column("pair_id", pa.string(), "As in preference_pairs; held-out pairs only."),
+        column("model", pa.string(), "Which model scored: sft, dpo, ..."),
+        column("chosen_log_prob", pa.float64(), "Log-prob of the chosen response, summed over its tokens, in nats."),
+        column("rejected_log_prob", pa.float64(), "The same of the rejected response."),
+        column("chosen_tokens", pa.int32(), "Tokens of the chosen response."),
+        column("rejected_tokens", pa.int32(), "Tokens of the rejected response."),
+        column("margin", pa.float64(), "beta * difference of the log-ratios to the reference; 0 for the reference."),
+    ],
+)
+
+RULES = pa.list_(
+    pa.struct([pa.field("rule", pa.string(), nullable=False), pa.field("met", pa.bool_(), nullable=False)])
+)
+
+REPLIES = table_schema(
+    "evaluation_replies",
+    1,
+    [
+        column("prompt_id", pa.string(), "As in preference_pairs; held-out prompts only."),
+        column("model", pa.string(), "Which model replied."),
+        column("decoding", pa.string(), "greedy or sampled."),
+        column("prompt", MESSAGES, "The conversation up to and including the last user turn."),
+        column("reply", pa.string(), "The generated text, without special tokens."),
+        column("token_count", pa.int32(), "Tokens generated, the end token not counted."),
+        column("word_count", pa.int32(), "Words of the reply."),
+        column("is_finished", pa.bool_(), "Whether the model ended the reply itself rather than the limit."),
+        column("is_empty", pa.bool_(), "Whether the reply holds no word."),
+        column("is_refusal", pa.bool_(), "Whether the reply opens like a refusal to help."),
+        column("repetition", pa.float32(), "Share of the reply's word 4-grams that repeat an earlier one of it."),
+        column("rules", RULES, "Each rule of the rubric and whether the reply meets it; empty without a rubric."),
+    ],
+)

@@ -1,0 +1,98 @@
+"""The real speaker: a checkpoint loaded through `modeling`; the only module here that touches a model."""
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.evaluation.settings import EvaluationSettings
+from dpo_pipeline.evaluation.witness import Answer, Conversation, Question
+from dpo_pipeline.modeling.generation import generate_replies
+from dpo_pipeline.modeling.policy import load_policy
+from dpo_pipeline.modeling.scoring import Pair, score_pairs
+from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
+
+
+class CheckpointSpeaker:
+    """A checkpoint that scores and replies.
+
+    Args:
+        model: As `load_policy` returns it.
+        tokenizer: Its tokenizer.
+        model_settings: Gives `max_length`.
+        compute: Gives `batch_tokens`.
+        settings: Give the longest reply and the batch of prompts.
+        reporter: Hears how far the work is.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        model_settings: ModelSettings,
+        compute: ComputeSettings,
+        settings: EvaluationSettings,
+        reporter: Reporter,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.model_settings, self.compute, self.settings, self.reporter = model_settings, compute, settings, reporter
+
+    def score(self, questions: Sequence[Question]) -> Mapping[str, Answer]:
+        """Log-probs by question key; over-long questions are absent."""
+        pairs = [Pair(each.key, each.prompt, each.first, each.second) for each in questions]
+        if not pairs:
+            return {}
+        scored = score_pairs(
+            self.model,
+            self.tokenizer,
+            pairs,
+            model_settings=self.model_settings,
+            compute=self.compute,
+            reporter=self.reporter,
+        )
+        return {
+            row.pair_id: Answer(row.chosen_logp, row.rejected_logp, row.chosen_tokens, row.rejected_tokens)
+            for row in scored.rows
+        }
+
+    def reply(self, prompts: Sequence[Conversation], *, temperature: float, seed: int) -> list[str]:
+        """One reply per prompt."""
+        return generate_replies(
+            self.model,
+            self.tokenizer,
+            prompts,
+            max_new_tokens=self.settings.max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            batch_size=self.settings.generation_batch_size,
+            reporter=self.reporter,
+        )
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
+        return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+
+
+@contextmanager
+def speaking(
+    checkpoint: Path,
+    *,
+    model_settings: ModelSettings,
+    compute: ComputeSettings,
+    settings: EvaluationSettings,
+    reporter: Reporter,
+) -> Iterator[CheckpointSpeaker]:
+    """A checkpoint artifact, loaded; its memory is given back at the end, so that only one model is held at a time."""
+    model, tokenizer = load_policy(checkpoint / "model", device=compute.device, precision=compute.precision)
+    speaker = CheckpointSpeaker(
+        model, tokenizer, model_settings=model_settings, compute=compute, settings=settings, reporter=reporter
+    )
+    try:
+        yield speaker
+    finally:
+        speaker.model = None
+        del model
+        gc.collect()

@@ -1,0 +1,180 @@
+"""One model questioned: its log-probs of the held-out pairs, its replies, its loss on demonstrations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.core.randomness import seed_for
+from dpo_pipeline.evaluation.held_out import HeldOut, Row
+from dpo_pipeline.evaluation.preferences import PairScores
+from dpo_pipeline.evaluation.replies import Reply
+from dpo_pipeline.evaluation.settings import EvaluationSettings
+from dpo_pipeline.evaluation.statistics import Floats
+
+Conversation = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt with two texts whose log-probs are wanted."""
+
+    key: str
+    prompt: Conversation
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Log-probs of the two texts of a question, summed over their tokens, in nats."""
+
+    chosen_logp: float
+    rejected_logp: float
+    chosen_tokens: int
+    rejected_tokens: int
+
+
+class Speaker(Protocol):
+    """A loaded model, as far as the evaluation needs it; `speakers.py` has the real one, tests have small ones."""
+
+    def score(self, questions: Sequence[Question]) -> Mapping[str, Answer]:
+        """Log-probs by question key; a question that cannot be scored is absent."""
+        ...
+
+    def reply(self, prompts: Sequence[Conversation], *, temperature: float, seed: int) -> list[str]:
+        """One reply per prompt; temperature 0 is greedy."""
+        ...
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
+        ...
+
+
+@dataclass(slots=True)
+class Testimony:
+    """What one model said.
+
+    Attributes:
+        name: `sft`, `dpo`, `base`, `champion`.
+        answers: Its log-probs by pair_id.
+        replies: By decoding (`greedy`, `sampled`), one per prompt in order; empty where it was not asked to reply.
+        own_samples: Its own log-probs of its finished sampled replies, by prompt_id, with their token counts.
+        log_losses: Negative log-likelihood of each held-out demonstration, in nats; NaN where it gave none.
+        loss_tokens: Tokens of each of those.
+    """
+
+    name: str
+    answers: Mapping[str, Answer]
+    replies: dict[str, list[Reply]] = field(default_factory=dict)
+    own_samples: Mapping[str, Answer] = field(default_factory=dict)
+    log_losses: Floats = field(default_factory=lambda: np.array([]))
+    loss_tokens: NDArray[np.int64] = field(default_factory=lambda: np.array([], dtype=np.int64))
+
+    def scores_of(self, pairs: Sequence[Row]) -> PairScores:
+        """The log-probs of these pairs as arrays, in their order.
+
+        Raises:
+            KeyError: If one of them was not scored.
+        """
+        answers = [self.answers[pair["pair_id"]] for pair in pairs]
+        return PairScores(
+            np.array([answer.chosen_logp for answer in answers], dtype=np.float64),
+            np.array([answer.rejected_logp for answer in answers], dtype=np.float64),
+            np.array([answer.chosen_tokens for answer in answers], dtype=np.int64),
+            np.array([answer.rejected_tokens for answer in answers], dtype=np.int64),
+        )
+
+
+def question(
+    speaker: Speaker,
+    held_out: HeldOut,
+    *,
+    name: str,
+    demonstrations: Sequence[Row],
+    settings: EvaluationSettings,
+    known: PairScores | None = None,
+    reporter: Reporter,
+) -> Testimony:
+    """Ask one model everything.
+
+    Args:
+        speaker: The loaded model.
+        held_out: Pairs to score and prompts to reply to.
+        name: The model's name in the report.
+        demonstrations: Held-out demonstrations whose last turn's loss is wanted.
+        settings: How many tokens, at which temperature, which seed.
+        known: Log-probs of the pairs where they are known already (the reference's); they are not computed again.
+        reporter: Hears what is being done.
+
+    A model whose log-probs are not all numbers is not asked to reply: sampling from NaN has no meaning.
+    """
+    if known is None:
+        reporter.say(f"{name}: scoring {len(held_out.pairs)} held-out pairs")
+        pairs = [Question(row["pair_id"], row["prompt"], row["chosen"], row["rejected"]) for row in held_out.pairs]
+        testimony = Testimony(name, speaker.score(pairs))
+    else:
+        testimony = Testimony(name, _known_answers(held_out, known))
+    _ask_demonstrations(speaker, testimony, demonstrations)
+    scores = [(answer.chosen_logp, answer.rejected_logp) for answer in testimony.answers.values()]
+    if not np.isfinite(np.array(scores)).all():
+        reporter.say(f"{name}: some log-probs are not numbers; it is not asked to reply")
+        return testimony
+    reporter.say(f"{name}: replying to {len(held_out.prompts)} held-out prompts, greedy and sampled")
+    for decoding, temperature in (("greedy", 0.0), ("sampled", settings.sampling_temperature)):
+        testimony.replies[decoding] = _replies(speaker, held_out, name, decoding, temperature, settings)
+    testimony.own_samples = speaker.score(sample_questions(testimony, held_out))
+    return testimony
+
+
+def sample_questions(testimony: Testimony, held_out: HeldOut) -> list[Question]:
+    """The finished sampled replies of a model as questions, so that it and its reference can score them.
+
+    Replies cut at the limit are left out: the end token that scoring adds was never drawn.
+    """
+    greedy = testimony.replies.get("greedy", [])
+    sampled = testimony.replies.get("sampled", [])
+    return [
+        Question(row["prompt_id"], row["prompt"], drawn.text, plain.text)
+        for row, drawn, plain in zip(held_out.prompts, sampled, greedy, strict=True)
+        if drawn.is_finished and drawn.text.strip()
+    ]
+
+
+def _replies(
+    speaker: Speaker,
+    held_out: HeldOut,
+    name: str,
+    decoding: str,
+    temperature: float,
+    settings: EvaluationSettings,
+) -> list[Reply]:
+    prompts = [row["prompt"] for row in held_out.prompts]
+    if not prompts:
+        return []
+    texts = speaker.reply(prompts, temperature=temperature, seed=seed_for(settings.seed, "evaluation", decoding))
+    counts = speaker.token_counts(texts)
+    return [
+        Reply(row["prompt_id"], name, decoding, text, count, count < settings.max_new_tokens)
+        for row, text, count in zip(held_out.prompts, texts, counts, strict=True)
+    ]
+
+
+def _ask_demonstrations(speaker: Speaker, testimony: Testimony, demonstrations: Sequence[Row]) -> None:
+    """Loss per demonstration through `score`, since an interval needs each one; the second text is a cheap stand-in."""
+    questions = [
+        Question(row["demonstration_id"], row["messages"][:-1], row["messages"][-1]["content"], ".")
+        for row in demonstrations
+    ]
+    answers = list(speaker.score(questions).values()) if questions else []
+    testimony.log_losses = np.array([-answer.chosen_logp for answer in answers], dtype=np.float64)
+    testimony.loss_tokens = np.array([answer.chosen_tokens for answer in answers], dtype=np.int64)
+
+
+def _known_answers(held_out: HeldOut, known: PairScores) -> dict[str, Answer]:
+    columns = (known.chosen, known.rejected, known.chosen_tokens, known.rejected_tokens)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {pair["pair_id"]: Answer(*row) for pair, row in zip(held_out.pairs, rows, strict=True)}

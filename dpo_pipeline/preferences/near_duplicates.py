@@ -1,0 +1,128 @@
+"""Near duplicates: LSH proposes pairs of rows, true Jaccard similarity decides, the best row of a neighbourhood stays.
+
+Shapes: N rows, E edges. An edge is a pair of row numbers; edge arrays are `(E, 2)` int64.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from dpo_pipeline.preferences.shingles import NO_KEY, Shingles
+
+WINDOW = 8
+"""Predecessors in a bucket each row is compared with, besides the bucket's first row; keeps hostile buckets linear."""
+
+EDGES_AT_ONCE = 20_000
+
+
+def propose(bands: Iterable[np.ndarray], order: np.ndarray) -> np.ndarray:
+    """The edges between rows that share a band key, `(E, 2)` int64, each once, the earlier row of the order first.
+
+    A row is linked to the first row of its bucket and to its nearest predecessors. Since links only ever point back
+    in the order, appending rows never changes the edges among the earlier ones.
+
+    Args:
+        bands: Per band the rows' keys, `(N,)` uint32; read one at a time, so they need not all be in memory.
+        order: The rows from first to last, `(N,)`.
+    """
+    found = np.zeros(0, np.uint64)
+    for keys in bands:
+        packed = np.sort((keys[order].astype(np.uint64) << np.uint64(32)) | np.arange(len(order), dtype=np.uint64))
+        key, place = packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)
+        place, key = place[key != NO_KEY], key[key != NO_KEY]
+        if len(place) < 2:
+            continue
+        is_new = np.ones(len(key), bool)
+        is_new[1:] = key[1:] != key[:-1]
+        first = np.maximum.accumulate(np.where(is_new, np.arange(len(key)), 0))
+        links = [(place[first] << np.uint64(32) | place)[~is_new]]
+        for step in range(1, min(WINDOW, len(key) - 1) + 1):
+            is_same = key[step:] == key[:-step]
+            if not is_same.any():
+                break
+            links.append(((place[:-step] << np.uint64(32)) | place[step:])[is_same])
+        found = np.unique(np.concatenate([found, *links]))
+    edges = np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
+    return np.asarray(order)[edges] if len(edges) else edges
+
+
+def overlaps(left: Shingles, right: Shingles, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes of intersection and union of the sets at both ends of each edge, two `(E,)` int64.
+
+    >>> sets = Shingles(np.array([1, 2, 3, 2, 3, 4], np.uint32), np.array([0, 3, 6]))
+    >>> overlaps(sets, sets, np.array([[0, 1]]))
+    (array([2]), array([4]))
+    """
+    shared = np.zeros(len(edges), np.int64)
+    either = np.zeros(len(edges), np.int64)
+    for start in range(0, len(edges), EDGES_AT_ONCE):
+        some = edges[start : start + EDGES_AT_ONCE]
+        keys_left, keys_right = _tagged(left, some[:, 0]), _tagged(right, some[:, 1])
+        both = np.concatenate([np.unique(keys_left), np.unique(keys_right)])
+        both.sort()
+        is_repeat = np.zeros(len(both), bool)
+        is_repeat[1:] = both[1:] == both[:-1]
+        edge = (both >> np.uint64(32)).astype(np.int64)
+        shared[start : start + len(some)] = np.bincount(edge[is_repeat], minlength=len(some))
+        either[start : start + len(some)] = np.bincount(edge[~is_repeat], minlength=len(some))
+    return shared, either
+
+
+def jaccard(sets: Shingles, edges: np.ndarray) -> np.ndarray:
+    """The true Jaccard similarity along each edge, `(E,)` float64; two empty sets are alike."""
+    shared, either = overlaps(sets, sets, edges)
+    return np.where(either == 0, 1.0, shared / np.maximum(either, 1))
+
+
+def components(count: int, edges: np.ndarray) -> np.ndarray:
+    """The smallest row number each row is connected with, `(N,)` int64.
+
+    >>> components(4, np.array([[3, 1], [2, 3]]))
+    array([0, 1, 1, 1])
+    """
+    label = np.arange(count)
+    while len(edges):
+        ends = label[edges]
+        low, high = ends.min(axis=1), ends.max(axis=1)
+        if (low == high).all():
+            break
+        np.minimum.at(label, high, low)
+        while (label[label] != label).any():
+            label = label[label]
+    return label
+
+
+def elect(edges: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Per row the row that stays in its stead, or -1 where it stays itself, `(N,)` int64.
+
+    Greedy from the best rank down: a row stays unless a better neighbour stays. So every loser is itself a neighbour
+    of its winner, which walking along chains of neighbours would not give.
+
+    Args:
+        edges: Rows that are near duplicates of one another.
+        rank: Per row its place in the order of preference, 0 the best; no two alike.
+    """
+    winner = np.full(len(rank), -1, np.int64)
+    is_open = np.zeros(len(rank), bool)
+    is_open[edges] = True
+    both = np.concatenate([edges, edges[:, ::-1]]) if len(edges) else edges
+    while len(both):
+        best = np.full(len(rank), len(rank), np.int64)
+        np.minimum.at(best, both[:, 0], rank[both[:, 1]])
+        stays = is_open & (rank < best)
+        losing = both[stays[both[:, 1]] & ~stays[both[:, 0]]]
+        losing = losing[np.argsort(-rank[losing[:, 1]], kind="stable")]
+        winner[losing[:, 0]] = losing[:, 1]  # the last write, so the best ranked of several winners, counts
+        is_open &= ~stays
+        is_open[losing[:, 0]] = False
+        both = both[is_open[both].all(axis=1)]
+    return winner
+
+
+def _tagged(sets: Shingles, rows: np.ndarray) -> np.ndarray:
+    """The sets of the given rows end to end, each value tagged with its place in `rows`, `(S',)` uint64."""
+    starts, sizes = sets.bounds[rows], sets.bounds[rows + 1] - sets.bounds[rows]
+    tag = np.repeat(np.arange(len(rows), dtype=np.uint64), sizes)
+    ends = np.cumsum(sizes)
+    place = np.arange(len(tag)) - np.repeat(ends - sizes, sizes) + np.repeat(starts, sizes)
+    return (tag << np.uint64(32)) | sets.values[place].astype(np.uint64)

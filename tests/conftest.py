@@ -1,0 +1,28 @@
+"""Shared fixtures: a home of one's own, hypothesis profiles, one thread per test process."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from dpo_pipeline.core.home import Home
+
+settings.register_profile(
+    "here",
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("here")
+
+
+@pytest.fixture
+def home(tmp_path):
+    """An empty home."""
+    return Home(tmp_path / "home")
