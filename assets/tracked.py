@@ -235,14 +235,14 @@ class _Attempt:
     @classmethod
     def begin(cls, made: Made, definition: Definition, step: Step, profile: str, tracking: Tracking) -> "_Attempt":
         recipe = _recipe(made, definition, step)
-        key = "/".join([step.context.run_id, made.name, step.drop or "-", str(step.context.retry_number)])
+        key = "/".join([step.context.run.run_id, made.name, step.drop or "-", str(step.context.retry_number)])
         code = describe_code()
         step.home.ledger.append(
             "started",
             attempt=key,
             asset=made.name,
             partition=step.drop,
-            dagster_run=step.context.run_id,
+            dagster_run=step.context.run.run_id,
             profile=profile,
             recipe=recipe.digest,
             settings=dict(recipe.settings),
@@ -252,7 +252,7 @@ class _Attempt:
             environment=describe_environment(),
             process=_process(),
         )
-        facts = AttemptFacts(key, made.name, step.drop, step.context.run_id, profile, recipe, code)
+        facts = AttemptFacts(key, made.name, step.drop, step.context.run.run_id, profile, recipe, code)
         run = tracking.begin(facts, folder=step.home.mlflow, warn=step.context.log.warning)
         return cls(key, made, recipe, step, run)
 

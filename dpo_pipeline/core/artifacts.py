@@ -182,7 +182,8 @@ class ArtifactStore:
     def publish(self, folder: Path, recipe: Recipe, outcome: Outcome) -> Artifact:
         """Seal a staged folder: hash, write the manifest, fsync everything, rename to the content address.
 
-        An artifact already there under the same digest is kept and returned.
+        An unaltered artifact already there under the same digest is kept and returned. An altered one is set aside
+        under `.damaged/` as evidence, and this one takes its place.
 
         Raises:
             ArtifactError: If the folder holds a link or nothing at all.
@@ -193,14 +194,27 @@ class ArtifactStore:
         (folder / MANIFEST).write_text(canonical_json(manifest) + "\n", encoding="utf-8")
         _sync_tree(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
+        self._set_aside_if_damaged(target)
         try:
             folder.rename(target)
         except OSError:
-            if not (target / MANIFEST).exists():
+            if not (target / MANIFEST).exists():  # else another process published the same just before
                 raise
         _sync_folder(target.parent)
         self._point(recipe, digest)
         return Artifact(target, manifest)
+
+    def _set_aside_if_damaged(self, target: Path) -> None:
+        if not target.exists():
+            return
+        try:
+            intact = not self.get(target.parent.name, target.name).verify()
+        except ArtifactError:
+            intact = False
+        if not intact:
+            aside = self.root / ".damaged" / target.parent.name / f"{target.name}-{uuid.uuid4().hex[:8]}"
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            target.rename(aside)
 
     def _pointer(self, recipe: Recipe) -> Path:
         return self.root / ".recipes" / recipe.digest

@@ -1,0 +1,71 @@
+"""The code location: quick to load, free of heavy imports, and the graph people expect."""
+
+import subprocess
+import sys
+
+from assets.definitions import build_definitions
+
+GRAPH = """
+annotations
+  raw_annotations [drop]
+  judgments [drop] <- raw_annotations
+  rejected_records [drop] <- raw_annotations
+  demonstrations [drop] <- raw_annotations
+preferences
+  pair_sketches [drop] <- judgments
+  preference_pairs <- judgments, pair_sketches
+  annotator_report <- judgments, pair_sketches, preference_pairs
+sft
+  sft_checkpoint <- demonstrations, preference_pairs
+dpo
+  reference_logprobs <- preference_pairs, sft_checkpoint
+  dpo_checkpoint <- preference_pairs, reference_logprobs, sft_checkpoint
+evaluation
+  evaluation_report <- demonstrations, dpo_checkpoint, preference_pairs, reference_logprobs, sft_checkpoint
+"""
+
+
+def drawn(definitions):
+    specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+    lines = []
+    for group in dict.fromkeys(line for line in GRAPH.split("\n") if line and not line.startswith(" ")):
+        lines.append(group)
+        names = [line.split()[0] for line in GRAPH.split("\n") if line.startswith("  ")]
+        for name, spec in sorted(specs.items(), key=lambda item: names.index(item[0])):
+            if spec.group_name == group:
+                parents = ", ".join(sorted(dep.asset_key.to_user_string() for dep in spec.deps))
+                drop = " [drop]" if spec.partitions_def else ""
+                lines.append(f"  {name}{drop}" + (f" <- {parents}" if parents else ""))
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def test_the_graph_is_the_one_in_the_architecture():
+    assert drawn(build_definitions()) == GRAPH
+
+
+def test_every_asset_has_description_owner_kind_of_work_and_code_version():
+    for spec in build_definitions().resolve_all_asset_specs():
+        assert spec.description.endswith(".")
+        assert spec.owners
+        assert spec.code_version
+
+
+def test_the_gpu_assets_share_one_pool_and_nothing_else_does():
+    definitions = build_definitions()
+    pools = {asset.op.name: asset.op.pool for asset in definitions.resolve_asset_graph().assets_defs if asset.keys}
+    assert {name for name, pool in pools.items() if pool == "gpu"} == {
+        "sft_checkpoint",
+        "reference_logprobs",
+        "dpo_checkpoint",
+        "evaluation_report",
+    }
+
+
+def test_loading_takes_under_three_cpu_seconds_and_imports_nothing_heavy():
+    code = (
+        "import sys, time; import assets.definitions; "
+        "heavy = {'torch', 'transformers', 'datasets', 'mlflow', 'pandas', 'pyarrow', 'peft', 'matplotlib'}; "
+        "print(sorted(heavy & set(sys.modules)), time.process_time() < 3)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[] True"
