@@ -24,9 +24,7 @@ TABLES = dg.AssetSelection.assets("preference_pairs", "annotator_report")
 TRAINING = dg.AssetSelection.assets("sft_checkpoint", "reference_logprobs", "dpo_checkpoint")
 EVALUATION = dg.AssetSelection.assets("evaluation_report")
 
-ingest = dg.define_asset_job(
-    "ingest", BY_DROP, partitions_def=DROPS, description="Take in one drop: read, account for every record, sketch."
-)
+ingest = dg.define_asset_job("ingest", BY_DROP, description="Take in one drop: read, account for every record, sketch.")
 train = dg.define_asset_job("train", TABLES | TRAINING, description="Tables from all drops, then SFT and DPO.")
 evaluate = dg.define_asset_job("evaluate", EVALUATION, description="Compare the newest checkpoints on held-out data.")
 everything = dg.define_asset_job(

@@ -32,6 +32,8 @@ def prepare_instance(home: Home) -> dict[str, str]:
         settings = yaml.safe_load(_instance_file().read_text(encoding="utf-8"))
         kept = {name: value for name, value in settings.items() if name not in STATE_FOLDERS}
         (folder / "dagster.yaml").write_text(yaml.safe_dump(kept), encoding="utf-8")
+        (folder / ".nux").mkdir(exist_ok=True)
+        (folder / ".nux" / "nux.yaml").write_text("seen: 1\n", encoding="utf-8")  # no newsletter dialog on first sight
         variables["DAGSTER_HOME"] = str(folder)
     os.environ.update(variables)
     return variables

@@ -44,7 +44,7 @@ class ChildProcess:
                     command=[sys.executable, "-m", "resources.child"],
                     extras={**work, "answer": str(answer)},
                 )
-            except dg.DagsterPipesExecutionError as error:
+            except Exception as error:  # noqa: BLE001 - the child ended with a code; Dagster does not export the type
                 return _outcome(_answer_or_crash(answer, error))
             return _outcome(json.loads(answer.read_text(encoding="utf-8")))
 

@@ -1,0 +1,105 @@
+"""Heavy work in a child: its words reach the log, its errors are sentences, and it dies with its parent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dpo_pipeline.core.artifacts import Outcome
+from dpo_pipeline.core.errors import TrainingError
+from dpo_pipeline.dpo.settings import DpoSettings
+from resources.gpu import Gpu
+
+
+def weigh(pairs: Path, out: Path, *, dpo: DpoSettings, reporter) -> Outcome:
+    """A stand-in for a training: checks that plain values came back as the annotated types."""
+    reporter.say(f"weighing {pairs.name}")
+    reporter.metrics(1, {"loss": dpo.beta})
+    (out / "weights.txt").write_text("w")
+    return Outcome(counts={"rows": 1}, facts={"beta": dpo.beta}, remarks={"pid": os.getpid()})
+
+
+def fail(out: Path, *, reporter) -> Outcome:
+    raise TrainingError("loss is not finite at step 7", expected="a number", do="Lower the learning rate")
+
+
+def crash(out: Path, *, reporter) -> Outcome:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Outcome()
+
+
+def perform(tmp_path, launcher, function, **arguments):
+    """Run `function` of this file through the GPU resource inside a real asset."""
+    answers = []
+
+    @dg.asset(retry_policy=dg.RetryPolicy(max_retries=1))
+    def training(context: dg.AssetExecutionContext, gpu: Gpu) -> dg.MaterializeResult:
+        place = f"{Path(__file__).stem}:{function}"
+        answers.append(gpu.perform(context, place, metrics=tmp_path / "progress.jsonl", out=tmp_path, **arguments))
+        return dg.MaterializeResult()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [training], instance=instance, resources={"gpu": Gpu(launcher=launcher)}, raise_on_error=False
+        )
+        said = [e.message for e in instance.all_logs(result.run_id) if e.dagster_event is None]
+    return result, answers, said
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+@pytest.mark.parametrize("launcher", ["inline", "child"])
+def test_both_launchers_do_the_same_work(tmp_path, launcher):
+    result, [outcome], said = perform(
+        tmp_path, launcher, "weigh", pairs=Path("pairs.parquet"), dpo=DpoSettings(beta=0.3)
+    )
+    assert result.success
+    assert (outcome.counts, outcome.facts) == ({"rows": 1}, {"beta": 0.3})
+    assert (tmp_path / "weights.txt").exists()
+    assert json.loads((tmp_path / "progress.jsonl").read_text())["loss"] == 0.3
+    assert any("weighing pairs.parquet" in sentence for sentence in said)
+    assert (outcome.remarks["pid"] == os.getpid()) == (launcher == "inline")
+
+
+def test_an_error_in_the_child_arrives_as_its_sentence_and_is_not_retried(tmp_path):
+    result, _, _ = perform(tmp_path, "child", "fail")
+    failure = result.failure_data_for_node("training").user_failure_data
+    assert failure.description == "loss is not finite at step 7. Expected: a number. Lower the learning rate."
+    assert result.retry_attempts_for_node("training") == 0
+
+
+def test_a_child_killed_for_memory_says_what_to_change_and_may_be_retried(tmp_path):
+    result, _, _ = perform(tmp_path, "child", "crash")
+    failure = result.failure_data_for_node("training").user_failure_data
+    assert "Lower compute.batch_tokens" in failure.description
+    assert result.retry_attempts_for_node("training") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for a signal on the parent's death")
+def test_the_child_dies_with_its_parent():
+    child = "from resources.child import _die_with_parent as d; d(); print('', flush=True); import time; time.sleep(60)"
+    parent = textwrap.dedent(f"""
+        import subprocess, sys, time
+        child = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PIPE)
+        child.stdout.readline()
+        print(child.pid, flush=True)
+        time.sleep(60)
+    """)
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+        pid = int(process.stdout.readline())
+        process.kill()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.05)
