@@ -22,11 +22,12 @@ $(VENV)/.done: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-check: setup ## format, lint, types, import contracts
+check: setup ## format, lint, types, import contracts, generated docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+	$(BIN)/python docs/generate.py --check
 
 test: setup ## the tests, a few minutes
 	$(BIN)/pytest -m "not slow" -q
@@ -46,4 +47,4 @@ ui: setup ## Dagster, MLflow and the reports on loopback; one Ctrl-C stops all
 	$(BIN)/python -m resources.servers
 
 docs: setup ## rewrite the generated parts of the documentation
-	$(BIN)/python -m docs.generate
+	$(BIN)/python docs/generate.py

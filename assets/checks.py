@@ -22,7 +22,7 @@ def pair_books_balance(home: ArtifactHome) -> dg.AssetCheckResult:
 @dg.asset_check(asset="preference_pairs", description="Hosted services name about 1,000 pairs as the least for DPO.")
 def enough_pairs(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetCheckResult:
     """Whether there are as many training pairs as the profile asks for."""
-    pairs = home.home.latest("preference_pairs").counts["train_pairs"]
+    pairs = home.home.latest("preference_pairs").counts["pairs_train"]
     least = settings.values.least_pairs
     return dg.AssetCheckResult(
         passed=pairs >= least,
@@ -36,7 +36,7 @@ def enough_pairs(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetChec
 @dg.asset_check(asset="preference_pairs", blocking=True, description="No prompt, nor a near-duplicate, on both sides.")
 def split_is_clean(home: ArtifactHome) -> dg.AssetCheckResult:
     """Whether any prompt or prompt cluster stands both in train and in held-out."""
-    from dpo_pipeline.preferences.split import prompts_on_both_sides
+    from dpo_pipeline.preferences.leakage import prompts_on_both_sides
 
     shared = prompts_on_both_sides(home.home.latest("preference_pairs").path)
     return dg.AssetCheckResult(
@@ -70,18 +70,11 @@ def _losses_finite(asset: str) -> dg.AssetChecksDefinition:
 def accuracy_above_chance(home: ArtifactHome) -> dg.AssetCheckResult:
     """Whether the interval of the reward accuracy lies above one half."""
     facts = home.home.latest("evaluation_report").facts
-    low, high = facts["reward_accuracy_low"], facts["reward_accuracy_high"]
-    known = low is not None and high is not None
+    names = ("implicit_accuracy", "implicit_accuracy/low", "implicit_accuracy/high")
     return dg.AssetCheckResult(
-        passed=low is not None and low > 0.5,
+        passed=facts.get("implicit_accuracy/low", 0.0) > 0.5,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={
-            "reward accuracy": facts["reward_accuracy"] if known else "unknown",
-            "95 % low": low,
-            "95 % high": high,
-        }
-        if known
-        else {},
+        metadata={name: facts[name] for name in names if name in facts},
         description="Share of held-out pairs whose chosen reply gained more than the rejected one. If the interval "
         "reaches 0.5, there is no evidence that DPO learned the preference: check agreement, pairs and learning rate.",
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import annotations, dpo, evaluation, preferences, sft
+from assets import annotations, dpo, evaluation, preferences, release, sft
 from assets.automation import JOBS, new_drops, retraining
 from assets.checks import CHECKS
 from resources.artifact_store import ArtifactHome
@@ -24,6 +24,7 @@ ASSETS = [
     dpo.reference_logprobs,
     dpo.dpo_checkpoint,
     evaluation.evaluation_report,
+    release.release,
 ]
 
 

@@ -67,17 +67,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_instance(Home.default())
     started = time.monotonic()
     with dg.DagsterInstance.get() as instance:
-        ok = materialize(build_definitions(loggers={"console": terminal_logger}), instance, job=options.job)
+        definitions = build_definitions(loggers={"console": terminal_logger})
+        ok = materialize(definitions, instance, home=Home.default(), job=options.job)
     sys.stderr.write(f"\n{'All done' if ok else 'FAILED'} after {time.monotonic() - started:.0f} s.\n")
     return 0 if ok else 1
 
 
-def materialize(definitions: dg.Definitions, instance: dg.DagsterInstance, *, job: str) -> bool:
+def materialize(definitions: dg.Definitions, instance: dg.DagsterInstance, *, home: Home, job: str) -> bool:
     """Run `ingest` for each complete drop of the inbox, then `job`; whether every run succeeded.
 
     The first failing run ends it: what would follow rests on what failed.
     """
-    drops = [folder.name for folder, _ in complete_drops(Home.default().inbox)]
+    drops = [folder.name for folder, _ in complete_drops(home.inbox)]
     instance.add_dynamic_partitions(DROPS_NAME, drops)
     runs = [("ingest", drop) for drop in drops]
     runs += [] if job == "ingest" else [(job, None)]

@@ -105,16 +105,16 @@ def stated_rule(settings: GateSettings, *, target: str) -> list[str]:
     """The rule in sentences, for the report."""
     target_rule = (
         f"The target is {target}. The challenger is better when the lower end of the 95 % interval of the paired "
-        f"difference lies above {settings.least_gain:g}; not better when the upper end does not; otherwise the "
-        "evidence is not enough."
+        f"difference lies above {100 * settings.least_gain:g} points; not better when the upper end does not; "
+        "otherwise the evidence is not enough."
     )
     least_rule = f"Fewer than {settings.least_prompts} items in common are never enough."
     guards = (
         "Guards, whatever the target says: all log-probs are numbers; ranking accuracy shown not to fall by "
-        f"{settings.accuracy_margin:g} or more; perplexity on held-out demonstrations at most "
+        f"{100 * settings.accuracy_margin:g} points or more; perplexity on held-out demonstrations at most "
         f"{settings.perplexity_ratio:g} times as high; at most {settings.kl_per_token:g} nats of KL per token; "
         f"repetition up by at most {settings.repetition_rise:g}; distinct-2 at least {settings.diversity_ratio:g} of "
-        f"what it was; at most {settings.empty_share:g} of the replies empty."
+        f"what it was; at most {100 * settings.empty_share:g} % of the replies empty."
     )
     return [target_rule, least_rule, guards]
 
@@ -156,18 +156,18 @@ def _weigh(
         return Outcome.NOT_BETTER, f"A guarded figure is broken. {faults[0].upper()}{faults[1:]}."
     if not enough.held or gain.value is None or gain.low is None or gain.high is None:
         return Outcome.NOT_ENOUGH_EVIDENCE, f"Found {enough.found}; the rule asks for {enough.allowed}."
-    size = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    size = _points(gain)
     if gain.high <= settings.least_gain:
         return Outcome.NOT_BETTER, f"{names[0]} does not gain on {names[1]}: the difference is {size}."
     if gain.low <= settings.least_gain:
         return (
             Outcome.NOT_ENOUGH_EVIDENCE,
-            f"The difference of {names[0]} from {names[1]} is {size}; its interval reaches {settings.least_gain:g}.",
+            f"{names[0]} differs from {names[1]} by {size}; that may be {100 * settings.least_gain:g} or less.",
         )
     if undecided := [check for check in guards if check.held is None]:
         open_points = "; ".join(f"{check.name}: {check.found}, allowed is {check.allowed}" for check in undecided)
         return Outcome.NOT_ENOUGH_EVIDENCE, f"The gain is {size}, but a guard could not be decided. {open_points}."
-    return Outcome.BETTER, f"{names[0]} gains {size} on {names[1]} and every guarded figure holds."
+    return Outcome.BETTER, f"{names[0]} gains {size} on {names[1]}, and every guarded figure holds."
 
 
 def _paired(
@@ -191,6 +191,13 @@ def _paired(
     )
 
 
+def _points(change: Estimate) -> str:
+    """A difference of shares in percentage points."""
+    if change.value is None or change.low is None or change.high is None:
+        return "unknown"
+    return f"{100 * change.value:+.1f} points ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+
+
 def _enough(gain: Estimate, settings: GateSettings) -> Check:
     return Check(
         "Items compared",
@@ -210,7 +217,8 @@ def _health(challenger: Evidence, settings: GateSettings) -> list[Check]:
         )
     ]
     if challenger.empty_share is not None:
-        checks.append(_at_most("Empty replies", challenger.empty_share, settings.empty_share))
+        share, most = 100 * challenger.empty_share, 100 * settings.empty_share
+        checks.append(_at_most("Empty replies", share, most, unit=" %"))
     if challenger.kl_per_token is not None:
         checks.append(_at_most("KL per token", challenger.kl_per_token, settings.kl_per_token, unit=" nats"))
     return checks
@@ -241,10 +249,10 @@ def _at_most(name: str, found: float, limit: float, *, unit: str = "") -> Check:
 def _accuracy(challenger: Evidence, champion: Evidence, settings: GateSettings, *, seed: int, samples: int) -> Check:
     """Non-inferiority: the lower end of the paired difference must lie above minus the margin."""
     change, _ = _paired(challenger.rankings, champion.rankings, challenger.clusters, seed=seed, samples=samples)
-    allowed = f"a fall of less than {settings.accuracy_margin:g}"
+    allowed = f"a fall of less than {100 * settings.accuracy_margin:g} points"
     if change.value is None or change.low is None or change.high is None:
         return Check("Ranking accuracy", "no pair in common", allowed, None)
-    found = f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
+    found = _points(change)
     if change.low > -settings.accuracy_margin:
         return Check("Ranking accuracy", found, allowed, held=True)
     held = False if change.high <= -settings.accuracy_margin else None

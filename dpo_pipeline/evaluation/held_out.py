@@ -1,6 +1,5 @@
 """What the models are asked: held-out pairs, prompts and demonstrations, and whether training has seen them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from dpo_pipeline.evaluation.preferences import PairScores
 from dpo_pipeline.evaluation.replies import words_of
 
 Row = Mapping[str, Any]
+Conversation = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ class HeldOut:
         return np.array([pair["cluster_id"] for pair in self.pairs], dtype=str)
 
 
-def read_held_out(pairs: Path, reference: Path, *, prompt_count: int, demonstrations: Sequence[Row]) -> HeldOut:
+def read_held_out(pairs: Path, reference: Path, *, prompt_count: int, learned: Sequence[Conversation]) -> HeldOut:
     """The held-out pairs with their reference log-probs and the prompts to reply to.
 
     Args:
         pairs: A preference_pairs artifact folder.
         reference: A reference_logprobs artifact folder.
         prompt_count: Most prompts to reply to; chosen by the order of their ids, so the choice is stable as data grows.
-        demonstrations: The demonstrations SFT learned from, to look for held-out prompts among them.
+        learned: The conversations SFT learned from, to look for held-out prompts among them.
     """
     path = pairs / "pairs.parquet"
     rows = pq.read_table(path, filters=[("split", "=", "held_out")]).to_pylist()
@@ -56,7 +56,7 @@ def read_held_out(pairs: Path, reference: Path, *, prompt_count: int, demonstrat
     scored = _reference_rows(reference, wanted={row["pair_id"] for row in rows})
     kept = [row for row in rows if row["pair_id"] in scored]
     seen = pq.read_table(path, columns=["prompt_id", "cluster_id"], filters=[("split", "=", "train")])
-    contamination = _contamination(rows, seen.to_pydict(), demonstrations)
+    contamination = _contamination(rows, seen.to_pydict(), learned)
     return HeldOut(
         kept,
         as_scores([scored[row["pair_id"]] for row in kept]),
@@ -76,15 +76,6 @@ def as_scores(rows: Sequence[Row]) -> PairScores:
     )
 
 
-def read_training(checkpoint: Path) -> Mapping[str, Any]:
-    """What a checkpoint's training.json says; empty where there is none or it cannot be read."""
-    try:
-        values = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
 def _reference_rows(reference: Path, *, wanted: set[str]) -> dict[str, Row]:
     columns = ["pair_id", "chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens"]
     table = pq.read_table(reference / "reference_logprobs.parquet", columns=columns)
@@ -99,10 +90,12 @@ def _prompts(rows: list[Row], count: int) -> list[Row]:
     return [first[prompt_id] for prompt_id in sorted(first)[:count]]
 
 
-def _contamination(rows: list[Row], seen: Mapping[str, list[str]], demonstrations: Sequence[Row]) -> Mapping[str, int]:
+def _contamination(
+    rows: list[Row], seen: Mapping[str, list[str]], conversations: Sequence[Conversation]
+) -> Mapping[str, int]:
     """Held-out prompts that stand, or nearly stand, on the training side; all zero in a sound split."""
     trained_prompts, trained_clusters = set(seen["prompt_id"]), set(seen["cluster_id"])
-    learned = {_fingerprint(row["messages"][:-1]) for row in demonstrations}
+    learned = {_fingerprint(conversation[:-1]) for conversation in conversations}
     prompts = {row["prompt_id"]: row for row in rows}
     return {
         "prompts": len(prompts),

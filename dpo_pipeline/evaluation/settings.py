@@ -142,6 +142,9 @@ class EvaluationSettings(Settings):
     generation_count: int = Field(default=200, ge=1)
     """Held-out prompts each model replies to."""
 
+    demonstration_count: int = Field(500, ge=0)
+    """Most held-out demonstrations the perplexity is measured on."""
+
     max_new_tokens: int = Field(default=128, ge=1)
     """Longest reply generated, in tokens."""
 

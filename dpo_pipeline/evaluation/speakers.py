@@ -9,6 +9,7 @@ from typing import Any
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.evaluation.witness import Answer, Conversation, Question
+from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.generation import generate_replies
 from dpo_pipeline.modeling.policy import load_policy
 from dpo_pipeline.modeling.scoring import Pair, score_pairs
@@ -87,6 +88,7 @@ def speaking(
 ) -> Iterator[CheckpointSpeaker]:
     """A checkpoint artifact, loaded; its memory is given back at the end, so that only one model is held at a time."""
     model, tokenizer = load_policy(checkpoint / "model", device=compute.device, precision=compute.precision)
+    choose_device(compute)  # load_policy knows nothing of compute.threads
     speaker = CheckpointSpeaker(
         model, tokenizer, model_settings=model_settings, compute=compute, settings=settings, reporter=reporter
     )

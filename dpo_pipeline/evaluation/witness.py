@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.randomness import seed_for
-from dpo_pipeline.evaluation.held_out import HeldOut, Row
+from dpo_pipeline.evaluation.held_out import Conversation, HeldOut, Row
 from dpo_pipeline.evaluation.preferences import PairScores
 from dpo_pipeline.evaluation.replies import Reply
 from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.evaluation.statistics import Floats
-
-Conversation = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class Speaker(Protocol):
 
 
 @dataclass(slots=True)
-class Testimony:
+class Statement:
     """What one model said.
 
     Attributes:
@@ -94,11 +92,11 @@ def question(
     held_out: HeldOut,
     *,
     name: str,
-    demonstrations: Sequence[Row],
+    demonstrations: Sequence[Conversation],
     settings: EvaluationSettings,
     known: PairScores | None = None,
     reporter: Reporter,
-) -> Testimony:
+) -> Statement:
     """Ask one model everything.
 
     Args:
@@ -115,28 +113,28 @@ def question(
     if known is None:
         reporter.say(f"{name}: scoring {len(held_out.pairs)} held-out pairs")
         pairs = [Question(row["pair_id"], row["prompt"], row["chosen"], row["rejected"]) for row in held_out.pairs]
-        testimony = Testimony(name, speaker.score(pairs))
+        statement = Statement(name, speaker.score(pairs))
     else:
-        testimony = Testimony(name, _known_answers(held_out, known))
-    _ask_demonstrations(speaker, testimony, demonstrations)
-    scores = [(answer.chosen_logp, answer.rejected_logp) for answer in testimony.answers.values()]
+        statement = Statement(name, _known_answers(held_out, known))
+    _ask_demonstrations(speaker, statement, demonstrations)
+    scores = [(answer.chosen_logp, answer.rejected_logp) for answer in statement.answers.values()]
     if not np.isfinite(np.array(scores)).all():
         reporter.say(f"{name}: some log-probs are not numbers; it is not asked to reply")
-        return testimony
+        return statement
     reporter.say(f"{name}: replying to {len(held_out.prompts)} held-out prompts, greedy and sampled")
     for decoding, temperature in (("greedy", 0.0), ("sampled", settings.sampling_temperature)):
-        testimony.replies[decoding] = _replies(speaker, held_out, name, decoding, temperature, settings)
-    testimony.own_samples = speaker.score(sample_questions(testimony, held_out))
-    return testimony
+        statement.replies[decoding] = _replies(speaker, held_out, name, decoding, temperature, settings)
+    statement.own_samples = speaker.score(sample_questions(statement, held_out))
+    return statement
 
 
-def sample_questions(testimony: Testimony, held_out: HeldOut) -> list[Question]:
+def sample_questions(statement: Statement, held_out: HeldOut) -> list[Question]:
     """The finished sampled replies of a model as questions, so that it and its reference can score them.
 
     Replies cut at the limit are left out: the end token that scoring adds was never drawn.
     """
-    greedy = testimony.replies.get("greedy", [])
-    sampled = testimony.replies.get("sampled", [])
+    greedy = statement.replies.get("greedy", [])
+    sampled = statement.replies.get("sampled", [])
     return [
         Question(row["prompt_id"], row["prompt"], drawn.text, plain.text)
         for row, drawn, plain in zip(held_out.prompts, sampled, greedy, strict=True)
@@ -163,15 +161,15 @@ def _replies(
     ]
 
 
-def _ask_demonstrations(speaker: Speaker, testimony: Testimony, demonstrations: Sequence[Row]) -> None:
+def _ask_demonstrations(speaker: Speaker, statement: Statement, demonstrations: Sequence[Conversation]) -> None:
     """Loss per demonstration through `score`, since an interval needs each one; the second text is a cheap stand-in."""
     questions = [
-        Question(row["demonstration_id"], row["messages"][:-1], row["messages"][-1]["content"], ".")
-        for row in demonstrations
+        Question(str(at), conversation[:-1], conversation[-1]["content"], ".")
+        for at, conversation in enumerate(demonstrations)
     ]
     answers = list(speaker.score(questions).values()) if questions else []
-    testimony.log_losses = np.array([-answer.chosen_logp for answer in answers], dtype=np.float64)
-    testimony.loss_tokens = np.array([answer.chosen_tokens for answer in answers], dtype=np.int64)
+    statement.log_losses = np.array([-answer.chosen_logp for answer in answers], dtype=np.float64)
+    statement.loss_tokens = np.array([answer.chosen_tokens for answer in answers], dtype=np.int64)
 
 
 def _known_answers(held_out: HeldOut, known: PairScores) -> dict[str, Answer]:

@@ -4,6 +4,7 @@ The unit is the group, never the pair: one prompt, K responses, the list of (win
 demonstration is K = 1. Shapes: T packed tokens, N response tokens, S responses, M comparisons.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -95,8 +96,19 @@ class _OpenGroup:
         return Group(self.prompt, tuple(self.responses.values()), tuple(self.comparisons))
 
 
+def digest_of_groups(groups: Sequence[Group]) -> str:
+    """The SHA-256 over all tokens and comparisons in their order: the identity of what a training goes through."""
+    digest = hashlib.sha256()
+    for group in groups:
+        shape = [len(group.prompt), *map(len, group.responses), *(n for c in group.comparisons for n in c)]
+        digest.update(np.asarray([len(shape), *shape], dtype="<i8").tobytes())
+        for tokens in (group.prompt, *group.responses):
+            digest.update(tokens.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
 def plan_steps(weights: Sequence[int], *, batch_size: int, epochs: float, seed: int) -> list[list[int]]:
-    """The groups of every optimizer step of a training: a function of its arguments alone, so a restart finds its place.
+    """The groups of every optimizer step: a function of the arguments alone, so that a restart finds its place.
 
     In each whole epoch every group comes exactly once, in an order shuffled by (seed, epoch). A step takes groups while
     their weights add up to at most `batch_size`; a heavier group stands alone.

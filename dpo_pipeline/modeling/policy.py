@@ -1,17 +1,165 @@
-"""Policies on disk and in memory: whole weights or an adapter on a pinned base, always safetensors."""
+"""Policies on disk and in memory: whole weights, or an adapter beside or on top of its base; always safetensors.
 
+A checkpoint folder has Hugging Face's layout. With an adapter it holds `adapter_config.json` and the adapter; the base
+is either the pinned one its configuration names, or a copy in `base/` where there is no other place to find it.
+"""
+
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.modeling.settings import Precision
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoTokenizer
+
+from dpo_pipeline.core.digests import sha256_of_file
+from dpo_pipeline.core.randomness import seed_for
+from dpo_pipeline.modeling.base import load_weights, refuse_foreign_code, weights_dtype
+from dpo_pipeline.modeling.device import Device, choose_device
+from dpo_pipeline.modeling.settings import AdapterSettings, ComputeSettings, ModelSettings, Precision
+
+ADAPTER_CONFIG = "adapter_config.json"
+BASE = "base"
 
 
-def load_policy(folder: Path, *, device: str = "auto", precision: Precision = Precision.AUTO) -> tuple[Any, Any]:
+def load_policy(folder: Path, *, device: str = "auto", precision: Precision | str = Precision.AUTO) -> tuple[Any, Any]:
     """Model and tokenizer of a checkpoint folder (`<artifact>/model`), ready to score and to generate.
 
     Args:
         folder: HF layout: config.json, *.safetensors, tokenizer files; or an adapter with its base.
         device: auto, cuda, mps or cpu.
         precision: auto: bf16 where the device has it, else fp32.
+
+    Raises:
+        ArtifactError: If the weights are not safetensors or ask for foreign code.
+        CapacityError: If the device is not on this machine.
     """
-    raise NotImplementedError
+    chosen = choose_device(ComputeSettings.model_validate({"device": device, "precision": precision}))
+    dtype = torch.bfloat16 if chosen.precision is Precision.BF16 else torch.float32
+    model, tokenizer = open_policy(folder, dtype=dtype)
+    return model.to(chosen.torch).eval(), tokenizer
+
+
+def open_for_training(
+    folder: Path, device: Device, *, settings: ModelSettings, compute: ComputeSettings
+) -> tuple[Any, Any]:
+    """Model and tokenizer of a checkpoint, as training and the reference pass need them: the same numbers in both.
+
+    An adapter in the folder is continued; whole weights get a fresh one where the settings ask for it.
+    """
+    quantize = settings.adapter is not None and settings.adapter.quantize_base
+    model, tokenizer = open_policy(folder, dtype=weights_dtype(settings, device), trainable=True, quantize=quantize)
+    return make_trainable(model, device, settings=settings, compute=compute), tokenizer
+
+
+def make_trainable(model: Any, device: Device, *, settings: ModelSettings, compute: ComputeSettings) -> Any:
+    """The model on its device, with the adapter the settings ask for and gradient checkpointing if they do."""
+    if settings.adapter is not None:
+        if settings.adapter.quantize_base:
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        if not isinstance(model, PeftModel):
+            model = attach_adapter(model, settings.adapter, seed=seed_for(settings.seed, "adapter"))
+    if compute.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    is_quantized = getattr(model, "is_quantized", False)
+    return model if is_quantized else model.to(device.torch)
+
+
+def parameter_counts(model: Any) -> dict[str, int]:
+    """All parameters, and those that are trained."""
+    parameters = list(model.parameters())
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    return {"parameters": sum(map(torch.numel, parameters)), "trained_parameters": sum(map(torch.numel, trained))}
+
+
+def open_policy(
+    folder: Path, *, dtype: torch.dtype, trainable: bool = False, quantize: bool = False
+) -> tuple[Any, Any]:
+    """Model and tokenizer of a checkpoint folder, on the CPU, dropout off."""
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    if not (folder / ADAPTER_CONFIG).exists():
+        refuse_foreign_code(str(folder))
+        return load_weights(str(folder), dtype=dtype), tokenizer
+    name, revision = _base_of(folder)
+    refuse_foreign_code(name)
+    base = load_weights(name, dtype=dtype, revision=revision, quantize=quantize)
+    model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, use_safetensors=True)
+    return _adapter_in_fp32(model), tokenizer
+
+
+def attach_adapter(model: Any, settings: AdapterSettings, *, seed: int) -> PeftModel:
+    """The model with a fresh low-rank adapter, everything else frozen; at first it changes nothing."""
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        use_rslora=settings.variant == "rslora",
+        use_dora=settings.variant == "dora",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = get_peft_model(model, config)
+    return _adapter_in_fp32(adapted)
+
+
+def save_policy(model: Any, tokenizer: Any, folder: Path, *, settings: ModelSettings) -> None:
+    """Write a checkpoint folder: the same weights and settings give the same bytes."""
+    if isinstance(model, PeftModel):
+        _save_adapter(model, folder, settings)
+    else:
+        model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+
+
+def policy_digest(folder: Path) -> str:
+    """The SHA-256 over the names and contents of a checkpoint's files: the identity of a model and its tokenizer."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_of_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _base_of(folder: Path) -> tuple[str, str | None]:
+    if (folder / BASE).is_dir():
+        return str(folder / BASE), None
+    config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    return config["base_model_name_or_path"], config.get("revision")
+
+
+def _save_adapter(model: PeftModel, folder: Path, settings: ModelSettings) -> None:
+    """The adapter, with the pinned name of its base; a base that has no name elsewhere is copied in."""
+    name, _, revision = (settings.path or settings.hub or "").partition("@")
+    config = model.peft_config["default"]
+    config.base_model_name_or_path, config.revision = name or BASE, revision or None
+    # No embeddings are trained here; peft's default would look for the base on the network to find that out.
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    _sort_lists(folder / ADAPTER_CONFIG)
+    if settings.scratch is not None:
+        _save_base(model, folder / BASE)
+
+
+def _sort_lists(path: Path) -> None:
+    """Rewrite a JSON file with its lists sorted: peft writes sets in the order of the process's hash seed."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    ordered = {key: sorted(value) if isinstance(value, list) else value for key, value in content.items()}
+    path.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _save_base(model: PeftModel, folder: Path) -> None:
+    """The frozen weights under their own names, as if no adapter had ever been there."""
+    causal = model.get_base_model()
+    state = {
+        name.replace(".base_layer", ""): value for name, value in causal.state_dict().items() if ".lora_" not in name
+    }
+    causal.save_pretrained(str(folder), state_dict=state)
+
+
+def _adapter_in_fp32(model: PeftModel) -> PeftModel:
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model

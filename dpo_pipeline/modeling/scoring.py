@@ -1,13 +1,20 @@
-"""Log-probs of responses, summed per sequence: what DPO compares, what the reference table holds, what evaluation reads."""
+"""What a model thinks of given texts: log-probs of pairs and perplexity of conversations, without gradients."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
 
 from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.modeling.batches import EncodedPair, Group, cut_by_tokens, group_pairs, pack
+from dpo_pipeline.modeling.device import Device, choose_device
+from dpo_pipeline.modeling.forward import Scorer, make_scorer
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
+from dpo_pipeline.modeling.template import Conversation, LeftOut, encode
 
-Conversation = Sequence[Mapping[str, str]]
-"""Messages `{"role": ..., "content": ...}`; system, user and assistant turns in order."""
+SECONDS_BETWEEN_WORDS = 5.0
 
 
 class Pair(NamedTuple):
@@ -30,7 +37,7 @@ class PairScore(NamedTuple):
 
 
 class PairScores(NamedTuple):
-    """The scored pairs in the order given, and the pairs left out with the reason code."""
+    """The scored pairs in the order given, and the reason code of each pair left out, by pair_id."""
 
     rows: list[PairScore]
     left_out: dict[str, str]
@@ -45,9 +52,17 @@ class NllResult(NamedTuple):
     left_out: dict[int, str]
 
 
+class EncodedPairs(NamedTuple):
+    """Pairs as tokens (`row` is the position among those given), reasons by pair_id, prompt tokens cut by pair_id."""
+
+    pairs: list[EncodedPair]
+    left_out: dict[str, str]
+    cut: dict[str, int]
+
+
 def score_pairs(
-    model: object,
-    tokenizer: object,
+    model: Any,
+    tokenizer: Any,
     pairs: Sequence[Pair],
     *,
     model_settings: ModelSettings,
@@ -61,23 +76,123 @@ def score_pairs(
         tokenizer: The model's tokenizer, with its chat template.
         pairs: Any number of pairs; those of one prompt are scored together.
         model_settings: Gives `max_length`.
-        compute: Gives `batch_tokens`.
+        compute: Gives `batch_tokens`, device and precision.
         reporter: Hears how far the work is.
 
     Returns:
         One row per pair in the order given, except those left out (over-long, special tokens in the text).
     """
-    raise NotImplementedError
+    encoded = encode_pairs(tokenizer, pairs, max_length=model_settings.max_length)
+    scores = score_encoded(
+        model,
+        encoded.pairs,
+        device=choose_device(compute),
+        model_settings=model_settings,
+        compute=compute,
+        reporter=reporter,
+    )
+    rows = [
+        PairScore(pairs[pair.row].pair_id, *scores[pair.row], len(pair.chosen), len(pair.rejected))
+        for pair in encoded.pairs
+    ]
+    return PairScores(rows, encoded.left_out)
 
 
 def mean_nll(
-    model: object,
-    tokenizer: object,
+    model: Any,
+    tokenizer: Any,
     conversations: Sequence[Conversation],
     *,
     model_settings: ModelSettings,
     compute: ComputeSettings,
     reporter: Reporter,
 ) -> NllResult:
-    """Mean NLL per token of the last assistant turn of each conversation (end-of-turn token included)."""
-    raise NotImplementedError
+    """Mean NLL per token of the last assistant turn of each conversation, end of turn included.
+
+    `left_out` maps positions of conversations that could not be scored to the reason code.
+    """
+    prompts = [conversation[:-1] for conversation in conversations]
+    replies = [[conversation[-1]["content"]] for conversation in conversations]
+    encoded = encode(tokenizer, prompts, replies, max_length=model_settings.max_length)
+    left_out = {i: str(item) for i, item in enumerate(encoded) if isinstance(item, LeftOut)}
+    groups = [Group(item.prompt, item.responses) for item in encoded if not isinstance(item, LeftOut)]
+    if not groups:
+        return NllResult(math.nan, 0, 0, left_out)
+    device = choose_device(compute)
+    scorer = make_scorer(model, device, probe=groups, max_length=model_settings.max_length, reporter=reporter)
+    total = 0.0
+
+    def add(_: Sequence[Group], logps: list[float]) -> None:
+        nonlocal total
+        total -= sum(logps)
+
+    score_groups(scorer, groups, batch_tokens=compute.batch_tokens, reporter=reporter, take=add)
+    tokens = sum(len(group.responses[0]) for group in groups)
+    return NllResult(total / tokens, tokens, len(groups), left_out)
+
+
+def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], *, max_length: int) -> EncodedPairs:
+    """The pairs as tokens, with the reason of each one left out and the cut of each prompt that was too long."""
+    encoded = encode(
+        tokenizer, [p.prompt for p in pairs], [(p.chosen, p.rejected) for p in pairs], max_length=max_length
+    )
+    result = EncodedPairs([], {}, {})
+    for row, (pair, item) in enumerate(zip(pairs, encoded, strict=True)):
+        if isinstance(item, LeftOut):
+            result.left_out[pair.pair_id] = str(item)
+            continue
+        result.pairs.append(EncodedPair(item.prompt, *item.responses, row))
+        if item.prompt_tokens_cut:
+            result.cut[pair.pair_id] = item.prompt_tokens_cut
+    return result
+
+
+def score_encoded(
+    model: Any,
+    pairs: Sequence[EncodedPair],
+    *,
+    device: Device,
+    model_settings: ModelSettings,
+    compute: ComputeSettings,
+    reporter: Reporter,
+) -> Mapping[int, tuple[float, float]]:
+    """Per row of a pair the summed log-probs of chosen and rejected."""
+    if not pairs:
+        return {}
+    groups = group_pairs(pairs, most_pairs=len(pairs), most_tokens=compute.batch_tokens)
+    scorer = make_scorer(model, device, probe=groups, max_length=model_settings.max_length, reporter=reporter)
+    scores: dict[int, tuple[float, float]] = {}
+
+    def keep(batch: Sequence[Group], logps: list[float]) -> None:
+        first = 0
+        for group in batch:
+            for winner, loser, row in group.comparisons:
+                scores[row] = (logps[first + winner], logps[first + loser])
+            first += len(group.responses)
+
+    score_groups(scorer, groups, batch_tokens=compute.batch_tokens, reporter=reporter, take=keep)
+    return scores
+
+
+@torch.no_grad()
+def score_groups(
+    scorer: Scorer,
+    groups: Sequence[Group],
+    *,
+    batch_tokens: int,
+    reporter: Reporter,
+    take: Callable[[Sequence[Group], list[float]], None],
+) -> None:
+    """Score groups in batches of like lengths; `take` gets each batch and its responses' summed log-probs in order."""
+    scorer.model.eval()
+    batches = cut_by_tokens(groups, batch_tokens=batch_tokens)
+    started = spoke = time.monotonic()
+    done = 0
+    with scorer.session():
+        for batch in batches:
+            take(batch, scorer.logps(pack(batch, scorer.device.torch)).tolist())
+            done += len(batch)
+            if time.monotonic() - spoke > SECONDS_BETWEEN_WORDS:
+                spoke = time.monotonic()
+                left = (spoke - started) / done * (len(groups) - done)
+                reporter.say(f"Scored {done} of {len(groups)} prompts; about {left:.0f} s left.")

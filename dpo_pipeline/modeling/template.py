@@ -34,7 +34,7 @@ class LeftOut(StrEnum):
     """Why a conversation cannot be trained on or scored; the value is the code in the books."""
 
     RESPONSE_TOO_LONG = "response_too_long"
-    SPECIAL_TOKEN_IN_TEXT = "special_token_in_text"
+    SPECIAL_TOKEN_IN_TEXT = "special_token_in_text"  # noqa: S105  a reason code, not a password
     REFUSED_BY_TEMPLATE = "refused_by_template"
 
     @property

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from dpo_pipeline.preferences.shingles import NO_KEY, Shingles
+from dpo_pipeline.preferences.shingles import Shingles
 
 WINDOW = 8
 """Predecessors in a bucket each row is compared with, besides the bucket's first row; keeps hostile buckets linear."""
 
 EDGES_AT_ONCE = 20_000
+MOST_PENDING = 2_000_000
 
 
 def propose(bands: Iterable[np.ndarray], order: np.ndarray) -> np.ndarray:
@@ -25,25 +26,44 @@ def propose(bands: Iterable[np.ndarray], order: np.ndarray) -> np.ndarray:
         bands: Per band the rows' keys, `(N,)` uint32; read one at a time, so they need not all be in memory.
         order: The rows from first to last, `(N,)`.
     """
-    found = np.zeros(0, np.uint64)
+    found, pending = np.zeros(0, np.uint64), []
     for keys in bands:
-        packed = np.sort((keys[order].astype(np.uint64) << np.uint64(32)) | np.arange(len(order), dtype=np.uint64))
-        key, place = packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)
-        place, key = place[key != NO_KEY], key[key != NO_KEY]
-        if len(place) < 2:
-            continue
-        is_new = np.ones(len(key), bool)
-        is_new[1:] = key[1:] != key[:-1]
-        first = np.maximum.accumulate(np.where(is_new, np.arange(len(key)), 0))
-        links = [(place[first] << np.uint64(32) | place)[~is_new]]
-        for step in range(1, min(WINDOW, len(key) - 1) + 1):
-            is_same = key[step:] == key[:-step]
-            if not is_same.any():
-                break
-            links.append(((place[:-step] << np.uint64(32)) | place[step:])[is_same])
-        found = np.unique(np.concatenate([found, *links]))
+        pending += _links(keys[order])
+        if sum(map(len, pending)) > max(len(found), MOST_PENDING):
+            found, pending = distinct(np.concatenate([found, *pending])), []
+    found = distinct(np.concatenate([found, *pending]))
     edges = np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
     return np.asarray(order)[edges] if len(edges) else edges
+
+
+def _links(keys: np.ndarray) -> list[np.ndarray]:
+    """The links within the buckets of one band, each packed as earlier place << 32 | later place."""
+    packed = np.sort((keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64))
+    packed = packed[np.searchsorted(packed, np.uint64(1 << 32)) :]  # key 0 is NO_KEY
+    key, place = packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)
+    is_repeat = np.zeros(len(key), bool)
+    is_repeat[1:] = key[1:] == key[:-1]
+    later = np.flatnonzero(is_repeat)
+    if len(later) == 0:
+        return []
+    starts = np.flatnonzero(~is_repeat)
+    first = starts[np.searchsorted(starts, later, "right") - 1]
+    links = [(place[first] << np.uint64(32)) | place[later]]
+    for step in range(1, WINDOW + 1):
+        later = later[later >= step]
+        later = later[key[later - step] == key[later]]
+        if len(later) == 0:
+            break
+        links.append((place[later - step] << np.uint64(32)) | place[later])
+    return links
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The distinct values, sorted. By sorting: numpy 2.4's hashing `unique` measured 50 times slower on these."""
+    values = np.sort(values)
+    is_new = np.ones(len(values), bool)
+    is_new[1:] = values[1:] != values[:-1]
+    return values[is_new]
 
 
 def overlaps(left: Shingles, right: Shingles, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +78,7 @@ def overlaps(left: Shingles, right: Shingles, edges: np.ndarray) -> tuple[np.nda
     for start in range(0, len(edges), EDGES_AT_ONCE):
         some = edges[start : start + EDGES_AT_ONCE]
         keys_left, keys_right = _tagged(left, some[:, 0]), _tagged(right, some[:, 1])
-        both = np.concatenate([np.unique(keys_left), np.unique(keys_right)])
+        both = np.concatenate([distinct(keys_left), distinct(keys_right)])
         both.sort()
         is_repeat = np.zeros(len(both), bool)
         is_repeat[1:] = both[1:] == both[:-1]

@@ -76,15 +76,21 @@ def map_contents(prompts: pa.ListArray, change: TextsToTexts) -> pa.ListArray:
     return pa.ListArray.from_arrays(_offsets(prompts), changed, type=prompts.type)
 
 
-def render(prompts: pa.ListArray, *, roles: tuple[str, ...] | None = None) -> pa.StringArray:
-    """Each conversation as one text, roles included; `roles` keeps only the turns of those roles."""
+def render(prompts: pa.ListArray, *, roles: tuple[str, ...] | None = None, with_roles: bool = True) -> pa.StringArray:
+    """Each conversation as one text.
+
+    Args:
+        prompts: Conversations of type `core.tables.MESSAGES`.
+        roles: Keep only the turns of these roles; absent: all turns.
+        with_roles: Put each turn's role before its content.
+    """
     turns, offsets = prompts.flatten(), _offsets(prompts).to_numpy()
     role, content = turns.field("role"), turns.field("content")
     if roles is not None:
         kept = pc.is_in(role, pa.array(roles)).to_numpy(zero_copy_only=False)
-        offsets = np.concatenate([[0], np.cumsum(kept)])[offsets].astype(np.int32)
+        offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
         role, content = role.filter(pa.array(kept)), content.filter(pa.array(kept))
-    lines = pc.binary_join_element_wise(role, content, ROLE_SEPARATOR)
+    lines = pc.binary_join_element_wise(role, content, ROLE_SEPARATOR) if with_roles else content
     return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), lines), TURN_SEPARATOR)
 
 

@@ -6,24 +6,101 @@ from pydantic import Field
 
 from dpo_pipeline.core.settings import Settings
 
+Action = Literal["off", "flag", "drop"]
+"""What a cleaning rule does: nothing, name itself in the pair's flags, or keep the pair out of training."""
+
+PersonalDataAction = Literal["off", "flag", "drop", "redact"]
+"""As `Action`; `redact` also puts a placeholder such as [EMAIL] in place of what was found."""
+
+
+class RuleActions(Settings):
+    """One action per cleaning rule; `preferences/cleaning.py` has the predicates under the same names."""
+
+    prompt_missing: Action = "drop"
+    """The prompt has no user turn with any text."""
+
+    empty_response: Action = "drop"
+    """A response is empty but for white space."""
+
+    identical_responses: Action = "drop"
+    """Both responses are the same after normalisation."""
+
+    truncated_response: Action = "flag"
+    """One response is the beginning of the other: often the same answer, cut off."""
+
+    encoding_damage: Action = "drop"
+    """A response shows mojibake or the replacement character U+FFFD."""
+
+    template_artefact: Action = "drop"
+    """A response contains tokens of a chat template or plays the other side of the dialogue."""
+
+    refusal_only: Action = "flag"
+    """Both responses do nothing but refuse."""
+
+    length_ratio: Action = "flag"
+    """One response is more than `max_length_ratio` times as long as the other."""
+
+    too_long: Action = "flag"
+    """Prompt and longer response together exceed `max_characters`."""
+
+    script_mismatch: Action = "flag"
+    """A response is mostly in another writing system than the prompt: a stand-in for language detection."""
+
+    email: PersonalDataAction = "flag"
+    """An e-mail address occurs."""
+
+    phone: PersonalDataAction = "flag"
+    """A telephone number occurs."""
+
+    payment_card: PersonalDataAction = "flag"
+    """A payment card number with a valid Luhn checksum occurs."""
+
+    toxic_pattern: Action = "flag"
+    """One of `toxic_patterns` occurs in a response."""
+
 
 class PreferenceSettings(Settings):
     """How judgments become pairs, and which pairs are trained on."""
 
-    consensus: Literal["majority", "strength", "dawid_skene"] = "dawid_skene"
-    """How votes are added up: count them, sum their strengths, or weigh annotators by estimated reliability."""
+    consensus: Literal["majority", "strength", "dawid_skene", "bradley_terry"] = "dawid_skene"
+    """How votes are added up: count them, sum their strengths, weigh annotators by estimated reliability, or fit one
+    score per response to all judgments of its prompt (for rankings of K responses)."""
 
-    min_p_chosen: float = Field(default=0.6, gt=0.5, le=1)
+    min_p_chosen: float = Field(0.6, gt=0.5, le=1)
     """Least probability that the chosen response is the better one; below it the pair is a contradiction."""
 
-    near_duplicate_jaccard: float = Field(default=0.8, gt=0, le=1)
+    min_judgments: int = Field(1, ge=1)
+    """Fewest judgments a pair needs, an annotator's repeated verdict counted once."""
+
+    near_duplicate_jaccard: float = Field(0.5, gt=0, le=1)
     """Similarity of word 2-grams from which prompt and both responses count as the same pair."""
 
-    prompt_cluster_jaccard: float = Field(default=0.5, gt=0, le=1)
+    prompt_cluster_jaccard: float = Field(0.5, gt=0, le=1)
     """Similarity of word 2-grams from which two prompts must stand on the same side of the split."""
 
-    held_out_share: float = Field(default=0.1, gt=0, lt=1)
+    held_out_share: float = Field(0.1, gt=0, lt=1)
     """Share of prompt clusters held out for evaluation."""
 
     split_salt: str = "dpo-pipeline/1"
     """Salt of the split's hash; never change it once a model has been trained."""
+
+    rules: RuleActions = RuleActions()
+    """What each cleaning rule does with the pairs it finds."""
+
+    max_length_ratio: float = Field(10.0, gt=1)
+    """Longest allowed ratio of the two responses' lengths in characters, for the rule `length_ratio`."""
+
+    max_characters: int = Field(24_000, ge=100)
+    """Longest allowed prompt plus longer response in characters (about 4 per token), for the rule `too_long`."""
+
+    toxic_patterns: tuple[str, ...] = ()
+    """RE2 patterns searched in lower-cased responses, for the rule `toxic_pattern`; none are shipped."""
+
+    reading_words_per_minute: float = Field(1_000.0, gt=0)
+    """Reading speed above which a judgment counts as too fast to have been read, in the annotator report."""
+
+    careless_agreement: float = Field(0.65, gt=0, lt=1)
+    """An annotator whose agreement with the others lies below this share with 99 % confidence is suspected careless."""
+
+    few_judgments: int = Field(20, ge=1)
+    """Fewer comparable judgments than this and the annotator report draws no conclusion."""

@@ -15,10 +15,10 @@ from dpo_pipeline.preferences.identifiers import utf8_bytes
 
 SHINGLE_VERSION = "words-2/1"
 
-POLYNOMIAL_BASE = np.uint64(0x9E3779B97F4A7C15)
-POLYNOMIAL_INVERSE = np.uint64(pow(int(POLYNOMIAL_BASE), -1, 1 << 64))
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 SECOND_WORD = np.uint64(0xD6E8FEB86659FD93)
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 17
+"""Texts worked on at a time: what lies in the second-level cache is a third faster."""
 
 NO_KEY = np.uint32(0)
 """The band key of a text without words: it matches nothing."""
@@ -61,11 +61,11 @@ def shingle(texts: pa.StringArray, *, words: int = 2) -> Shingles:
 
 
 def signatures(shingles: Shingles, *, count: int) -> np.ndarray:
-    """The MinHash of each set under K permutations, `(N, K)` uint32; all ones for an empty set.
+    """The MinHash of each set under K permutations, `(K, N)` uint32; all ones for an empty set.
 
     The signature of a union is the elementwise minimum of the signatures.
     """
-    result = np.full((len(shingles), count), np.uint32(0xFFFFFFFF))
+    result = np.full((count, len(shingles)), np.uint32(0xFFFFFFFF))
     filled = np.flatnonzero(np.diff(shingles.bounds))
     if len(filled) == 0:
         return result
@@ -75,63 +75,80 @@ def signatures(shingles: Shingles, *, count: int) -> np.ndarray:
     for k in range(count):
         np.multiply(shingles.values, multipliers[k], out=work)
         work += addends[k]
-        result[filled, k] = np.minimum.reduceat(work, starts)
+        result[k, filled] = np.minimum.reduceat(work, starts)
     return result
 
 
 def band_keys(signature: np.ndarray, *, bands: int) -> np.ndarray:
-    """One 32-bit key per band of K / bands hashes, `(N, bands)`; `NO_KEY` where the set was empty."""
-    count, hashes = signature.shape
-    parts = signature.reshape(count, bands, hashes // bands).astype(np.uint64)
-    total = np.zeros((count, bands), np.uint64)
+    """One 32-bit key per band of K / bands hashes, `(bands, N)` uint32; `NO_KEY` where the set was empty."""
+    hashes, count = signature.shape
+    parts = signature.reshape(bands, hashes // bands, count)
+    total = np.zeros((bands, count), np.uint64)
     for place in range(hashes // bands):
-        total = (total ^ parts[:, :, place]) * SECOND_WORD
+        total = (total ^ parts[:, place]) * SECOND_WORD
         total ^= total >> np.uint64(29)
     keys = np.maximum(_mix32(total), np.uint32(1))
-    keys[(signature == np.uint32(0xFFFFFFFF)).all(axis=1)] = NO_KEY
+    keys[:, (signature == np.uint32(0xFFFFFFFF)).all(axis=0)] = NO_KEY
     return keys
 
 
 def _words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The 64-bit hash of every word of a chunk of texts, and the number of words per text."""
-    size = len(data)
-    is_word, is_alone = _classes(data)
-    starts_text = np.zeros(size + 1, bool)
-    starts_text[offsets] = True
-    is_start = is_word.copy()
-    is_start[1:] &= ~is_word[:-1] | starts_text[1:size] | is_alone[1:] | _after_alone(is_alone)[1:size]
-    breaks = np.ones(size + 1, bool)
-    breaks[:size] = ~is_word | is_start
-    starts = np.flatnonzero(is_start)
-    stops = np.flatnonzero(breaks[1:] & is_word) + 1
-    prefix = np.zeros(size + 1, np.uint64)
-    powers = _powers(POLYNOMIAL_BASE, size)
-    np.cumsum((data.astype(np.uint64) + np.uint64(1)) * powers, out=prefix[1:])
-    hashes = (prefix[stops] - prefix[starts]) * _powers(POLYNOMIAL_INVERSE, size)[starts]
-    counts = np.diff(np.searchsorted(starts, offsets)).astype(np.int64)
-    return hashes, counts
-
-
-def _classes(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per byte: whether it belongs to a word, and whether a one-character word (CJK, kana, Thai) begins there."""
     is_word = WORD_BYTES[data]
-    is_alone = np.zeros(len(data), bool)
-    if len(data) >= 3 and (data > 0xDF).any():
-        lead, second = data[:-2], data[1:-1]
-        is_alone[:-2] = ((lead >= 0xE3) & (lead <= 0xED)) | ((lead == 0xE0) & (second >= 0xB8) & (second <= 0xBB))
-        # General punctuation (dashes, ellipses; E2 80/81) and CJK punctuation (E3 80) separate words.
-        mark = ((lead == 0xE2) & (second <= 0x81)) | ((lead == 0xE3) & (second == 0x80))
-        for place in range(3):
-            is_word[place : len(data) - 2 + place][mark] = False
-        is_alone[:-2] &= ~mark
-    return is_word, is_alone
+    breaks = np.ones(len(data) + 1, bool)
+    breaks[1:] = ~is_word
+    breaks[offsets] = True
+    if len(data) and data.max() >= 0x80:
+        _break_at_characters(data, is_word, breaks)
+    starts = np.flatnonzero(is_word & breaks[:-1])
+    breaks[:-1] |= ~is_word
+    # The first break behind each start: between two starts lies at least one, so the places of breaks are searched.
+    ends = np.flatnonzero(breaks)
+    stops = ends[np.searchsorted(ends, starts, "right")]
+    counts = np.diff(np.searchsorted(starts, offsets)).astype(np.int64)
+    return _hash(data, starts, stops - starts), counts
 
 
-def _after_alone(is_alone: np.ndarray) -> np.ndarray:
-    """Whether the byte stands right behind a three-byte word of its own."""
-    after = np.zeros(len(is_alone) + 3, bool)
-    after[3:] = is_alone
-    return after
+def _break_at_characters(data: np.ndarray, is_word: np.ndarray, breaks: np.ndarray) -> None:
+    """Make a word of every CJK, kana, Hangul and Thai character, and a gap of every dash and ellipsis."""
+    if len(data) < 3:
+        return
+    lead, second = data[:-2], data[1:-1]
+    # General punctuation (E2 80/81) and CJK punctuation (E3 80) separate words.
+    mark = ((lead == 0xE2) & ((second == 0x80) | (second == 0x81))) | ((lead == 0xE3) & (second == 0x80))
+    alone = ((lead >= 0xE3) & (lead <= 0xED)) | ((lead == 0xE0) & (second >= 0xB8) & (second <= 0xBB))
+    places = np.flatnonzero(alone | mark)
+    breaks[places] = breaks[places + 3] = True
+    places = np.flatnonzero(mark)
+    for step in range(3):
+        is_word[places + step] = False
+
+
+def _hash(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of the bytes of each word, eight at a time."""
+    padded = np.concatenate([data, np.zeros(8, np.uint8)])
+    eights = np.ndarray((len(data) + 1,), "<u8", padded, strides=(1,))
+    hashes = lengths.astype(np.uint64) * GOLDEN
+    place, left, which = starts, lengths, np.arange(len(starts))
+    while len(which):
+        block = eights[place] & FIRST_BYTES[np.minimum(left, 8)]
+        mixed = (hashes[which] ^ block) * SECOND_WORD
+        hashes[which] = mixed ^ (mixed >> np.uint64(32))
+        more = left > 8
+        place, left, which = place[more] + 8, left[more] - 8, which[more]
+        if len(which) and len(which) < FEW_WORDS:
+            _hash_long(data, place, left, which, hashes)
+            break
+    return hashes
+
+
+def _hash_long(
+    data: np.ndarray, places: np.ndarray, lengths: np.ndarray, which: np.ndarray, hashes: np.ndarray
+) -> None:
+    """Finish the few words that are long: one may be megabytes, which eight bytes at a time would take for ever."""
+    for place, length, word in zip(places.tolist(), lengths.tolist(), which.tolist(), strict=True):
+        digest = hashlib.blake2b(data[place : place + length].tobytes(), digest_size=8).digest()
+        hashes[word] ^= np.uint64(int.from_bytes(digest, "little"))
 
 
 def _bigrams(hashes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,24 +175,9 @@ def _mix32(values: np.ndarray) -> np.ndarray:
 
 def _constants(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Multipliers (odd) and addends of K permutations; by arithmetic, since numpy promises no random streams."""
-    places = np.arange(1, 2 * count + 1, dtype=np.uint64) * POLYNOMIAL_BASE
+    places = np.arange(1, 2 * count + 1, dtype=np.uint64) * GOLDEN
     mixed = _mix32(places)
     return mixed[:count] | np.uint32(1), mixed[count:]
-
-
-_POWER_TABLES: dict[int, np.ndarray] = {}
-
-
-def _powers(base: np.uint64, count: int) -> np.ndarray:
-    """`base ** 0 .. base ** (count - 1)` modulo 2**64; tables are kept, since every chunk asks again."""
-    table = _POWER_TABLES.get(int(base))
-    if table is None or len(table) < count:
-        table = np.full(max(count, CHUNK_BYTES), base, np.uint64)
-        table[0] = 1
-        table = np.multiply.accumulate(table)
-        if count <= 2 * CHUNK_BYTES:
-            _POWER_TABLES[int(base)] = table
-    return table[:count]
 
 
 def _word_bytes() -> np.ndarray:
@@ -186,3 +188,5 @@ def _word_bytes() -> np.ndarray:
 
 
 WORD_BYTES = _word_bytes()
+FIRST_BYTES = np.array([(1 << (8 * count)) - 1 for count in range(9)], np.uint64)
+LONG_WORD_BYTES = 64

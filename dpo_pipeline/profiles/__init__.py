@@ -14,6 +14,7 @@ from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.release.settings import ReleaseSettings
 from dpo_pipeline.sft.settings import SftSettings
 
 FOLDER = Path(__file__).parent
@@ -48,6 +49,9 @@ class Profile(Settings):
 
     evaluation: EvaluationSettings = EvaluationSettings()
     """What the report measures."""
+
+    release: ReleaseSettings = ReleaseSettings()
+    """What a user takes away."""
 
 
 def profile_names() -> list[str]:

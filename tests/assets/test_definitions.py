@@ -22,6 +22,8 @@ dpo
   dpo_checkpoint <- preference_pairs, reference_logprobs, sft_checkpoint
 evaluation
   evaluation_report <- demonstrations, dpo_checkpoint, preference_pairs, reference_logprobs, sft_checkpoint
+release
+  release <- dpo_checkpoint, evaluation_report, preference_pairs
 """
 
 

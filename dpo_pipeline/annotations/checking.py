@@ -1,0 +1,104 @@
+"""A dry run over a drop: what would be kept, what rejected and why, and what `drop.yaml` should say."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.annotations.proposing import propose_mapping
+from dpo_pipeline.annotations.read import UNREAD, Sink, checked_rules, read_source
+from dpo_pipeline.annotations.reading import excerpt_of
+from dpo_pipeline.annotations.reasons import Reason
+from dpo_pipeline.annotations.records import Judgment, Part, Unusable
+from dpo_pipeline.annotations.settings import AnnotationSettings
+from dpo_pipeline.annotations.sources import sources_of
+
+SHOWN_PER_REASON = 3
+
+
+def check_drop(folder: Path, settings: AnnotationSettings) -> dict[str, Any]:
+    """What reading a drop's folder would give; nothing is written.
+
+    Returns:
+        `records_in`, `judgment_records`, `judgments`, `demonstrations`, `rejected` (count per reason),
+        `files`: per file its `source`, the same counts, `choices` (judgments per choice), `values_left_out`, and
+        `rejected` as a list of reason, `sentence`, `count` and `examples` (record number, detail, excerpt); for a file
+        that no format fits, `proposal` holds what `propose_mapping` found.
+
+    Raises:
+        SettingsError: If the folder's `drop.yaml` does not fit.
+    """
+    rules = checked_rules(folder)
+    sink = _CheckSink()
+    for source in sources_of(folder, settings):
+        read_source(source, rules, settings, sink)
+    files = {name: tally.as_dict() for name, tally in sorted(sink.tallies.items())}
+    for name, tally in sink.tallies.items():
+        path = folder / name
+        if tally.source == UNREAD and Reason.UNKNOWN_FORMAT in tally.rejected and path.is_file():
+            files[name]["proposal"] = propose_mapping(path, settings=settings)
+    rejected: Counter[str] = sum((tally.rejected for tally in sink.tallies.values()), Counter())
+    totals = {name: sum(file[name] for file in files.values()) for name in _Tally.COUNTS}
+    return {**totals, "rejected": dict(sorted(rejected.items())), "files": files}
+
+
+class _Tally:
+    """What became of the records of one file."""
+
+    COUNTS = ("records_in", "judgment_records", "judgments", "demonstrations")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.records_in = self.judgment_records = self.judgments = self.demonstrations = 0
+        self.choices: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+        self.examples: dict[str, list[dict[str, Any]]] = {}
+
+    def as_dict(self) -> dict[str, Any]:
+        rejected = [
+            {"reason": name, "sentence": Reason(name).sentence, "count": count, "examples": self.examples[name]}
+            for name, count in sorted(self.rejected.items())
+        ]
+        return {
+            "source": self.source,
+            **{name: getattr(self, name) for name in self.COUNTS},
+            "choices": dict(sorted(self.choices.items())),
+            "values_left_out": dict(sorted(self.notes.items())),
+            "rejected": rejected,
+        }
+
+
+class _CheckSink(Sink):
+    """Counts instead of writing."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[str, _Tally] = {}
+        self._tally = _Tally(UNREAD)
+
+    def begin(self, table: str, sha256: str, source: str) -> None:  # noqa: ARG002 (the interface of a sink)
+        self._tally = self.tallies.setdefault(table, _Tally(source))
+
+    def keep(self, number: int, parts: Sequence[Part], raw: Any) -> None:
+        tally = self._tally
+        judgments = [part for part in parts if isinstance(part, Judgment)]
+        unusable = [part for part in parts if isinstance(part, Unusable)]
+        tally.judgments += len(judgments)
+        tally.choices.update(judgment.choice for judgment in judgments)
+        if len(unusable) < len(parts):
+            tally.records_in += 1
+            tally.judgment_records += bool(judgments)
+            tally.demonstrations += not judgments
+        for part in unusable:
+            self.reject(number, part, raw)
+
+    def reject(self, number: int, problem: Unusable, raw: Any) -> None:
+        tally, reason = self._tally, problem.reason.value
+        tally.records_in += 1
+        tally.rejected[reason] += 1
+        examples = tally.examples.setdefault(reason, [])
+        if len(examples) < SHOWN_PER_REASON:
+            examples.append({"record_number": number, "detail": excerpt_of(problem.detail), "excerpt": excerpt_of(raw)})
+
+    def note(self, notes: Counter[str]) -> None:
+        self._tally.notes.update(notes)

@@ -1,0 +1,141 @@
+"""Any spreadsheet or in-house export whose columns `drop.yaml` names: A/B and a verdict, or K responses and numbers."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from dpo_pipeline.annotations.drops import ColumnMapping
+from dpo_pipeline.annotations.formats.kway import pairs_by_rank, pairs_by_rating
+from dpo_pipeline.annotations.formats.shared import prompt_of, stripped_or_none
+from dpo_pipeline.annotations.reasons import Reason
+from dpo_pipeline.annotations.records import Judgment, Part, Unusable, kind_of, response_of, shown
+from dpo_pipeline.annotations.rules import Rules, field
+
+NAME = "columns"
+
+
+def fits(sample: Sequence[Mapping[str, Any]], mapping: ColumnMapping) -> bool:
+    """Whether most records have the columns a mapping names: a mapping holds for the files that do."""
+    whole = sum(all(field(record, column) is not None for column in mapping.needed_columns) for record in sample)
+    return whole * 2 > len(sample)
+
+
+def recognise(sample: Sequence[Mapping[str, Any]]) -> float:  # noqa: ARG001
+    """Never by content alone: only a mapping tells."""
+    return 0.0
+
+
+def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
+    """One judgment per record."""
+    read = rules.derived.get(NAME)
+    if read is None:
+        read = rules.derived[NAME] = _reader(rules)
+    return read(record)
+
+
+def _reader(rules: Rules) -> Callable[[Mapping[str, Any]], Sequence[Part]]:
+    """A reader of records for a file's mapping, which is looked up once and not for every record."""
+    mapping = rules.file.mapping
+    if mapping is None:
+        raise Unusable(Reason.UNKNOWN_FORMAT, "drop.yaml has no mapping for this file")
+    if mapping.responses:
+        return partial(_ranking, mapping=mapping, get=_getter(mapping), rules=rules)
+    assert mapping.response_a  # the mapping's own validation sees to it
+    assert mapping.response_b
+    names = (mapping.prompt, mapping.response_a, mapping.response_b, mapping.verdict)
+    name_prompt, name_a, name_b, name_verdict = names
+    stated, dimensions = rules.file.guideline_version, tuple(mapping.dimensions.items())
+    sft_allowed, get = rules.sft_allowed(), _getter(mapping)
+
+    def read(record: Mapping[str, Any]) -> Sequence[Part]:
+        prompt = get(record, name_prompt)
+        a, b = _response(get(record, name_a), name_a), _response(get(record, name_b), name_b)
+        choice, strength = rules.verdict(get(record, name_verdict))
+        why = get(record, mapping.justification)
+        version = get(record, mapping.guideline_version)
+        side = get(record, mapping.shown_first)
+        return (
+            Judgment(
+                prompt_of(prompt, name_prompt, system=get(record, mapping.system)),
+                a,
+                b,
+                choice,
+                strength,
+                rules.annotator(get(record, mapping.annotator)),
+                1,
+                _dimensions(record, dimensions, get, rules) if dimensions else (),
+                stripped_or_none(why),
+                None if side is None else rules.shown_first(side, a=name_a, b=name_b),
+                rules.seconds(get(record, mapping.seconds)),
+                rules.time(get(record, mapping.judged_at)),
+                stated if version in (None, "") else str(version),
+                None,
+                sft_allowed,
+            ),
+        )
+
+    return read
+
+
+def _ranking(
+    record: Mapping[str, Any], mapping: ColumnMapping, get: Callable[..., Any], rules: Rules
+) -> Sequence[Part]:
+    """The pairs of K responses with ranks or ratings; a response without text and number is simply not there."""
+    responses, numbers = [], []
+    for name, column in zip(mapping.responses, mapping.ranks or mapping.ratings, strict=True):
+        text, number = get(record, name), get(record, column)
+        if text in (None, "") and number in (None, ""):
+            continue
+        responses.append(_response(text, name))
+        numbers.append(_number(number, column))
+    fields = {
+        "annotator": rules.annotator(get(record, mapping.annotator)),
+        "justification": stripped_or_none(get(record, mapping.justification)),
+        "seconds": rules.seconds(get(record, mapping.seconds)),
+        "judged_at": rules.time(get(record, mapping.judged_at)),
+        "guideline_version": stripped_or_none(get(record, mapping.guideline_version)) or rules.file.guideline_version,
+        "sft_allowed": rules.sft_allowed(),
+    }
+    prompt = prompt_of(get(record, mapping.prompt), mapping.prompt, system=get(record, mapping.system))
+    if mapping.ranks:
+        return pairs_by_rank(prompt, responses, numbers, group="ranking", **fields)
+    return pairs_by_rating(prompt, responses, numbers, group="ratings", step=rules.file.rating_step, **fields)
+
+
+def _number(value: Any, column: str) -> float:
+    if value in (None, ""):
+        raise Unusable(Reason.MISSING_FIELD, f"{column} is empty")
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise Unusable(Reason.UNKNOWN_VERDICT, f"{column} is {shown(value)}, a number was expected")
+    return number
+
+
+def _getter(mapping: ColumnMapping) -> Callable[[Mapping[str, Any], str | None], Any]:
+    """Reads a column by its name; None where there is no such column or the mapping names none."""
+    single = [value for value in mapping.model_dump().values() if isinstance(value, str)]
+    several = (*mapping.dimensions.values(), *mapping.responses, *mapping.ranks, *mapping.ratings)
+    if any("." in column for column in (*single, *several)):
+        return lambda record, name: None if name is None else field(record, name)
+    return lambda record, name: record.get(name)
+
+
+def _dimensions(
+    record: Mapping[str, Any], dimensions: tuple[tuple[str, str], ...], get: Callable[..., Any], rules: Rules
+) -> tuple[tuple[str, float], ...]:
+    found = ((name, rules.dimension(get(record, column))) for name, column in dimensions)
+    return tuple((name, value) for name, value in found if value is not None)
+
+
+def _response(value: Any, column: str) -> str:
+    if type(value) is str:
+        return response_of(value, column)
+    if value is None:
+        raise Unusable(Reason.MISSING_FIELD, f"{column} is missing")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)  # a spreadsheet turns the answer "42" into a number
+    raise Unusable(Reason.WRONG_TYPE, f"{column} is {kind_of(value)}, a text was expected")

@@ -1,0 +1,43 @@
+r"""Anthropic HH-RLHF: two whole dialogues as texts with "\n\nHuman:" and "\n\nAssistant:" before the turns.
+
+https://huggingface.co/datasets/Anthropic/hh-rlhf; its card asks that the data not be used for supervised training of
+dialogue agents, so its responses are never SFT demonstrations unless `drop.yaml` says so.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dpo_pipeline.annotations.formats.shared import preferred
+from dpo_pipeline.annotations.formats.trl import split_at_last_turn
+from dpo_pipeline.annotations.reasons import Reason
+from dpo_pipeline.annotations.records import Part, Turns, Unusable, clean, text_of
+from dpo_pipeline.annotations.rules import Rules
+
+NAME = "hh_rlhf"
+
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+_ROLE = {"Human": "user", "Assistant": "assistant"}
+
+
+def recognise(sample: Sequence[Mapping[str, Any]]) -> float:
+    """How sure it is that these records are of this format, 0..1."""
+    fits = sum(
+        all(isinstance(text := record.get(name), str) and "\n\nHuman:" in text for name in ("chosen", "rejected"))
+        for record in sample
+    )
+    return fits / len(sample)
+
+
+def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
+    """One judgment per record, cut before the assistant's last turn."""
+    ours, theirs = (_turns(text_of(record, name), name) for name in ("chosen", "rejected"))
+    prompt, better, worse = split_at_last_turn(ours, theirs)
+    return (preferred(prompt, better, worse, rules, sft_by_default=False),)
+
+
+def _turns(text: str, name: str) -> Turns:
+    before, *pieces = _TURN.split(text)
+    if before.strip() or not pieces:
+        raise Unusable(Reason.PROMPT_MISSING, f"{name} does not start with a turn of Human or Assistant")
+    return tuple((_ROLE[speaker], clean(said)) for speaker, said in zip(pieces[::2], pieces[1::2], strict=True))

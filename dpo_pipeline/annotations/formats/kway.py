@@ -1,0 +1,86 @@
+"""Rankings and ratings of K responses as pairs, by one stated rule.
+
+Every two responses become a pair, in the order they are listed. Ranks: the strength is the distance of the ranks, at
+most 3; of only two responses it is 2, as in every source that does not say how much better. Ratings: it is the
+difference in steps (1 unless `drop.yaml` says otherwise), rounded up, at most 3. Equal ranks or ratings are ties. The
+pairs of one ranking share a group id.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
+
+from dpo_pipeline.annotations.reasons import Reason
+from dpo_pipeline.annotations.records import Judgment, Part, Turns, Unusable, clean
+from dpo_pipeline.annotations.rules import signed
+
+MAX_RESPONSES = 32
+
+
+def pairs_by_rank(
+    prompt: Turns, responses: Sequence[str], ranks: Sequence[float], *, group: str, **fields: Any
+) -> list[Part]:
+    """The pairs of a ranking; rank 1 (or 0) is best, equal ranks are ties.
+
+    >>> [part.strength for part in pairs_by_rank((("user", "?"),), ["x", "y", "z"], [1, 2, 3], group="g")]
+    [-1, -2, -1]
+
+    Raises:
+        Unusable: If there are fewer than two responses with a text, or too many.
+    """
+    is_only_order = sum(bool(response.strip()) for response in responses) == 2
+
+    def strength(first: int, second: int) -> int:
+        distance = ranks[first] - ranks[second]
+        return _whole(math.copysign(2, distance) if is_only_order and distance else distance)
+
+    return _pairs(prompt, responses, strength, group, fields)
+
+
+def pairs_by_rating(
+    prompt: Turns, responses: Sequence[str], ratings: Sequence[float], *, group: str, step: float = 1.0, **fields: Any
+) -> list[Part]:
+    """The pairs of a rating; higher is better, equal ratings are ties.
+
+    >>> [part.strength for part in pairs_by_rating((("user", "?"),), ["x", "y", "z"], [4.5, 4.25, 1], group="g")]
+    [-1, -3, -3]
+
+    Raises:
+        Unusable: If there are fewer than two responses with a text, or too many.
+    """
+
+    def strength(first: int, second: int) -> int:
+        return _whole((ratings[second] - ratings[first]) / step)
+
+    return _pairs(prompt, responses, strength, group, fields)
+
+
+def _whole(difference: float) -> int:
+    """A difference as a strength: away from zero to the next whole number, at most 3."""
+    return int(math.copysign(min(3, math.ceil(abs(difference))), difference))
+
+
+def _pairs(
+    prompt: Turns,
+    responses: Sequence[str],
+    strength: Callable[[int, int], int],
+    group: str,
+    fields: dict[str, Any],
+) -> list[Part]:
+    texts = [clean(response) for response in responses]
+    usable = [place for place, text in enumerate(texts) if text]
+    if len(usable) > MAX_RESPONSES:
+        raise Unusable(Reason.TOO_MANY_RESPONSES, f"{len(usable)} responses; at most {MAX_RESPONSES} become pairs")
+    if len(usable) < 2:
+        raise Unusable(Reason.TOO_FEW_RESPONSES, f"{len(usable)} of {len(texts)} responses hold a text")
+    parts: list[Part] = []
+    for first, second in combinations(usable, 2):
+        choice, value = signed(strength(first, second))
+        parts.append(Judgment(prompt, texts[first], texts[second], choice, value, group_id=group, **fields))
+    parts += [
+        Unusable(Reason.EMPTY_RESPONSE, f"response {place + 1} of {len(texts)} is empty")
+        for place, text in enumerate(texts)
+        if not text
+    ]
+    return parts

@@ -1,0 +1,139 @@
+"""Any file of a drop as an iterator of records: decides how to read it by its name and its first bytes."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from dpo_pipeline.annotations.decoding import BOM, decode
+from dpo_pipeline.annotations.json_records import Entry, read_json_lines, read_json_values
+from dpo_pipeline.annotations.reasons import Reason
+from dpo_pipeline.annotations.records import Unusable
+from dpo_pipeline.annotations.settings import AnnotationSettings
+from dpo_pipeline.annotations.sheets import read_csv, read_parquet, read_sheet, sheet_names
+from dpo_pipeline.annotations.sources import Source
+from dpo_pipeline.annotations.streams import Bounded
+
+EXCERPT_CHARACTERS = 200
+_PERSONAL_FIELD = re.compile(
+    r'("[^"]*(?:worker|annotator|rater|labell?er|judge|user_?id|user_?name|session|completed_by|e-?mail|_ip|ip_|city)[^"]*"'
+    r'\s*:\s*)("(?:[^"\\]|\\.)*"?|[\d.]+|\{[^{}]*\}?)',
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(
+    r"[\w.+-]+@[\w-]+\.[\w.-]+|\b\d{1,3}(?:\.\d{1,3}){3}\b|(?:[0-9a-fA-F]{1,4}:){3,7}[0-9a-fA-F]{1,4}"
+)
+
+
+def tables_of(source: Source, settings: AnnotationSettings) -> Iterator[tuple[str, Iterator[Entry]]]:
+    """The tables a file holds, each as its name and its records: one, or for XLSX one per sheet.
+
+    Each must be read before the next is asked for. Nothing is raised: what cannot be read becomes one entry that holds
+    the reason, and a file without any record one that says so.
+    """
+    if source.problem is not None:
+        yield source.name, iter([(0, source.problem, b"")])
+        return
+    assert source.open is not None
+    try:
+        with source.open() as stream:
+            if source.kind != ".xlsx":
+                yield source.name, _never_nothing(_entries(source.kind, stream, settings))
+                return
+            book, names = sheet_names(stream, settings)
+            for name in names:
+                yield f"{source.name}!{name}", _never_nothing(read_sheet(book, name))
+    except Unusable as problem:
+        yield source.name, iter([(0, problem, b"")])
+
+
+def _entries(kind: str, stream: Bounded, settings: AnnotationSettings) -> Iterator[Entry]:
+    limit = settings.max_record_bytes
+    if kind in {".csv", ".tsv"}:
+        return read_csv(stream, max_record_bytes=limit, delimiter="\t" if kind == ".tsv" else None)
+    if kind == ".parquet":
+        return read_parquet(stream, settings)
+    return _json_entries(stream, limit)
+
+
+def _json_entries(stream: Bounded, limit: int) -> Iterator[Entry]:
+    """JSON lines where the first line is a whole object, else the elements of one array or objects in a row."""
+    peeked = _Peeked(stream)
+    try:
+        head = peeked.head(min(limit, 1 << 20))
+    except Unusable as problem:
+        yield 1, problem, b""
+        return
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        yield 1, Unusable(Reason.INVALID_UTF8, "the file is UTF-16; save it as UTF-8"), head
+        return
+    text = head.removeprefix(BOM).lstrip()
+    first, line_end, _ = text.partition(b"\n")
+    spread = text.startswith(b"[") or (
+        text.startswith(b"{") and line_end and isinstance(decode(first), Unusable) and _continues(first)
+    )
+    read = read_json_values if spread else read_json_lines
+    yield from read(peeked, max_record_bytes=limit)
+
+
+def _continues(line: bytes) -> bool:
+    """Whether an object's first line ends where pretty-printing breaks lines."""
+    return line.rstrip().endswith((b"{", b"[", b","))
+
+
+class _Peeked(Bounded):
+    """A bounded stream whose first bytes were looked at."""
+
+    def __init__(self, stream: Bounded) -> None:
+        self._inner, self._head = stream, b""
+
+    def head(self, size: int) -> bytes:
+        """The first bytes, which will be read again."""
+        while len(self._head) < size and (block := self._inner.read(1 << 20)):
+            self._head += block
+        return self._head
+
+    def read(self, size: int = -1) -> bytes:
+        """The looked-at bytes first, then the rest."""
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        return self._inner.read(size)
+
+
+def _never_nothing(entries: Iterator[Entry]) -> Iterator[Entry]:
+    is_empty = True
+    for entry in entries:
+        is_empty = False
+        yield entry
+    if is_empty:
+        yield 0, Unusable(Reason.EMPTY_FILE, "no record"), b""
+
+
+def excerpt_of(raw: Any) -> str:
+    r"""At most 200 characters of a record as it came, without what names its annotator, unprintable characters escaped.
+
+    >>> excerpt_of(b'{"worker_id": 7, "a": "caf\xe9\x00"}')
+    '{"worker_id": <removed>, "a": "caf\\xe9\\x00"}'
+    """
+    if isinstance(raw, (bytes, bytearray)):
+        text = bytes(raw[: EXCERPT_CHARACTERS * 4]).decode("utf-8", "backslashreplace")
+    elif isinstance(raw, str):
+        text = raw[: EXCERPT_CHARACTERS * 4]
+    else:
+        text = json.dumps(_cut_short(raw), ensure_ascii=False, default=str)[: EXCERPT_CHARACTERS * 4]
+    text = _ADDRESS.sub("<removed>", _PERSONAL_FIELD.sub(r"\1<removed>", text))[:EXCERPT_CHARACTERS]
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)[:EXCERPT_CHARACTERS]
+
+
+def _cut_short(raw: Any) -> Any:
+    """Enough of a row to show, so that a huge one is not written out first."""
+    if isinstance(raw, dict):
+        return {str(name)[:60]: _cut_short(value) for name, value in list(raw.items())[:20]}
+    if isinstance(raw, (list, tuple)):
+        return [_cut_short(value) for value in raw[:20]]
+    return raw[:EXCERPT_CHARACTERS] if isinstance(raw, str) else raw
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode() if character.isascii() else f"\\u{ord(character):04x}"

@@ -1,0 +1,205 @@
+"""What holds for one file: the words of its verdicts, its scale, and how its times and ids are read."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from dpo_pipeline.annotations.drops import FileRule
+from dpo_pipeline.annotations.reasons import Reason
+from dpo_pipeline.annotations.records import Unusable, kind_of, shown
+from dpo_pipeline.annotations.settings import AnnotationSettings
+
+Verdict = tuple[str, int]
+"""Choice, and strength -3..3 (0 unless the choice is a or b)."""
+
+COMMON_WORDS: Mapping[str, int | str] = {
+    **dict.fromkeys(("a", "left", "response_a", "response a", "model_a", "model a", "first", "option a"), -2),
+    **dict.fromkeys(("b", "right", "response_b", "response b", "model_b", "model b", "second", "option b"), 2),
+    **dict.fromkeys(("tie", "same", "equal", "about the same", "no preference", "neutral", "both", "both good"), "tie"),
+    **dict.fromkeys(("both_bad", "both bad", "tie (bothbad)", "neither", "both are bad"), "both_bad"),
+    **dict.fromkeys(("not_rateable", "not rateable", "cannot judge", "n/a", "invalid"), "not_rateable"),
+    **dict.fromkeys(("skipped", "skip"), "skipped"),
+}
+"""Words that mean the same wherever they stand; a drop's vocabulary goes before them."""
+
+_US_TIME = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:[ T](\d{1,2}):(\d{2})(?::(\d{2}))?)?")
+
+
+class Rules:
+    """A file rule of `drop.yaml`, resolved with the profile's settings.
+
+    Attributes:
+        file: The rule as written.
+        notes: How often a value that is not needed could not be read and was left out, by kind.
+        derived: What a format works out from the rule once per file, under its own name.
+    """
+
+    def __init__(self, file: FileRule | None = None, settings: AnnotationSettings | None = None) -> None:
+        self.file = file or FileRule()
+        self.settings = settings or AnnotationSettings()
+        self.notes: Counter[str] = Counter()
+        reversed_likert = self.file.likert_reversed
+        self._sign = -1 if (self.settings.likert_reversed if reversed_likert is None else reversed_likert) else 1
+        self._known: dict[Any, Verdict] = {}
+        self.derived: dict[str, Any] = {}
+
+    def verdict(self, value: Any) -> Verdict:
+        """What a verdict in the export's own word or number means.
+
+        Raises:
+            Unusable: If nothing says what it means.
+        """
+        if isinstance(value, (list, dict)):
+            raise Unusable(Reason.WRONG_TYPE, f"the verdict is {kind_of(value)}")
+        key = value if type(value) is str else (type(value), value)  # True equals 1, but means something else
+        found = self._known.get(key)
+        if found is None:
+            found = self._verdict(value)
+            if len(self._known) < 10_000:
+                self._known[key] = found
+        return found
+
+    def _verdict(self, value: Any) -> Verdict:
+        if value is None or value == "":
+            raise Unusable(Reason.MISSING_FIELD, "the verdict is empty")
+        word = _word(value)
+        meaning = self.file.vocabulary.get(word)
+        if meaning is None and self.file.scale is not None:
+            meaning = self._on_scale(word)
+        if meaning is None:
+            meaning = COMMON_WORDS.get(word)
+        if meaning is None:
+            raise Unusable(Reason.UNKNOWN_VERDICT, f"the verdict is {shown(value)}")
+        return (meaning, 0) if isinstance(meaning, str) else signed(meaning)
+
+    def _on_scale(self, word: str) -> int | None:
+        try:
+            number = int(word)
+        except ValueError:
+            return None
+        if self.file.scale == "signed_3":
+            return number if -3 <= number <= 3 else None
+        most = 7 if self.file.scale == "likert_7" else 5
+        return self._sign * (number - (most + 1) // 2) if 1 <= number <= most else None
+
+    def dimension(self, value: Any) -> float | None:
+        """A verdict on one rubric dimension as a strength; None where it was not given or not understood (noted)."""
+        if value is None or value == "":
+            return None
+        try:
+            return float(self.verdict(value)[1])
+        except Unusable:
+            self.notes["unreadable_dimension"] += 1
+            return None
+
+    def annotator(self, value: Any) -> str | None:
+        """The platform's id of who judged, as text with the drop's namespace; None where there is none."""
+        if isinstance(value, dict):
+            value = value.get("id", value.get("email"))
+        if value is None or value == "" or isinstance(value, (list, dict)):
+            return None
+        return self.file.annotator_namespace + _word(value, fold=False)
+
+    def seconds(self, value: Any) -> float | None:
+        """A duration; None where it was not given or is no plausible number (noted)."""
+        if value is None or value == "":
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if 0 <= number < 1e9:
+            return number
+        self.notes["unreadable_seconds"] += 1
+        return None
+
+    def time(self, value: Any) -> datetime | None:
+        """A time in UTC; None where it was not given or cannot be read (noted)."""
+        if value is None or value == "":
+            return None
+        try:
+            found = _time(value)
+        except (ValueError, OverflowError, OSError):
+            found = None
+        if found is None:
+            self.notes["unreadable_time"] += 1
+        return found
+
+    def shown_first(self, value: Any, *, a: str | None, b: str | None) -> str | None:
+        """Which response stood first: a or b; None where unknown. `a` and `b` are the responses' own names."""
+        if value is None or value == "":
+            return None
+        word = _word(value)
+        if word in {"a", "left", "response_a", "1"} or (a and word == a.casefold()):
+            return "a"
+        if word in {"b", "right", "response_b", "2"} or (b and word == b.casefold()):
+            return "b"
+        self.notes["unreadable_side"] += 1
+        return None
+
+    def sft_allowed(self, *, default: bool = True) -> bool:
+        """Whether the source permits SFT: the drop's word, else the format's."""
+        return default if self.file.sft_allowed is None else self.file.sft_allowed
+
+
+def signed(strength: int) -> Verdict:
+    """The verdict a signed strength stands for.
+
+    >>> signed(-2), signed(0)
+    (('a', -2), ('tie', 0))
+    """
+    return ("a" if strength < 0 else "b" if strength > 0 else "tie", strength)
+
+
+def field(record: Mapping[str, Any], path: str) -> Any:
+    """A field by its name, or by names with dots between where there is no field of the whole name.
+
+    >>> field({"data": {"text": "x"}}, "data.text")
+    'x'
+    """
+    if path in record or "." not in path:
+        return record.get(path)
+    value: Any = record
+    for name in path.split("."):
+        if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        elif isinstance(value, dict):
+            value = value.get(name)
+        else:
+            return None
+    return value
+
+
+def _word(value: Any, *, fold: bool = True) -> str:
+    """A word or number as the text that vocabularies are keyed by: `3` and `3.0` are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return text.casefold() if fold else text
+
+
+def _time(value: Any) -> datetime | None:
+    if isinstance(value, str):
+        text = value.strip().removesuffix(" UTC")
+        if text[4:5] == "-":
+            value = datetime.fromisoformat(text)
+        elif (match := _US_TIME.fullmatch(text)) is not None:
+            month, day, year, hour, minute, second = (int(part or 0) for part in match.groups())
+            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        else:
+            value = float(text)
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
+        return value if value.tzinfo is UTC else value.astimezone(UTC)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _since_1970(float(value))
+    return None
+
+
+def _since_1970(number: float) -> datetime:
+    """Seconds or, where they would lie beyond the year 5000, milliseconds."""
+    return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, tz=UTC)

@@ -1,0 +1,201 @@
+"""Spreadsheets as records: CSV and TSV, XLSX sheet by sheet, Parquet row by row.
+
+Every reader yields `(number, value, raw)` like those of `json_records`; number 1 is the first row below the header,
+and every cell of CSV is a text.
+"""
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dpo_pipeline.annotations.json_records import Entry
+from dpo_pipeline.annotations.reasons import Reason
+from dpo_pipeline.annotations.records import Unusable
+from dpo_pipeline.annotations.settings import AnnotationSettings
+from dpo_pipeline.annotations.streams import STREAM_ERRORS, Bounded
+
+MAX_COLUMNS = 2_000
+MAX_IN_MEMORY_BYTES = 512_000_000
+"""XLSX and Parquet need to be read back and forth; members of archives are held in memory up to this size."""
+PARQUET_BATCH_ROWS = 1_000
+
+
+def read_csv(stream: Bounded, *, max_record_bytes: int, delimiter: str | None = None) -> Iterator[Entry]:
+    """The rows of a CSV file; the delimiter is the most frequent of comma, semicolon and tab in the header."""
+    number = 0
+    # The limit is the csv module's own and global; a cell over it is refused before it grows further.
+    previous = csv.field_size_limit(max_record_bytes)
+    try:
+        text = io.TextIOWrapper(
+            io.BufferedReader(stream, 1 << 20), encoding="utf-8", errors="surrogateescape", newline=""
+        )
+        first = text.readline(max_record_bytes).removeprefix("\ufeff")
+        if not first:
+            return
+        rows = csv.reader(_lines(first, text, max_record_bytes), delimiter=delimiter or _delimiter_of(first))
+        header = next(rows)
+        problem = _header_problem(header)
+        if problem is not None:
+            yield 1, problem, first[:1_000]
+            return
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                number += 1
+                yield number, Unusable(Reason.INVALID_CSV, f"near line {rows.line_num + 1}: {error}"), b""
+                continue
+            if row:
+                number += 1
+                value = _row(header, row)
+                yield number, value, value if isinstance(value, dict) else dict(zip(header, row, strict=False))
+    except csv.Error as error:
+        yield number + 1, Unusable(Reason.INVALID_CSV, str(error)), b""
+    except Unusable as problem:
+        yield number + 1, problem, b""
+    finally:
+        csv.field_size_limit(previous)
+
+
+def _lines(first: str, text: io.TextIOWrapper, limit: int) -> Iterator[str]:
+    """Lines in pieces of bounded length, so that a file without line ends cannot fill the memory."""
+    yield first
+    while line := text.readline(limit):
+        yield line
+
+
+def _delimiter_of(header: str) -> str:
+    return max(",;\t", key=header.count)
+
+
+def _header_problem(header: Sequence[str]) -> Unusable | None:
+    if len(header) > MAX_COLUMNS:
+        return Unusable(Reason.INVALID_CSV, f"{len(header)} columns; at most {MAX_COLUMNS} are read")
+    joined = "".join(header)
+    if not joined.isascii() and _undecodable(joined):
+        return Unusable(Reason.INVALID_UTF8, "the header is not UTF-8")
+    if "\0" in joined:
+        return Unusable(Reason.NUL_CHARACTER, "the header holds a NUL character")
+    repeated = {name for name in header if name and header.count(name) > 1}
+    if repeated:
+        return Unusable(Reason.DUPLICATE_KEY, f"the header names {min(repeated)[:60]!r} twice")
+    return None
+
+
+def _row(header: Sequence[str], row: Sequence[str]) -> Any:
+    if len(row) != len(header):
+        return Unusable(Reason.WRONG_CELL_COUNT, f"{len(row)} cells, the header has {len(header)}")
+    joined = "".join(row)
+    if not joined.isascii() and _undecodable(joined):
+        return Unusable(Reason.INVALID_UTF8, "a cell is not UTF-8")
+    if "\0" in joined:
+        return Unusable(Reason.NUL_CHARACTER, "a cell holds a NUL character")
+    return dict(zip(header, row, strict=True))
+
+
+def _undecodable(text: str) -> bool:
+    """Whether bytes that are no UTF-8 were carried along as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def sheet_names(stream: Bounded, settings: AnnotationSettings) -> tuple[Any, list[str]]:
+    """An open workbook and the names of its sheets.
+
+    Raises:
+        Unusable: If it is no workbook, or would unpack to too much.
+    """
+    import openpyxl
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    held = in_memory(stream)
+    try:
+        with zipfile.ZipFile(held) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        packed = max(1, held.getbuffer().nbytes)
+        if size > settings.max_file_bytes or (size > 16_000_000 and size > packed * settings.max_compression_ratio):
+            raise Unusable(Reason.DECOMPRESSION_BOMB, f"{packed} bytes would unpack to {size}")
+        book = openpyxl.load_workbook(held, read_only=True, data_only=False, keep_links=False)
+    except (*STREAM_ERRORS, InvalidFileException, KeyError, ValueError, TypeError, SyntaxError) as error:
+        raise Unusable(Reason.UNREADABLE_FILE, f"not an XLSX workbook: {error}") from error
+    return book, [sheet.title for sheet in book.worksheets]
+
+
+def read_sheet(book: Any, name: str) -> Iterator[Entry]:
+    """The rows of one sheet below its first row, which names the columns; empty rows are no records."""
+    number, header = 0, None
+    try:
+        for cells in book[name].iter_rows(max_col=MAX_COLUMNS):
+            values = [cell.value for cell in cells]
+            if all(value is None for value in values):
+                continue
+            if header is None:
+                header = ["" if value is None else str(value) for value in values]
+                problem = _header_problem(header)
+                if problem is not None:
+                    yield 1, problem, header
+                    return
+                continue
+            number += 1
+            yield number, _sheet_row(header, cells, values), dict(zip(header, values, strict=False))
+    except (*STREAM_ERRORS, KeyError, ValueError, TypeError, SyntaxError) as error:
+        yield number + 1, Unusable(Reason.UNREADABLE_FILE, f"the sheet breaks off: {error}"), b""
+
+
+def _sheet_row(header: Sequence[str], cells: Sequence[Any], values: list[Any]) -> Any:
+    if any(getattr(cell, "data_type", None) == "f" for cell in cells):
+        place = next(place for place, cell in enumerate(cells) if getattr(cell, "data_type", None) == "f")
+        named = header[place] if place < len(header) else f"column {place + 1}"
+        return Unusable(Reason.FORMULA_CELL, f"{named[:60]!r} holds a formula")
+    if len(values) > len(header) and any(value is not None for value in values[len(header) :]):
+        return Unusable(Reason.WRONG_CELL_COUNT, f"more cells than the header's {len(header)}")
+    padded = values + [None] * (len(header) - len(values))
+    return {name: value for name, value in zip(header, padded, strict=False) if name}
+
+
+def read_parquet(stream: Bounded, settings: AnnotationSettings) -> Iterator[Entry]:
+    """The rows of a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        table = pq.ParquetFile(pa.BufferReader(in_memory(stream).getbuffer()))
+        claimed = sum(table.metadata.row_group(place).total_byte_size for place in range(table.num_row_groups))
+        if claimed > settings.max_file_bytes:
+            yield 1, Unusable(Reason.FILE_TOO_LARGE, f"it would unpack to {claimed} bytes"), b""
+            return
+        for batch in table.iter_batches(batch_size=PARQUET_BATCH_ROWS):
+            for place in range(batch.num_rows):
+                number += 1
+                try:
+                    value: Any = batch.slice(place, 1).to_pylist()[0]
+                except UnicodeDecodeError:
+                    value = Unusable(Reason.INVALID_UTF8, "a text is not UTF-8")
+                yield number, value, value
+    except Unusable as problem:
+        yield number + 1, problem, b""
+    except (pa.ArrowException, *STREAM_ERRORS, ValueError, KeyError) as error:
+        yield number + 1, Unusable(Reason.UNREADABLE_FILE, f"the Parquet file breaks: {str(error)[:120]}"), b""
+
+
+def in_memory(stream: Bounded) -> io.BytesIO:
+    """A stream's bytes, up to a bound.
+
+    Raises:
+        Unusable: If there are more, or the stream is broken.
+    """
+    held = io.BytesIO()
+    while block := stream.read(1 << 20):
+        held.write(block)
+        if held.tell() > MAX_IN_MEMORY_BYTES:
+            raise Unusable(Reason.FILE_TOO_LARGE, f"more than {MAX_IN_MEMORY_BYTES} bytes in a file read as a whole")
+    held.seek(0)
+    return held

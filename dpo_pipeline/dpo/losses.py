@@ -1,0 +1,134 @@
+"""Preference losses as pure functions: tensors in, tensors out. Shape: M comparisons.
+
+With pi the policy, ref the frozen reference, y_w chosen, y_l rejected, and all log-probs summed over response tokens:
+
+    r(y) = beta * (log pi(y|x) - log ref(y|x))            the implicit reward, DPO (arXiv 2305.18290) eq. 5
+    h    = (r(y_w) - r(y_l)) / beta                       the margin of log-ratios
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from dpo_pipeline.dpo.settings import DpoLoss, DpoSettings
+
+
+class Logps(NamedTuple):
+    """Log-probs of the chosen and rejected responses, summed over tokens, (M,), and their lengths in tokens, (M,)."""
+
+    chosen: Tensor
+    rejected: Tensor
+    chosen_lengths: Tensor
+    rejected_lengths: Tensor
+
+    @property
+    def per_token(self) -> "Logps":
+        """The same, averaged over each response's tokens."""
+        chosen, rejected = self.chosen / self.chosen_lengths, self.rejected / self.rejected_lengths
+        return Logps(chosen, rejected, self.chosen_lengths, self.rejected_lengths)
+
+
+class Rewards(NamedTuple):
+    """Implicit rewards beta * log(pi / ref) of both responses, (M,), detached: for metrics, never for gradients."""
+
+    chosen: Tensor
+    rejected: Tensor
+
+
+def preference_losses(policy: Logps, reference: Logps, settings: DpoSettings) -> Tensor:
+    """The loss of each comparison, (M,), in the dtype of the log-probs.
+
+    Args:
+        policy: Log-probs with gradients.
+        reference: Log-probs of the frozen reference; not looked at where `settings.loss.needs_reference` is false.
+        settings: Which loss, beta, label smoothing, and the weight of the NLL term.
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> same = Logps(zero, zero, one, one)
+    >>> preference_losses(same, same, DpoSettings()).item()  # policy = reference: -log sigmoid(0) = ln 2
+    0.6931471824645996
+    """
+    if settings.loss.is_length_averaged:
+        losses = _of_margin(policy.per_token, reference.per_token, settings)
+    else:
+        losses = _of_margin(policy, reference, settings)
+    if settings.nll_weight:
+        # RPO (arXiv 2404.19733) eq. 2: the length-normalised negative log-likelihood of the chosen response.
+        losses = losses - settings.nll_weight * policy.per_token.chosen
+    return losses
+
+
+def _of_margin(policy: Logps, reference: Logps, settings: DpoSettings) -> Tensor:
+    """The loss as a function of log-ratios, (M,)."""
+    beta, smoothing = settings.beta, settings.label_smoothing
+    if not settings.loss.needs_reference:
+        return simpo(policy.chosen, policy.rejected, beta=beta, gamma=settings.simpo_gamma, smoothing=smoothing)
+    chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
+    match settings.loss:
+        case DpoLoss.SIGMOID | DpoLoss.SIGMOID_NORM:
+            return sigmoid(chosen - rejected, beta=beta, smoothing=smoothing)
+        case DpoLoss.ROBUST:
+            return robust(chosen - rejected, beta=beta, smoothing=smoothing)
+        case DpoLoss.IPO:
+            return ipo(chosen - rejected, beta=beta)
+        case DpoLoss.HINGE:
+            return hinge(chosen - rejected, beta=beta)
+        case DpoLoss.APO_ZERO:
+            return apo_zero(chosen, rejected, beta=beta)
+        case _:
+            return apo_down(chosen, rejected, beta=beta)
+
+
+def sigmoid(margin: Tensor, *, beta: float, smoothing: float = 0.0) -> Tensor:
+    """-log sigmoid(beta h): DPO (arXiv 2305.18290) eq. 7; with smoothing e the conservative cDPO.
+
+    cDPO (E. Mitchell 2023, eq. 3): -(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h). TRL ignores `label_smoothing`
+    here. On length-averaged log-probs this is the length-normalised loss of Tulu 3 (arXiv 2411.15124) eq. 6.
+    """
+    return -(1 - smoothing) * logsigmoid(beta * margin) - smoothing * logsigmoid(-beta * margin)
+
+
+def robust(margin: Tensor, *, beta: float, smoothing: float) -> Tensor:
+    """Unbiased under a share e of flipped labels (arXiv 2403.00409, eq. 12).
+
+    [-(1 - e) log sigmoid(beta h) + e log sigmoid(-beta h)] / (1 - 2 e).
+    """
+    clean, flipped = logsigmoid(beta * margin), logsigmoid(-beta * margin)
+    return (-(1 - smoothing) * clean + smoothing * flipped) / (1 - 2 * smoothing)
+
+
+def ipo(margin: Tensor, *, beta: float) -> Tensor:
+    """(h - 1 / (2 beta))^2 on length-averaged log-probs: IPO (arXiv 2310.12036) eq. 17, as its authors average it."""
+    return (margin - 1 / (2 * beta)) ** 2
+
+
+def hinge(margin: Tensor, *, beta: float) -> Tensor:
+    """max(0, 1 - beta h): SLiC-HF (arXiv 2305.10425) eq. 1 on implicit rewards, as in arXiv 2309.06657."""
+    return torch.relu(1 - beta * margin)
+
+
+def simpo(chosen: Tensor, rejected: Tensor, *, beta: float, gamma: float, smoothing: float = 0.0) -> Tensor:
+    """-log sigmoid(beta (c - r) - gamma beta) on length-averaged policy log-probs: SimPO (arXiv 2405.14734) eq. 6.
+
+    `gamma` is the target margin as a share of beta.
+    """
+    return sigmoid(chosen - rejected - gamma, beta=beta, smoothing=smoothing)
+
+
+def apo_zero(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
+    """1 - sigmoid(r_w) + sigmoid(r_l): chosen up, rejected down; APO-zero (arXiv 2408.06266) eq. 7."""
+    return 1 - torch.sigmoid(beta * chosen) + torch.sigmoid(beta * rejected)
+
+
+def apo_down(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
+    """sigmoid(r_w) + 1 - sigmoid(r_w - r_l): both down, rejected more; APO-down (arXiv 2408.06266) eq. 8."""
+    return torch.sigmoid(beta * chosen) + 1 - torch.sigmoid(beta * (chosen - rejected))
+
+
+def implicit_rewards(policy: Logps, reference: Logps, *, beta: float) -> Rewards:
+    """Beta * (log pi - log ref) of both responses, on summed log-probs whatever the loss, detached, (M,)."""
+    return Rewards(
+        beta * (policy.chosen - reference.chosen).detach(), beta * (policy.rejected - reference.rejected).detach()
+    )

@@ -1,0 +1,106 @@
+"""The preference pairs as training and the reference pass read them: text, tokens, weights."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+from dpo_pipeline.core.books import Books
+from dpo_pipeline.core.errors import InputError
+from dpo_pipeline.dpo.settings import DpoSettings
+from dpo_pipeline.modeling.batches import EncodedPair, Group, group_pairs
+from dpo_pipeline.modeling.scoring import Pair, encode_pairs
+from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
+
+PAIRS = "pairs.parquet"
+COLUMNS = ["pair_id", "split", "prompt", "chosen", "rejected", "p_chosen"]
+
+
+class PreferencePairs(NamedTuple):
+    """The rows of pairs.parquet in its order: texts, splits ("train" or "held_out"), and p_chosen."""
+
+    texts: list[Pair]
+    splits: list[str]
+    p_chosen: list[float]
+
+    def of_split(self, split: str) -> "PreferencePairs":
+        """The rows of one split, in order."""
+        rows = [row for row, name in enumerate(self.splits) if name == split]
+        return PreferencePairs(
+            [self.texts[row] for row in rows], [split] * len(rows), [self.p_chosen[row] for row in rows]
+        )
+
+
+def read_pairs(folder: Path) -> PreferencePairs:
+    """All pairs of a `preference_pairs` artifact folder."""
+    pairs = PreferencePairs([], [], [])
+    for row in _rows(folder / PAIRS):
+        pairs.texts.append(Pair(row["pair_id"], row["prompt"], row["chosen"], row["rejected"]))
+        pairs.splits.append(row["split"])
+        pairs.p_chosen.append(row["p_chosen"])
+    return pairs
+
+
+def reference_key(policy_digest: str, precision: str, pair: EncodedPair) -> str:
+    """The identity of a reference row: weights, number format, and every token of the pair, template and cut included."""
+    digest = hashlib.blake2b(f"{policy_digest}\0{precision}\0".encode(), digest_size=16)
+    for tokens in (pair.prompt, pair.chosen, pair.rejected):
+        digest.update(len(tokens).to_bytes(8, "little"))
+        digest.update(tokens.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
+def pair_weights(p_chosen: Sequence[float], *, use_agreement: bool) -> list[float]:
+    """How much each pair counts: 1, or 2 p - 1 where annotators' agreement is to count.
+
+    >>> pair_weights([1.0, 0.75], use_agreement=True)
+    [1.0, 0.5]
+    """
+    return [2 * p - 1 if use_agreement else 1.0 for p in p_chosen]
+
+
+class TrainingPairs(NamedTuple):
+    """The train split, ready for the loop; names and weights are indexed by a comparison's `row`."""
+
+    groups: list[Group]
+    encoded: list[EncodedPair]
+    names: list[str]
+    weights: list[float]
+    cut: dict[str, int]
+    left_out: dict[str, str]
+    books: Books
+
+
+def read_training_pairs(
+    folder: Path, tokenizer: Any, *, dpo: DpoSettings, model: ModelSettings, compute: ComputeSettings
+) -> TrainingPairs:
+    """The train split of a `preference_pairs` artifact folder as tokens, grouped by prompt.
+
+    Raises:
+        InputError: If no pair is left to learn from.
+    """
+    rows = read_pairs(folder).of_split("train")
+    encoded = encode_pairs(tokenizer, rows.texts, max_length=model.max_length)
+    books = Books(len(rows.texts), Counter(trained=len(encoded.pairs)), 0, Counter(encoded.left_out.values()))
+    books.assert_balanced(of="the training pairs")
+    if not encoded.pairs:
+        raise InputError("no pair is left to learn from", do=f"Look at the books: {books.as_dict()}")
+    groups = group_pairs(encoded.pairs, most_pairs=dpo.batch_size, most_tokens=compute.batch_tokens)
+    return TrainingPairs(
+        groups=groups,
+        encoded=encoded.pairs,
+        names=[pair.pair_id for pair in rows.texts],
+        weights=pair_weights(rows.p_chosen, use_agreement=dpo.use_agreement),
+        cut=encoded.cut,
+        left_out=encoded.left_out,
+        books=books,
+    )
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(4_096, columns=COLUMNS):
+            yield from batch.to_pylist()

@@ -1,0 +1,138 @@
+"""The configured judges at work: the challenger's replies against another model's, and against what people chose."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.evaluation.held_out import HeldOut, Row
+from dpo_pipeline.evaluation.judges import (
+    Comparison,
+    Judge,
+    Judged,
+    Verdict,
+    human_agreement,
+    judge_both_orders,
+    summarize_wins,
+    word_difference,
+)
+from dpo_pipeline.evaluation.language_model_judge import LanguageModelJudge
+from dpo_pipeline.evaluation.reward_judge import RewardJudge
+from dpo_pipeline.evaluation.rubric import RubricJudge
+from dpo_pipeline.evaluation.settings import EvaluationSettings
+from dpo_pipeline.evaluation.witness import Statement
+
+MAX_HUMAN_PAIRS = 400
+"""Held-out pairs a judge is checked against; by pair_id, so the choice is stable."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeResult:
+    """What one judge said of the challenger against one opponent, and of pairs people judged.
+
+    Attributes:
+        judge: The judge's name.
+        opponent: The model the challenger's replies were compared with.
+        prompt_ids: The prompts compared, in order.
+        comparisons: What was shown; `first` is the opponent's reply, `second` the challenger's.
+        judged: The verdicts, in the same order.
+        against_people: Verdicts on (chosen, rejected) of held-out pairs; None where the judge was not asked.
+    """
+
+    judge: str
+    opponent: str
+    prompt_ids: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    judged: Judged
+    against_people: Judged | None
+
+    @property
+    def points(self) -> dict[str, float]:
+        """1 for a win of the challenger, 0.5 for a tie, 0 for a loss, by prompt_id; unanswered ones are absent."""
+        worth = {Verdict.SECOND: 1.0, Verdict.TIE: 0.5, Verdict.FIRST: 0.0}
+        return {
+            prompt_id: worth[verdict]
+            for prompt_id, verdict in zip(self.prompt_ids, self.judged.verdicts, strict=True)
+            if verdict is not None
+        }
+
+    def as_dict(self, *, seed: int, samples: int) -> dict[str, Any]:
+        """Plain values: win rates, order bias, agreement with people."""
+        gaps = [word_difference(each) for each in self.comparisons]
+        people = self.against_people
+        return {
+            "judge": self.judge,
+            "opponent": self.opponent,
+            "compared": len(self.comparisons),
+            "order_flips": self.judged.flips,
+            **summarize_wins(self.judged.verdicts, gaps, seed=seed, samples=samples),
+            "people": None if people is None else human_agreement(people.verdicts),
+            "by_length": _by_length(self.judged.verdicts, gaps),
+        }
+
+
+def make_judges(settings: EvaluationSettings, *, work: Path, device: str, reporter: Reporter) -> list[Judge]:
+    """The judges the settings name, the rubric first.
+
+    Args:
+        settings: Which judges.
+        work: Folder where verdicts that cost money are kept between attempts.
+        device: A torch device name, for judges that are models.
+        reporter: Hears of trouble with a judge.
+    """
+    judges: list[Judge] = []
+    if settings.rubric is not None:
+        judges.append(RubricJudge(settings.rubric))
+    if settings.reward_judge is not None:
+        judges.append(RewardJudge(settings.reward_judge, device=device))
+    if settings.language_model_judge is not None:
+        judges.append(LanguageModelJudge(settings.language_model_judge, cache=work / "verdicts", reporter=reporter))
+    return judges
+
+
+def run_judges(
+    judges: Sequence[Judge],
+    held_out: HeldOut,
+    *,
+    challenger: Statement,
+    opponents: Sequence[Statement],
+    reporter: Reporter,
+) -> list[JudgeResult]:
+    """Each judge on the greedy replies of the challenger against each opponent's, blind and in both orders."""
+    results = []
+    for judge in judges:
+        people = _ask_about_people(judge, held_out.pairs)
+        for opponent in opponents:
+            if not (challenger.replies.get("greedy") and opponent.replies.get("greedy")):
+                continue
+            reporter.say(f"{judge.name}: {challenger.name} against {opponent.name}")
+            comparisons = tuple(
+                Comparison(_turns(row), theirs.text, own.text)
+                for row, theirs, own in zip(
+                    held_out.prompts, opponent.replies["greedy"], challenger.replies["greedy"], strict=True
+                )
+            )
+            judged = judge_both_orders(judge, comparisons)
+            prompt_ids = tuple(row["prompt_id"] for row in held_out.prompts)
+            results.append(JudgeResult(judge.name, opponent.name, prompt_ids, comparisons, judged, people))
+    return results
+
+
+def _ask_about_people(judge: Judge, pairs: Sequence[Row]) -> Judged | None:
+    asked = [Comparison(_turns(row), row["chosen"], row["rejected"]) for row in pairs[:MAX_HUMAN_PAIRS]]
+    return judge_both_orders(judge, asked) if asked else None
+
+
+def _turns(row: Row) -> tuple[tuple[str, str], ...]:
+    return tuple((turn["role"], turn["content"]) for turn in row["prompt"])
+
+
+def _by_length(verdicts: Sequence[Verdict | None], gaps: Sequence[float]) -> Mapping[str, list[int]]:
+    """Words the challenger's reply is longer by, per outcome, sorted: shows whether length alone wins."""
+    names = {Verdict.SECOND: "win", Verdict.TIE: "tie", Verdict.FIRST: "loss"}
+    found: dict[str, list[int]] = {"win": [], "tie": [], "loss": []}
+    for verdict, gap in zip(verdicts, gaps, strict=True):
+        if verdict is not None:
+            found[names[verdict]].append(int(gap))
+    return {name: sorted(values) for name, values in found.items()}

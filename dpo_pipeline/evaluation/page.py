@@ -1,0 +1,127 @@
+"""report.html from report.json: one self-contained page without script, every text escaped."""
+
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from dpo_pipeline.evaluation import charts, headline
+
+TEMPLATES = Path(__file__).parent / "templates"
+CURVES = (
+    ("loss", "loss"),
+    ("rewards/margin", "reward margin"),
+    ("rewards/accuracy", "share of pairs ranked right"),
+    ("logps/chosen", "log-prob of chosen"),
+    ("logps/rejected", "log-prob of rejected"),
+)
+
+
+def render_page(report: Mapping[str, Any]) -> str:
+    """The whole page as text; equal reports give equal pages.
+
+    Args:
+        report: The values of report.json, as `build_report` returns them or as read back from the file.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": headline.percent,
+        "number": headline.number,
+        "interval": headline.interval,
+        "p_value": headline.p_value,
+        "visible": visible,
+    }
+    places = {name: place for place, name in enumerate(report["models"])}
+    tiles = headline.tiles(report)
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        title=headline.title(report),
+        cost=headline.cost(report),
+        tiles=[(tile, _strip(tile, places)) for tile in tiles],
+        places=places,
+        charts=_charts(report, places),
+        now=report["generations"][report["challenger"]],
+        moved=report["preferences"][report["challenger"]]["against_reference"],
+    )
+
+
+def visible(text: str) -> str:
+    r"""Text with control and direction-changing characters spelled out, so that none can act on the page.
+
+    >>> visible("a\x00b\u202ec\nd")
+    'a\\x00b\\u202ec\nd'
+    """
+    return "".join(
+        character
+        if character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cf", "Cs"} or character == "\u200d"
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def _strip(tile: headline.Tile, places: Mapping[str, int]) -> Markup | None:
+    return charts.interval_strip(tile.marks, tile.scale, places) if tile.scale and tile.marks else None
+
+
+def _charts(report: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, Any]:
+    moved = report["preferences"][report["challenger"]]["against_reference"]
+    judge = report["judges"][0] if report["judges"] else None
+    rules, slices = _rule_rows(report), _slice_rows(report)
+    return {
+        "rules": charts.interval_rows(rules, places, title="Share of replies that meet each rule") if rules else None,
+        "slices": charts.interval_rows(slices, places, title="Ranking accuracy by slice", width=charts.FULL)
+        if slices
+        else None,
+        "judges": charts.outcome_bars(report["judges"]) if report["judges"] else None,
+        "lengths": charts.length_strips(judge["by_length"]) if judge else None,
+        "gaps": charts.overlaid_histograms(
+            report["gaps"], places, axis="log-prob of chosen minus log-prob of rejected, in nats"
+        ),
+        "calibration": charts.reliability(moved["calibration"]["bins"]) if moved else None,
+        "curves": _curves(report, places),
+    }
+
+
+def _rule_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All rules together first, then each rule, greedy replies of every model."""
+    greedy = {name: ways["greedy"] for name, ways in report["generations"].items() if "greedy" in ways}
+    rules = next((list(each["rules"]) for each in greedy.values() if each["rules"]), [])
+    if not rules:
+        return []
+    whole = {"label": "every rule", "note": "", "figures": {name: each["passed"] for name, each in greedy.items()}}
+    return [
+        whole,
+        *(
+            {"label": rule, "note": "", "figures": {name: each["rules"][rule] for name, each in greedy.items()}}
+            for rule in rules
+        ),
+    ]
+
+
+def _slice_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows, family = [], None
+    for each in report["slices"]:
+        row = {"label": visible(each["label"]), "note": f"n {each['count']}", "figures": each["ranking_accuracy"]}
+        if each["family"] != family:
+            family = row["family"] = each["family"]
+        rows.append(row)
+    return rows
+
+
+def _curves(report: Mapping[str, Any], places: Mapping[str, int]) -> list[Markup]:
+    found = []
+    for name, facts in report["models"].items():
+        for key, words in CURVES:
+            points = [point for point in facts.get("curves", {}).get(key, []) if point[1] is not None]
+            if len(points) > 1:
+                found.append(charts.curve(points, title=f"{name}: {words}", place=places[name]))
+    return found

@@ -1,0 +1,76 @@
+"""What a checkpoint tells of its training: settings, cost, curves, and which demonstrations it kept aside."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.errors import ArtifactError
+from dpo_pipeline.core.metrics import read_metrics
+from dpo_pipeline.sft.demonstrations import Demonstrations, read_demonstrations
+from dpo_pipeline.sft.settings import SftSettings
+
+CURVES = ("loss", "rewards/margin", "rewards/accuracy", "logps/chosen", "logps/rejected", "grad_norm")
+CURVE_POINTS = 160
+
+
+def describe_training(checkpoint: Path) -> dict[str, Any]:
+    """Counts, facts and curves of a checkpoint's training; empty where its folder says nothing of it."""
+    training = _read_training(checkpoint)
+    return {
+        "counts": training.get("counts", {}),
+        "facts": training.get("facts", {}),
+        "curves": thinned_curves(read_metrics(checkpoint / "metrics.jsonl")),
+    }
+
+
+def demonstrations_of(checkpoint: Path, demonstrations: Sequence[Path], pairs: Path) -> Demonstrations:
+    """The demonstrations a checkpoint learned from and kept aside, by the settings it was trained with.
+
+    Args:
+        checkpoint: The sft_checkpoint artifact folder.
+        demonstrations: The demonstrations artifact folders it was trained on.
+        pairs: The preference_pairs artifact folder.
+
+    Raises:
+        ArtifactError: If the checkpoint does not say with which settings it was trained.
+    """
+    settings = _read_training(checkpoint).get("settings", {})
+    try:
+        sft, seed = settings["sft"], settings["model"]["seed"]
+    except KeyError as error:
+        raise ArtifactError(
+            f"{checkpoint / 'training.json'} does not say {error} of its training",
+            expected="the settings of the SFT stage and the model's seed",
+            do="Materialize sft_checkpoint again",
+        ) from error
+    return read_demonstrations(
+        demonstrations, pairs, settings=SftSettings.parse(sft, where="the SFT checkpoint"), seed=seed
+    )
+
+
+def thinned_curves(history: Sequence[Mapping[str, float | None]]) -> dict[str, list[list[float]]]:
+    """(step, mean value) points per metric, at most 160: means over equal stretches, so that noise thins out too.
+
+    >>> thinned_curves([{"step": 1, "loss": 2.0}, {"step": 2, "loss": None}, {"step": 3, "loss": 1.0}])
+    {'loss': [[1, 2.0], [3, 1.0]]}
+    """
+    curves = {}
+    for name in CURVES:
+        known = [(line["step"], line[name]) for line in history if line.get(name) is not None]
+        size = -(-len(known) // CURVE_POINTS) or 1
+        stretches = [known[at : at + size] for at in range(0, len(known), size)]
+        points = [
+            [stretch[-1][0], float(f"{sum(value for _, value in stretch) / len(stretch):.6g}")] for stretch in stretches
+        ]
+        if points:
+            curves[name] = points
+    return curves
+
+
+def _read_training(checkpoint: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

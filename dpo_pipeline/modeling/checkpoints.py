@@ -1,0 +1,151 @@
+"""Checkpoints of a training: written aside, manifest last, pruned after; resumed to the bit on a CPU.
+
+A checkpoint holds what changes: trained weights, optimizer moments, random states, the step. Tensors are safetensors,
+the rest is JSON: nothing is pickled. The order of the data is a function of the seed and the step, so the step is the
+data's position.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from dpo_pipeline.core.digests import sha256_of_file
+from dpo_pipeline.core.metrics import Reporter
+
+MANIFEST = "manifest.json"
+STATE = "state.json"
+WEIGHTS, MOMENTS, CHANCE = "weights.safetensors", "moments.safetensors", "chance.safetensors"
+PREFIX, ASIDE = "step-", ".writing-"
+KEPT = 2
+
+
+def save_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, step: int, key: str) -> Path:
+    """Write `step-<step>` under `folder` and remove all but the newest two; a crash at any moment harms none of them.
+
+    Args:
+        folder: The work folder's checkpoints.
+        model: The model; only parameters that are trained are written.
+        optimizer: Its optimizer.
+        step: Optimizer steps done.
+        key: Digest of everything that shapes the training; a checkpoint is only ever resumed under the same key.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f"{ASIDE}{uuid.uuid4().hex}"
+    aside.mkdir()
+    try:
+        _write(aside, model, optimizer, {"step": step, "key": key})
+        target = folder / f"{PREFIX}{step:09d}"
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+        _sync(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for old in _newest_first(folder)[KEPT:]:
+        shutil.rmtree(old)
+    return target
+
+
+def resume(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, key: str, reporter: Reporter) -> int:
+    """Put model, optimizer and chance back to the newest whole checkpoint of this training; the steps it had done.
+
+    Checkpoints that are partial, altered or of another training are skipped, saying so. 0 where none is left.
+    """
+    for abandoned in folder.glob(f"{ASIDE}*"):
+        shutil.rmtree(abandoned)
+    for checkpoint in _newest_first(folder):
+        fault = _fault(checkpoint, key)
+        if fault:
+            reporter.say(f"Skipped the checkpoint {checkpoint.name}: {fault}.")
+            continue
+        step = _restore(checkpoint, model, optimizer)
+        reporter.say(f"Resumed from {checkpoint.name}: {step} steps are done.")
+        return step
+    return 0
+
+
+def _write(folder: Path, model: Any, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    save_file({name: p.detach().contiguous() for name, p in _trained(model).items()}, folder / WEIGHTS)
+    tensors, numbers = _flatten(optimizer.state_dict()["state"])
+    save_file(tensors, folder / MOMENTS)
+    save_file(_random_states(), folder / CHANCE)
+    (folder / STATE).write_text(json.dumps({**state, "moments": numbers}), encoding="utf-8")
+    names = (WEIGHTS, MOMENTS, CHANCE, STATE)
+    for name in names:
+        _sync(folder / name)
+    manifest = {name: sha256_of_file(folder / name) for name in names}
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    _sync(folder / MANIFEST)
+    _sync(folder)
+
+
+def _restore(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> int:
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    weights = load_file(folder / WEIGHTS)
+    with torch.no_grad():
+        for name, parameter in _trained(model).items():
+            parameter.copy_(weights[name])
+    moments: dict[int, dict[str, Any]] = {}
+    for name, tensor in load_file(folder / MOMENTS).items():
+        index, _, field = name.partition(".")
+        moments.setdefault(int(index), {})[field] = tensor
+    for name, number in state["moments"].items():
+        index, _, field = name.partition(".")
+        moments.setdefault(int(index), {})[field] = number
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    _set_random_states(load_file(folder / CHANCE))
+    return int(state["step"])
+
+
+def _fault(folder: Path, key: str) -> str:
+    """Why a checkpoint cannot be resumed from; empty where it can."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        altered = [name for name, digest in manifest.items() if sha256_of_file(folder / name) != digest]
+        if altered:
+            return f"{', '.join(altered)} is not what was written"
+        of_other = json.loads((folder / STATE).read_text(encoding="utf-8"))["key"] != key
+    except (OSError, ValueError, KeyError) as error:
+        return f"it is not whole ({type(error).__name__})"
+    return "it belongs to other data, settings or code" if of_other else ""
+
+
+def _trained(model: Any) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _flatten(state: dict[int, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """An optimizer's state as `index.field` tensors and numbers."""
+    items = {f"{index}.{field}": value for index, fields in state.items() for field, value in fields.items()}
+    tensors = {name: value.contiguous() for name, value in items.items() if isinstance(value, torch.Tensor)}
+    return tensors, {name: value for name, value in items.items() if not isinstance(value, torch.Tensor)}
+
+
+def _random_states() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_random_states(states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{PREFIX}*"), reverse=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,66 @@
+"""The curves of a training as one picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+COLUMNS = 3
+POINTS = 600
+
+Panel = tuple[str, Sequence[str]]
+
+SFT_PANELS: Sequence[Panel] = (
+    ("Loss (nats per token)", ("loss",)),
+    ("Gradient norm", ("grad_norm",)),
+    ("Learning rate", ("learning_rate",)),
+)
+DPO_PANELS: Sequence[Panel] = (
+    ("Loss", ("loss",)),
+    ("Reward margin", ("rewards/margin",)),
+    ("Share of pairs ranked right", ("rewards/accuracy",)),
+    ("Rewards", ("rewards/chosen", "rewards/rejected")),
+    ("Log-probs (nats)", ("logps/chosen", "logps/rejected")),
+    ("Gradient norm", ("grad_norm",)),
+)
+
+
+def draw_curves(history: Sequence[Mapping[str, float | None]], path: Path, *, panels: Sequence[Panel]) -> None:
+    """Write a PNG with one panel per group of metrics; the same history gives the same bytes.
+
+    Args:
+        history: Numbers by step, as in metrics.jsonl.
+        path: The picture to write.
+        panels: Title and metric names of each panel.
+    """
+    rows = -(-len(panels) // COLUMNS)
+    with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(4 * COLUMNS, 2.6 * rows), dpi=110, layout="constrained")
+        for number, (title, names) in enumerate(panels, start=1):
+            axes = figure.add_subplot(rows, COLUMNS, number)
+            axes.set_title(title)
+            axes.set_xlabel("step")
+            for name in names:
+                steps, values = _series(history, name)
+                axes.plot(steps, values, label=name, linewidth=0.9, alpha=0.35 if len(steps) > 50 else 1)
+                if len(steps) > 50:
+                    axes.plot(steps, _smooth(values), color=axes.lines[-1].get_color(), linewidth=1.5)
+            if len(names) > 1:
+                axes.legend(frameon=False)
+        figure.savefig(path, metadata={"Software": None})
+
+
+def _series(history: Sequence[Mapping[str, float | None]], name: str) -> tuple[list[float], list[float]]:
+    stride = max(1, len(history) // POINTS)
+    pairs = [(line["step"], line[name]) for line in history[::stride] if line.get(name) is not None]
+    return [float(step or 0) for step, _ in pairs], [float(value or 0) for _, value in pairs]
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """An exponential mean over about a twentieth of the curve, corrected for its start."""
+    keep, mean, weight, smoothed = 1 - 20 / max(len(values), 40), 0.0, 0.0, []
+    for value in values:
+        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
+        smoothed.append(mean / weight)
+    return smoothed

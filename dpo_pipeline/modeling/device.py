@@ -1,0 +1,128 @@
+"""Which device and which number format a stage runs on, in words a person can check."""
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from dpo_pipeline.core.errors import CapacityError
+from dpo_pipeline.modeling.settings import ComputeSettings, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where tensors live.
+
+    Attributes:
+        kind: cuda, mps or cpu.
+        name: The card's or machine's name for people.
+        precision: bf16 or fp32, never auto.
+        memory_bytes: Memory a training could have at most.
+    """
+
+    kind: str
+    name: str
+    precision: Precision
+    memory_bytes: int
+
+    @property
+    def torch(self) -> torch.device:
+        """The device as torch names it."""
+        return torch.device(self.kind)
+
+    @property
+    def sentence(self) -> str:
+        """Device, memory and precision in one sentence."""
+        return f"Running on {self.name} ({self.kind}, {self.memory_bytes / 2**30:.1f} GiB) in {self.precision}"
+
+    def autocast(self) -> "torch.autocast | nullcontext[None]":
+        """The context matrix products run in: bf16 with fp32 reductions, or nothing at all."""
+        if self.precision is Precision.BF16:
+            return torch.autocast(self.kind, torch.bfloat16)
+        return nullcontext()
+
+
+def choose_device(compute: ComputeSettings) -> Device:
+    """The device the settings ask for, made ready: threads, denormals, precision.
+
+    Raises:
+        CapacityError: If it is not on this machine or lacks the precision asked for.
+    """
+    kind = _kind(compute.device)
+    if kind == "cpu":
+        torch.set_num_threads(compute.threads or len(os.sched_getaffinity(0)))
+        # A saturated loss has gradients so small that a CPU computes them ten times slower; as zeros they are free.
+        torch.set_flush_denormal(True)
+        # A CPU computes bf16 too, but not every one is faster with it: it has to be asked for.
+        precision = Precision.FP32 if compute.precision is Precision.AUTO else compute.precision
+        return Device("cpu", f"CPU with {torch.get_num_threads()} threads", precision, psutil.virtual_memory().total)
+    if kind == "cuda":
+        card = torch.cuda.get_device_properties(0)
+        best = Precision.BF16 if torch.cuda.is_bf16_supported(including_emulation=False) else Precision.FP32
+        return Device("cuda", card.name, _precision(compute.precision, best=best), card.total_memory)
+    precision = _precision(compute.precision, best=Precision.FP32)
+    return Device("mps", "Apple GPU", precision, torch.mps.recommended_max_memory())
+
+
+def peak_memory_bytes(device: Device) -> int:
+    """The most memory this process has used: of the card where there is one, else resident memory."""
+    if device.kind == "cuda":
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextmanager
+def capacity_in_words(doing: str) -> Iterator[None]:
+    """Turn running out of memory or disk into a CapacityError that says what to change.
+
+    Args:
+        doing: What was being done: "training".
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise CapacityError(f"memory ran out while {doing}", do=MORE_MEMORY) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise CapacityError(f"memory ran out while {doing}", do=MORE_MEMORY) from error
+    except OSError as error:
+        if error.errno != 28:  # ENOSPC
+            raise
+        raise CapacityError(f"the disk filled up while {doing}", do=MORE_DISK) from error
+
+
+MORE_MEMORY = (
+    "Lower compute.batch_tokens, switch on compute.gradient_checkpointing, or train an adapter (model.adapter); "
+    "a retry resumes from the last checkpoint"
+)
+MORE_DISK = "Free some space and run again; a retry resumes from the last checkpoint"
+
+
+def _kind(wanted: str) -> str:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(kind for kind, is_there in there.items() if is_there)
+    if not there[wanted]:
+        found = ", ".join(kind for kind, is_there in there.items() if is_there)
+        raise CapacityError(
+            f"compute.device is {wanted}, and this machine has {found} only",
+            do="Set compute.device to auto, or run on a machine that has it",
+        )
+    return wanted
+
+
+def _precision(wanted: Precision, *, best: Precision) -> Precision:
+    if wanted is Precision.AUTO:
+        return best
+    if wanted is Precision.BF16 and best is not Precision.BF16:
+        raise CapacityError(
+            "compute.precision is bf16, which this device does not have", do="Set compute.precision to auto or fp32"
+        )
+    return wanted

@@ -1,0 +1,87 @@
+"""The output head where a loss is taken, and nowhere else: log-probs of N given tokens, tile by tile.
+
+Logits of a tile are formed, reduced in fp32 and dropped; the backward pass forms them again. Shapes: N tokens, C width,
+V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+
+TILE_ELEMENTS = 1 << 22
+"""Most logits at once: 16 MiB in fp32."""
+
+
+def token_logps(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    """Log softmax(hidden @ weight.T + bias)[targets] in fp32, (N,), without ever holding (N, V).
+
+    Args:
+        hidden: Hidden states that predict the targets, (N, C).
+        weight: Output embeddings, (V, C).
+        bias: Output bias, (V,), or None.
+        targets: Token ids, (N,).
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+        hidden, weight = hidden.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    return _TokenLogps.apply(hidden, weight, bias, targets)
+
+
+class _TokenLogps(torch.autograd.Function):
+    """With p = softmax(logits): d logp / d logits = onehot(target) - p."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+    ) -> torch.Tensor:
+        tiles = _tiles(len(targets), len(weight))
+        logps = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        normalizers = torch.empty_like(logps)
+        logits = None
+        for tile in tiles:
+            logits = _logits(hidden[tile], weight, bias)
+            normalizers[tile] = logits.logsumexp(-1)
+            logps[tile] = logits.gather(-1, targets[tile, None])[:, 0] - normalizers[tile]
+        # One tile is small enough to keep; of several, each is formed again when its gradient is due.
+        ctx.save_for_backward(hidden, weight, bias, targets, normalizers, logits if len(tiles) == 1 else None)
+        return logps
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, weight, bias, targets, normalizers, kept = ctx.saved_tensors
+        needs_hidden, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
+        grad_bias = torch.zeros(len(weight), dtype=torch.float32, device=weight.device) if needs_bias else None
+        for tile in _tiles(len(targets), len(weight)):
+            logits = _logits(hidden[tile], weight, bias) if kept is None else kept
+            scores = logits.sub_(normalizers[tile, None]).exp_().mul_(-grad[tile, None])
+            scores.scatter_add_(1, targets[tile, None], grad[tile, None])
+            if grad_bias is not None:
+                grad_bias += scores.sum(0)
+            scores = scores.to(hidden.dtype)
+            if grad_hidden is not None:
+                grad_hidden[tile] = scores @ weight
+            if grad_weight is not None and grad_weight.dtype == hidden.dtype:
+                grad_weight.addmm_(scores.T, hidden[tile])
+            elif grad_weight is not None:
+                grad_weight += scores.T @ hidden[tile]
+        return (
+            grad_hidden,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None else grad_bias.to(weight.dtype),
+            None,
+        )
+
+
+def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    return logits.float()
+
+
+def _tiles(tokens: int, vocabulary: int) -> list[slice]:
+    rows = max(1, TILE_ELEMENTS // vocabulary)
+    return [slice(start, min(start + rows, tokens)) for start in range(0, tokens, rows)]

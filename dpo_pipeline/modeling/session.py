@@ -1,0 +1,178 @@
+"""A training in its work folder: the lock, the place to go on from, the history of its numbers, words for people."""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from dpo_pipeline.core.errors import TrainingError
+from dpo_pipeline.core.metrics import Reporter, append_metrics, read_metrics
+from dpo_pipeline.modeling.checkpoints import resume, save_checkpoint
+from dpo_pipeline.modeling.curves import Panel, draw_curves
+from dpo_pipeline.modeling.device import Device, capacity_in_words, peak_memory_bytes
+from dpo_pipeline.modeling.locks import sole_owner
+from dpo_pipeline.modeling.optimizer import learning_rate_at, set_learning_rate
+from dpo_pipeline.modeling.policy import save_policy
+from dpo_pipeline.modeling.settings import ModelSettings, OptimizerSettings
+
+HISTORY = "history.jsonl"
+CHECKPOINTS = "checkpoints"
+SECONDS_BETWEEN_WORDS = 5.0
+
+
+class Session:
+    """One training, from its lock to its last step.
+
+    Args:
+        work: The work folder, found again by a retry.
+        key: Digest of everything that shapes the training.
+        steps: Optimizer steps in all.
+        checkpoint_minutes: Minutes between checkpoints.
+        device: Where the model lies.
+        reporter: Hears sentences and numbers.
+    """
+
+    def __init__(
+        self, work: Path, *, key: str, steps: int, checkpoint_minutes: float, device: Device, reporter: Reporter
+    ) -> None:
+        self.work, self.key, self.steps, self.device, self.reporter = work, key, steps, device, reporter
+        self._checkpoint_seconds = checkpoint_minutes * 60
+        self._held = ExitStack()
+        self.first_step = self.tokens = 0
+        self._started = self._spoke = self._saved = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._held.enter_context(capacity_in_words("training"))
+        self._held.enter_context(sole_owner(self.work))
+        return self
+
+    def __exit__(self, *error: object) -> bool | None:
+        return self._held.__exit__(*error)  # type: ignore[arg-type]
+
+    def resume(self, model: Any, optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> None:
+        """Go back to where an earlier attempt of the same training was stopped, or start at the first step."""
+        self._model, self._optimizer, self._settings = model, optimizer, settings
+        self.first_step = resume(self.work / CHECKPOINTS, model, optimizer, key=self.key, reporter=self.reporter)
+        kept = [line for line in read_history(self.work) if line["step"] <= self.first_step]
+        (self.work / HISTORY).unlink(missing_ok=True)
+        for line in kept:
+            append_metrics(self.work / HISTORY, int(line.pop("step")), line)
+        self._started = self._spoke = self._saved = time.monotonic()
+
+    def remaining(self) -> Iterator[int]:
+        """The steps still to be done, 0-based."""
+        return iter(range(self.first_step, self.steps))
+
+    def update(self, step: int, *, loss: float, examples: Sequence[str]) -> Mapping[str, float]:
+        """Clip the gradients, take one optimizer step, and forget the gradients.
+
+        Args:
+            step: The step, 0-based.
+            loss: The step's loss, already backpropagated.
+            examples: Names of the examples in it, for the message should it have gone wrong.
+
+        Returns:
+            loss, grad_norm (before clipping) and learning_rate.
+
+        Raises:
+            TrainingError: If the loss or the gradient is not finite; the weights are then as they were.
+        """
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_grad_norm, foreach=True))
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise TrainingError(
+                f"step {step + 1} has loss {loss} and gradient norm {norm}, in examples {', '.join(examples)}",
+                expected="finite numbers",
+                do="Look at these examples; lower optimizer.learning_rate if they are sound",
+            )
+        rate = learning_rate_at(step, self.steps, self._settings)
+        set_learning_rate(self._optimizer, rate)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return {"loss": loss, "grad_norm": norm, "learning_rate": rate}
+
+    def record(self, step: int, values: Mapping[str, float], *, tokens: int) -> None:
+        """Keep the step's numbers, tell the reporter, write a checkpoint when one is due.
+
+        Args:
+            step: The step just done, 0-based.
+            values: Numbers that depend on data and settings alone.
+            tokens: Tokens that went through the model.
+        """
+        self.tokens += tokens
+        append_metrics(self.work / HISTORY, step + 1, values)
+        now = time.monotonic()
+        speed = self.tokens / max(now - self._started, 1e-9)
+        self.reporter.metrics(step + 1, {**values, "tokens_per_second": speed})
+        if now - self._spoke > SECONDS_BETWEEN_WORDS or step + 1 == self.steps:
+            self._spoke = now
+            left = (now - self._started) / (step + 1 - self.first_step) * (self.steps - step - 1)
+            self.reporter.say(
+                f"Step {step + 1} of {self.steps}: loss {values['loss']:.4f}, {speed:,.0f} tokens/s, "
+                f"{peak_memory_bytes(self.device) / 2**30:.1f} GiB at most; about {left:.0f} s left."
+            )
+        if now - self._saved > self._checkpoint_seconds and step + 1 < self.steps:
+            self._checkpoint(step + 1)
+
+    def remarks(self) -> dict[str, Any]:
+        """What must not enter an artifact: seconds, speed, memory, device, where it went on from."""
+        seconds = time.monotonic() - self._started
+        return {
+            "seconds": round(seconds, 1),
+            "tokens_per_second": round(self.tokens / max(seconds, 1e-9)),
+            "peak_memory_bytes": peak_memory_bytes(self.device),
+            "device": self.device.sentence,
+            "resumed_from_step": self.first_step,
+        }
+
+    def publish(
+        self, model: Any, tokenizer: Any, out: Path, *, panels: Sequence[Panel], settings: ModelSettings
+    ) -> list[dict[str, Any]]:
+        """Write model/, metrics.jsonl and curves.png into `out`; the numbers of every step of all attempts."""
+        history = read_history(self.work)
+        save_policy(model, tokenizer, out / "model", settings=settings)
+        shutil.copyfile(self.work / HISTORY, out / "metrics.jsonl")
+        draw_curves(history, out / "curves.png", panels=panels)
+        return history
+
+    def _checkpoint(self, step: int) -> None:
+        with (self.work / HISTORY).open("rb") as stream:
+            os.fsync(stream.fileno())
+        save_checkpoint(self.work / CHECKPOINTS, self._model, self._optimizer, step=step, key=self.key)
+        self._saved = time.monotonic()
+
+
+def recent_mean(history: Sequence[Mapping[str, Any]], name: str) -> float:
+    """A metric's mean over the last twentieth of the steps, at least one."""
+    recent = [line[name] for line in history[-max(1, len(history) // 20) :]]
+    return math.fsum(recent) / len(recent)
+
+
+def write_training(
+    out: Path,
+    *,
+    stage: str,
+    settings: Mapping[str, Any],
+    counts: Mapping[str, int],
+    facts: Mapping[str, Any],
+    left_out: Mapping[str, str],
+) -> None:
+    """Write training.json: what was asked for, what was done, and which examples were left out, with the reason."""
+    content = {"stage": stage, "settings": settings, "counts": counts, "facts": facts, "left_out": left_out}
+    (out / "training.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_history(work: Path) -> list[dict[str, Any]]:
+    """The numbers of the steps so far; a last line that a crash cut short is left out."""
+    path = work / HISTORY
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        whole = path.read_bytes().rpartition(b"\n")[0]
+        path.write_bytes(whole + b"\n" if whole else b"")
+    return [dict(line) for line in read_metrics(path)]

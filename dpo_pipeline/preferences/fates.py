@@ -1,0 +1,77 @@
+"""What becomes of each pair: kept, or left out for exactly one reason, with the pair that stands in its stead."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dpo_pipeline.preferences.reasons import Reason
+
+ALIVE = -1
+
+
+class Fates:
+    """One reason per pair at most: the first that applies.
+
+    Attributes:
+        reason: Place in `names` of why the pair is left out, `ALIVE` for the kept, `(P,)` int16.
+        winner: Number of the pair kept in its stead, -1 for none, `(P,)` int64.
+        value: The number that decided (probability, similarity, count), NaN for none, `(P,)` float64.
+        is_moved: Whether the pair's judgments now count for the winner, `(P,)` bool.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.names: list[str] = []
+        self.reason = np.full(count, ALIVE, np.int16)
+        self.winner = np.full(count, -1, np.int64)
+        self.value = np.full(count, np.nan)
+        self.is_moved = np.zeros(count, bool)
+
+    @property
+    def is_alive(self) -> np.ndarray:
+        """Which pairs are kept so far, `(P,)` bool."""
+        return self.reason == ALIVE
+
+    def exclude(self, hits: np.ndarray, reason: str, *, value: np.ndarray | None = None) -> np.ndarray:
+        """Leave out the pairs among `hits` that are still kept, and return which these are, `(P,)` bool."""
+        newly = hits & self.is_alive
+        if reason not in self.names:
+            self.names.append(str(reason))
+        self.reason[newly] = self.names.index(reason)
+        if value is not None:
+            self.value[newly] = value[newly]
+        return newly
+
+    def name_of(self, pairs: np.ndarray) -> pa.Array:
+        """The reasons of some left-out pairs, as text."""
+        return pa.array(self.names, pa.string()).take(pa.array(self.reason[pairs]))
+
+    def counts(self) -> Counter[str]:
+        """Left-out pairs by reason."""
+        codes, counts = np.unique(self.reason[self.reason != ALIVE], return_counts=True)
+        return Counter({self.names[code]: int(count) for code, count in zip(codes, counts, strict=True)})
+
+    def details(self, pairs: np.ndarray, judgment_counts: np.ndarray) -> pa.Array:
+        """One sentence per left-out pair: what was found."""
+        sentences = pa.array([_sentence(name) for name in self.names], pa.string()).take(pa.array(self.reason[pairs]))
+        number = pc.if_else(
+            pa.array(np.isnan(self.value[pairs])),
+            "",
+            pc.binary_join_element_wise(" (", pa.array(np.round(self.value[pairs], 3)).cast(pa.string()), ")", ""),
+        )
+        count = pa.array(judgment_counts).cast(pa.string())
+        tail = pc.if_else(
+            pa.array(self.is_moved[pairs]),
+            " Its judgments count for that pair.",
+            pc.binary_join_element_wise(" Judgments: ", count, ".", ""),
+        )
+        return pc.binary_join_element_wise(sentences, number, ".", tail, "")
+
+
+def _sentence(name: str) -> str:
+    if name in {reason.value for reason in Reason}:
+        return Reason(name).sentence.rstrip(".")
+    from dpo_pipeline.preferences.settings import RuleActions
+
+    return str(RuleActions.model_fields[name].description).rstrip(".")

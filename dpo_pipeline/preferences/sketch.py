@@ -1,0 +1,290 @@
+"""Per drop, once: what every text is called, which pairs it makes, and how to find near duplicates of them.
+
+Normalising and hashing text is the expensive part of building pairs. It is done here, per drop, and never again for
+old drops: the build works on these tables and touches text only to verify candidates and to write the result.
+"""
+
+import zlib
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dpo_pipeline.core.artifacts import Outcome
+from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.core.tables import column, open_writer, table_schema, write_table
+from dpo_pipeline.preferences import identifiers
+from dpo_pipeline.preferences.cleaning import RULES, PairTexts, find_all
+from dpo_pipeline.preferences.identifiers import blake2b_128, utf8_bytes
+from dpo_pipeline.preferences.normalize import (
+    KEY_VERSION,
+    map_contents,
+    normalise_once_each,
+    once_each,
+    pair_keys,
+    prompt_keys,
+    render,
+    response_order,
+    text_keys,
+)
+from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.shingles import SHINGLE_VERSION, Shingles, band_keys, shingle, signatures
+from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, Texts, read_texts
+
+ROWS_FILE, PAIRS_FILE, PROMPTS_FILE = "rows.parquet", "pairs.parquet", "prompts.parquet"
+PAIR_BANDS, PAIR_HASHES = 21, 126
+"""21 bands of 6: a pair of similarity 0.6 is proposed with probability 0.63, 0.7 with 0.93, 0.8 with 0.998."""
+PROMPT_BANDS, PROMPT_HASHES = 64, 256
+"""64 bands of 4: similarity 0.5 is proposed with probability 0.98, 0.2 with 0.1."""
+DIALOGUE = ("user", "assistant")
+"""Turns that make prompts alike; a system prompt shared by a whole drop would make all its prompts alike."""
+OPENING_WORDS = 6
+"""Words a first user turn needs before sharing it puts two prompts on the same side of the split."""
+PROMPT_TAG = np.uint32(0x5BD1E995)
+"""Keeps a word pair of the prompt apart from the same one in a response."""
+
+ROWS = table_schema(
+    "sketch_rows",
+    1,
+    [
+        column("pair", pa.int32(), "Place in the sketch's pairs of the pair the judgment is about."),
+        column("b_is_low", pa.bool_(), "Whether response_b is the pair's low response (the key that sorts first)."),
+    ],
+)
+PAIRS = table_schema(
+    "sketch_pairs",
+    1,
+    [
+        column("pair_id", pa.binary(16), "Identity of the pair; the table is sorted by it."),
+        column("prompt", pa.int32(), "Place in the sketch's prompts."),
+        column("low_id", pa.binary(16), "Identity of the low response."),
+        column("high_id", pa.binary(16), "Identity of the high response."),
+        column("row", pa.int64(), "Row of judgments.parquet whose texts stand for the pair."),
+        column("b_is_low", pa.bool_(), "Whether response_b of that row is the low response."),
+        column("low_characters", pa.int32(), "Length of the low response."),
+        column("high_characters", pa.int32(), "Length of the high response."),
+        column("prompt_characters", pa.int32(), "Length of the prompt, all turns."),
+        *[column(f"rule_{rule.name}", pa.bool_(), f"Whether {rule.name} v{rule.version} found it.") for rule in RULES],
+        *[column(f"band_{band:02}", pa.uint32(), "MinHash band key; 0: none.") for band in range(PAIR_BANDS)],
+    ],
+)
+PROMPTS = table_schema(
+    "sketch_prompts",
+    1,
+    [
+        column("prompt_id", pa.binary(16), "Identity of the prompt; the table is sorted by it."),
+        column("row", pa.int64(), "Row of judgments.parquet whose prompt it is."),
+        column("system", pa.uint64(), "Hash of the system turns: near duplicates must share it."),
+        column("opening", pa.uint64(), "Hash of the first user turn; 0 where it is too short to mean anything."),
+        *[column(f"band_{band:02}", pa.uint32(), "MinHash band key; 0: none.") for band in range(PROMPT_BANDS)],
+    ],
+)
+
+
+def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, reporter: Reporter) -> Outcome:
+    """Name and sketch the pairs and prompts of one drop.
+
+    Args:
+        judgments: Folder of the drop's judgments artifact.
+        out: Folder to write `rows.parquet`, `pairs.parquet` and `prompts.parquet` into.
+        settings: The cleaning rules' actions and limits; nothing else of it matters here.
+        reporter: Told how far the drop is.
+
+    Returns:
+        Counts of judgments, distinct pairs and distinct prompts, of pairs seen in both orders, and per cleaning rule
+        of the pairs it found.
+    """
+    keys = _Keys.read(judgments, reporter)
+    pair_ids, pair_rows, pair_of_row = _representatives(keys.pair, keys.variant, keys.judgment)
+    prompt_ids, prompt_rows, prompt_of_row = _representatives(keys.prompt, keys.prompt_variant, keys.judgment)
+    write_table(
+        out / ROWS_FILE,
+        pa.Table.from_arrays([pa.array(pair_of_row), pa.array(keys.b_is_low)], schema=ROWS),
+    )
+    found = _write_pairs(judgments, out, pair_ids, pair_rows, prompt_of_row[pair_rows], settings, reporter)
+    _write_prompts(judgments, out, prompt_ids, prompt_rows, reporter)
+    both = np.bincount(pair_of_row[keys.b_is_low], minlength=len(pair_ids)) > 0
+    both &= np.bincount(pair_of_row[~keys.b_is_low], minlength=len(pair_ids)) > 0
+    return Outcome(
+        counts={
+            "judgments": len(pair_of_row),
+            "pairs": len(pair_ids),
+            "prompts": len(prompt_ids),
+            "pairs_shown_in_both_orders": int(both.sum()),
+            **{f"found_by_{name}": count for name, count in found.items()},
+        },
+        facts={"key_version": KEY_VERSION, "shingle_version": SHINGLE_VERSION},
+    )
+
+
+class _Keys:
+    """The keys of every judgment of a drop, in the order of the table."""
+
+    def __init__(self, count: int) -> None:
+        self.pair = np.empty((count, 2), np.uint64)
+        self.prompt = np.empty((count, 2), np.uint64)
+        self.judgment = np.empty((count, 2), np.uint64)
+        self.variant = np.empty(count, np.uint64)
+        self.prompt_variant = np.empty(count, np.uint64)
+        self.b_is_low = np.empty(count, bool)
+
+    @classmethod
+    def read(cls, judgments: Path, reporter: Reporter) -> "_Keys":
+        """The keys of the drop's judgments, batch by batch."""
+        with pq.ParquetFile(judgments / JUDGMENTS_FILE) as file:
+            count = file.metadata.num_rows
+        keys, done = cls(count), 0
+        for texts in read_texts(judgments, np.arange(count)):
+            keys._take(texts)
+            done += len(texts.place)
+            if done // 200_000 > (done - len(texts.place)) // 200_000:
+                reporter.say(f"named {done:,} of {count:,} judgments")
+        ids = pq.read_table(judgments / JUDGMENTS_FILE, columns=["judgment_id"]).column(0)
+        if count:
+            keys.judgment = np.concatenate([identifiers.from_hex(chunk) for chunk in ids.chunks])
+        return keys
+
+    def _take(self, texts: Texts) -> None:
+        a, b = text_keys(texts.response_a), text_keys(texts.response_b)
+        prompt = prompt_keys(texts.prompt)
+        b_is_low = response_order(a, b)
+        low, high = np.where(b_is_low[:, None], b, a), np.where(b_is_low[:, None], a, b)
+        raw_prompt = _checksums(render(texts.prompt))
+        raw_a, raw_b = _checksums(texts.response_a), _checksums(texts.response_b)
+        at = texts.place
+        self.pair[at] = pair_keys(prompt, low, high)
+        self.prompt[at], self.prompt_variant[at], self.b_is_low[at] = prompt, raw_prompt, b_is_low
+        # The raw spellings of one pair, whichever response stood first; only ever compared within a pair.
+        mix = np.uint64(0x9E3779B97F4A7C15)
+        first, second = np.where(b_is_low, raw_b, raw_a), np.where(b_is_low, raw_a, raw_b)
+        self.variant[at] = ((raw_prompt * mix) ^ first) * mix ^ second
+
+
+def _checksums(texts: pa.StringArray) -> np.ndarray:
+    """A checksum of each raw text, `(N,)` uint64: tells the spellings of one text apart, nothing more."""
+    data, offsets = utf8_bytes(texts)
+    blob, bounds, crc = memoryview(data), offsets.tolist(), zlib.crc32
+    return np.array([crc(blob[start:end]) for start, end in pairwise(bounds)], np.uint64)
+
+
+def _representatives(
+    keys: np.ndarray, variant: np.ndarray, judgment: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The distinct keys, the row that stands for each, and the place of every row's key among them.
+
+    The row shows the spelling most judgments show; among equals the choice depends on contents only, never on order.
+    """
+    distinct, _, place = identifiers.unique(keys)
+    order = np.lexsort((judgment[:, 1], judgment[:, 0], variant, place))
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (place[order][1:] != place[order][:-1]) | (variant[order][1:] != variant[order][:-1])
+    starts = np.flatnonzero(is_new)
+    sizes = np.diff(np.append(starts, len(order)))
+    first = order[starts]
+    best = np.lexsort((variant[first], -sizes, place[first]))
+    is_best = np.ones(len(best), bool)
+    is_best[1:] = place[first[best]][1:] != place[first[best]][:-1]
+    return distinct, first[best[is_best]].astype(np.int64), place
+
+
+def _write_pairs(
+    judgments: Path,
+    out: Path,
+    pair_ids: np.ndarray,
+    rows: np.ndarray,
+    prompts: np.ndarray,
+    settings: PreferenceSettings,
+    reporter: Reporter,
+) -> dict[str, int]:
+    """Write the sketch of every pair and return how many pairs each rule found."""
+    count = len(pair_ids)
+    numbers = {field.name: np.zeros(count, field.type.to_pandas_dtype()) for field in PAIRS if field.name not in IDS}
+    low_ids, high_ids = np.empty((count, 2), np.uint64), np.empty((count, 2), np.uint64)
+    for texts in read_texts(judgments, rows):
+        at = texts.place
+        a, b = normalise_once_each(texts.response_a), normalise_once_each(texts.response_b)
+        key_a, key_b = blake2b_128(a), blake2b_128(b)
+        b_is_low = response_order(key_a, key_b)
+        mask = pa.array(b_is_low)
+        low, high = pc.if_else(mask, b, a), pc.if_else(mask, a, b)
+        prompt = map_contents(texts.prompt, normalise_once_each)
+        found = find_all(
+            PairTexts(
+                texts.prompt,
+                pc.if_else(mask, texts.response_b, texts.response_a),
+                pc.if_else(mask, texts.response_a, texts.response_b),
+                render(prompt, roles=("user",), with_roles=False),
+                low,
+                high,
+            ),
+            settings,
+        )
+        low_ids[at], high_ids[at] = np.where(b_is_low[:, None], key_b, key_a), np.where(b_is_low[:, None], key_a, key_b)
+        numbers["b_is_low"][at] = b_is_low
+        numbers["low_characters"][at] = pc.utf8_length(low)
+        numbers["high_characters"][at] = pc.utf8_length(high)
+        numbers["prompt_characters"][at] = pc.utf8_length(render(prompt, with_roles=False))
+        for name, hits in found.items():
+            numbers[f"rule_{name}"][at] = hits
+        dialogue = shingle(render(prompt, roles=DIALOGUE, with_roles=False))
+        signature = signatures(Shingles(dialogue.values ^ PROMPT_TAG, dialogue.bounds), count=PAIR_HASHES)
+        for response in (low, high):
+            np.minimum(signature, signatures(shingle(response), count=PAIR_HASHES), out=signature)
+        for band, keys in enumerate(band_keys(signature, bands=PAIR_BANDS)):
+            numbers[f"band_{band:02}"][at] = keys
+    numbers["prompt"], numbers["row"] = prompts, rows
+    ids = {"pair_id": pair_ids, "low_id": low_ids, "high_id": high_ids}
+    _write(out / PAIRS_FILE, PAIRS, ids, numbers)
+    reporter.say(f"sketched {count:,} distinct pairs")
+    return {rule.name: int(numbers[f"rule_{rule.name}"].sum()) for rule in RULES}
+
+
+IDS = ("pair_id", "low_id", "high_id", "prompt_id")
+
+
+def _write_prompts(judgments: Path, out: Path, prompt_ids: np.ndarray, rows: np.ndarray, reporter: Reporter) -> None:
+    count = len(prompt_ids)
+    numbers = {field.name: np.zeros(count, field.type.to_pandas_dtype()) for field in PROMPTS if field.name not in IDS}
+    for texts in read_texts(judgments, rows, columns=("prompt",)):
+        at = texts.place
+        prompt = map_contents(texts.prompt, normalise_once_each)
+        signature = signatures(shingle(render(prompt, roles=DIALOGUE, with_roles=False)), count=PROMPT_HASHES)
+        for band, keys in enumerate(band_keys(signature, bands=PROMPT_BANDS)):
+            numbers[f"band_{band:02}"][at] = keys
+        numbers["system"][at] = _hashes(render(prompt, roles=("system",), with_roles=False))
+        opening = _first_user_turns(prompt)
+        words = shingle(opening, words=1)
+        numbers["opening"][at] = np.where(np.diff(words.bounds) >= OPENING_WORDS, _hashes(opening), 0)
+    numbers["row"] = rows
+    _write(out / PROMPTS_FILE, PROMPTS, {"prompt_id": prompt_ids}, numbers)
+    reporter.say(f"sketched {count:,} distinct prompts")
+
+
+def _hashes(texts: pa.StringArray) -> np.ndarray:
+    """A 64-bit hash of each text, `(N,)`; most system prompts are one and the same."""
+    return once_each(texts, lambda some: blake2b_128(some)[:, 0])
+
+
+def _first_user_turns(prompts: pa.ListArray) -> pa.StringArray:
+    """The first user turn of each conversation, empty where there is none."""
+    turns = prompts.flatten()
+    is_user = pc.equal(turns.field("role"), "user").to_numpy(zero_copy_only=False)
+    parents = pc.list_parent_indices(prompts).to_numpy()[is_user]
+    first = np.ones(len(parents), bool)
+    first[1:] = parents[1:] != parents[:-1]
+    content = turns.field("content").filter(pa.array(is_user)).filter(pa.array(first))
+    has_user = np.zeros(len(prompts), bool)
+    has_user[parents] = True
+    return pc.replace_with_mask(pa.array([""] * len(prompts), pa.string()), pa.array(has_user), content)
+
+
+def _write(path: Path, schema: pa.Schema, ids: dict[str, np.ndarray], numbers: dict[str, np.ndarray]) -> None:
+    columns = [
+        identifiers.to_binary(ids[field.name]) if field.name in ids else pa.array(numbers[field.name], field.type)
+        for field in schema
+    ]
+    with open_writer(path, schema) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=200_000)

@@ -1,0 +1,103 @@
+"""Which conversations SFT learns from: demonstrations of all drops, minus what the evaluation must not have seen."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dpo_pipeline.core.books import Books
+from dpo_pipeline.core.randomness import seed_for
+from dpo_pipeline.core.tables import MESSAGES
+from dpo_pipeline.modeling.template import Conversation
+from dpo_pipeline.preferences.identifiers import to_hex
+from dpo_pipeline.preferences.normalize import prompt_keys
+from dpo_pipeline.sft.settings import SftSettings
+
+DEMONSTRATIONS, PAIRS, SPLITS = "demonstrations.parquet", "pairs.parquet", "splits.parquet"
+ROWS_AT_ONCE = 4_096
+
+
+@dataclass(slots=True)
+class Demonstrations:
+    """Conversations by use, and what became of every one that came in.
+
+    Attributes:
+        train: To learn from.
+        held_out: Kept aside, by prompt, to measure perplexity on.
+        books: In = train + held_out + merged (exact repeats) + rejected by reason.
+    """
+
+    train: list[Conversation] = field(default_factory=list)
+    held_out: list[Conversation] = field(default_factory=list)
+    books: Books = field(default_factory=Books)
+
+
+def read_demonstrations(
+    demonstrations: Sequence[Path], pairs: Path, *, settings: SftSettings, seed: int
+) -> Demonstrations:
+    """The conversations of all drops, sorted by use.
+
+    Laws: a prompt is never in both uses; adding conversations moves no other one from one use to the other; a prompt
+    on the evaluation's side of the preference split (held out or quarantined) is in neither.
+
+    Args:
+        demonstrations: `demonstrations` artifact folders, in order of arrival.
+        pairs: The `preference_pairs` artifact folder.
+        settings: Share kept aside, and whether chosen responses are learned too.
+        seed: Seed of the choice of what is kept aside.
+    """
+    blocked = _blocked_prompts(pairs)
+    result, seen = Demonstrations(), set[tuple[str, str]]()
+    for messages, permitted in _conversations(demonstrations, pairs, settings):
+        prompt_ids = to_hex(prompt_keys(pa.array([m[:-1] for m in messages], MESSAGES))).to_pylist()
+        for conversation, is_permitted, prompt_id in zip(messages, permitted, prompt_ids, strict=True):
+            result.books.records_in += 1
+            identity = (prompt_id, conversation[-1]["content"])
+            if not is_permitted:
+                result.books.rejected["sft_not_permitted"] += 1
+            elif prompt_id in blocked:
+                result.books.rejected["prompt_held_out"] += 1
+            elif identity in seen:
+                result.books.merged += 1
+            else:
+                seen.add(identity)
+                _file(result, conversation, prompt_id, settings=settings, seed=seed)
+    result.books.kept = Counter(train=len(result.train), held_out=len(result.held_out))
+    result.books.assert_balanced(of="the demonstrations")
+    return result
+
+
+def _file(result: Demonstrations, conversation: Any, prompt_id: str, *, settings: SftSettings, seed: int) -> None:
+    is_held_out = seed_for(seed, "sft held out", prompt_id) < settings.held_out_share * 2**63
+    (result.held_out if is_held_out else result.train).append(conversation)
+
+
+def _conversations(
+    demonstrations: Sequence[Path], pairs: Path, settings: SftSettings
+) -> Iterator[tuple[list[list[dict[str, str]]], list[bool]]]:
+    """Batches of conversations that end with the assistant's turn, and whether each may be learned from."""
+    for folder in demonstrations:
+        with pq.ParquetFile(folder / DEMONSTRATIONS) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=["messages"]):
+                messages = batch.column("messages").to_pylist()
+                yield messages, [True] * len(messages)
+    if not settings.chosen_as_demonstrations:
+        return
+    with pq.ParquetFile(pairs / PAIRS) as file:
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=["prompt", "chosen", "split", "sft_allowed"]):
+            rows = batch.filter(pc.equal(batch.column("split"), "train")).to_pylist()
+            yield (
+                [[*row["prompt"], {"role": "assistant", "content": row["chosen"]}] for row in rows],
+                [row["sft_allowed"] or settings.override_sft_permission for row in rows],
+            )
+
+
+def _blocked_prompts(pairs: Path) -> set[str]:
+    """Prompts on the evaluation's side of the split."""
+    splits = pq.read_table(pairs / SPLITS, columns=["prompt_id", "split"])
+    return set(splits.filter(pc.not_equal(splits["split"], "train"))["prompt_id"].to_pylist())

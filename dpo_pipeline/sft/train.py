@@ -1,0 +1,137 @@
+"""Supervised fine-tuning, top to bottom: base model + demonstrations -> checkpoint."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.artifacts import Outcome
+from dpo_pipeline.core.books import Books
+from dpo_pipeline.core.digests import digest_of_json
+from dpo_pipeline.core.errors import InputError
+from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.core.randomness import seed_for
+from dpo_pipeline.modeling import CODE_VERSION
+from dpo_pipeline.modeling.base import open_base
+from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
+from dpo_pipeline.modeling.curves import SFT_PANELS
+from dpo_pipeline.modeling.device import choose_device
+from dpo_pipeline.modeling.forward import make_scorer
+from dpo_pipeline.modeling.optimizer import make_optimizer
+from dpo_pipeline.modeling.policy import make_trainable, parameter_counts
+from dpo_pipeline.modeling.scoring import mean_nll
+from dpo_pipeline.modeling.session import Session, recent_mean, write_training
+from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
+from dpo_pipeline.modeling.template import Conversation, LeftOut, encode
+from dpo_pipeline.sft.demonstrations import read_demonstrations
+from dpo_pipeline.sft.settings import SftSettings
+
+
+def train_sft(
+    demonstrations: Sequence[Path],
+    pairs: Path,
+    out: Path,
+    *,
+    work: Path,
+    sft: SftSettings,
+    model: ModelSettings,
+    compute: ComputeSettings,
+    reporter: Reporter,
+) -> Outcome:
+    """Fine-tune the base model on the demonstrations; loss on the last assistant turn only, end of turn included.
+
+    Args:
+        demonstrations: `demonstrations` artifact folders of all drops, in order of arrival.
+        pairs: The `preference_pairs` artifact folder: its held-out prompts are kept out of training.
+        out: Empty folder; gets model/, metrics.jsonl, curves.png, training.json.
+        work: Folder kept between attempts; an attempt that was stopped is resumed from it.
+        sft: Settings of this stage.
+        model: The base model.
+        compute: The machine.
+        reporter: Hears sentences, and numbers by step.
+
+    Returns:
+        Counts of conversations, steps and tokens; the held-out loss; books over the conversations.
+
+    Raises:
+        InputError: If no conversation is left to learn from.
+        CapacityError: If memory or disk run out.
+        TrainingError: If a loss is not finite, or another training holds the work folder.
+    """
+    device = choose_device(compute)
+    reporter.say(device.sentence)
+    data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
+    policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
+    policy = make_trainable(policy, device, settings=model, compute=compute)
+    groups, cut = _encode(tokenizer, data.train, model, data.books)
+    if not groups:
+        raise InputError("no demonstration is left to learn from", do=f"Look at the books: {data.books.as_dict()}")
+    steps = plan_steps(
+        [1] * len(groups), batch_size=sft.batch_size, epochs=sft.epochs, seed=seed_for(model.seed, "sft")
+    )
+    reporter.say(f"SFT on {len(groups)} conversations in {len(steps)} steps; {len(data.held_out)} kept aside.")
+    scorer = make_scorer(policy, device, probe=groups, max_length=model.max_length, reporter=reporter)
+    optimizer = make_optimizer(policy, sft.optimizer)
+    settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
+    key = digest_of_json([CODE_VERSION, settings, device.precision, compute.batch_tokens, digest_of_groups(groups)])
+
+    with Session(
+        work, key=key, steps=len(steps), checkpoint_minutes=sft.checkpoint_minutes, device=device, reporter=reporter
+    ) as session:
+        session.resume(policy, optimizer, sft.optimizer)
+        with scorer.session():
+            policy.train()
+            for step in session.remaining():
+                batch = [groups[index] for index in steps[step]]
+                response_tokens = sum(len(group.responses[0]) for group in batch)
+                loss = 0.0
+                for part in cut_by_tokens(batch, batch_tokens=compute.batch_tokens):
+                    # A mean over the whole step's tokens, so that cutting the step differently changes nothing.
+                    nll = -scorer.logps(pack(part, device.torch)).sum() / response_tokens
+                    nll.backward()
+                    loss += nll.item()
+                values = session.update(step, loss=loss, examples=[f"number {index}" for index in steps[step]])
+                session.record(step, values, tokens=sum(group.tokens for group in batch))
+
+        held_out = mean_nll(policy, tokenizer, data.held_out, model_settings=model, compute=compute, reporter=reporter)
+        history = session.publish(policy, tokenizer, out, panels=SFT_PANELS, settings=model)
+        remarks = session.remarks()
+
+    counts = {
+        "conversations": len(groups),
+        "held_out_conversations": held_out.conversations,
+        "prompts_cut": len(cut),
+        "prompt_tokens_cut": sum(cut),
+        "steps": len(steps),
+        "tokens": sum(groups[index].tokens for step in steps for index in step),
+        **parameter_counts(policy),
+    }
+    facts = {
+        "final_loss": recent_mean(history, "loss"),
+        "held_out_nll": held_out.mean_nll if held_out.tokens else None,
+        "precision": str(device.precision),
+    }
+    write_training(out, stage="sft", settings=settings, counts=counts, facts=facts, left_out={})
+    return Outcome(counts=counts, facts=facts, books=data.books, remarks=remarks)
+
+
+def _texts(conversations: Sequence[Conversation]) -> Any:
+    return (message["content"] for conversation in conversations for message in conversation)
+
+
+def _encode(
+    tokenizer: Any, conversations: Sequence[Conversation], model: ModelSettings, books: Books
+) -> tuple[list[Group], list[int]]:
+    """The conversations as groups of one response, and the cut of each prompt that was too long; books kept."""
+    encoded = encode(
+        tokenizer,
+        [conversation[:-1] for conversation in conversations],
+        [[conversation[-1]["content"]] for conversation in conversations],
+        max_length=model.max_length,
+    )
+    for item in encoded:
+        if isinstance(item, LeftOut):
+            books.kept["train"] -= 1
+            books.rejected[str(item)] += 1
+    whole = [item for item in encoded if not isinstance(item, LeftOut)]
+    cut = [item.prompt_tokens_cut for item in whole if item.prompt_tokens_cut]
+    return [Group(item.prompt, item.responses) for item in whole], cut

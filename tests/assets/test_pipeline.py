@@ -1,0 +1,133 @@
+"""The whole graph on a small scenario: everything is made, what was planted is found, an altered byte is named."""
+
+import json
+
+import dagster as dg
+import pytest
+
+from assets.definitions import build_definitions
+from assets.materialize import materialize
+from dpo_pipeline.lineage.chain import chain_of
+from dpo_pipeline.lineage.summary import summarize
+from dpo_pipeline.lineage.verify import verify
+from dpo_pipeline.samples.scenario import generate_scenario
+from resources.artifact_store import ArtifactHome
+from resources.gpu import Gpu
+from resources.mlflow_tracking import NoTracking
+from resources.settings import PipelineSettings
+
+SMALL = {
+    "least_pairs": 10,
+    "model": {"scratch": {"vocabulary_size": 600, "hidden_size": 32, "intermediate_size": 64, "layer_count": 1}},
+    "compute": {"device": "cpu"},
+    "sft": {"epochs": 1},
+    "dpo": {"epochs": 1},
+    "evaluation": {"generation_count": 6, "max_new_tokens": 8, "bootstrap_samples": 200},
+}
+
+
+def definitions_of(home):
+    return build_definitions(
+        {
+            "settings": PipelineSettings(profile="demo", overrides=SMALL),
+            "home": ArtifactHome(folder=str(home.root)),
+            "tracking": NoTracking(),
+            "gpu": Gpu(launcher="inline"),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A home through which a small scenario has gone, and the instance that saw it."""
+    from dpo_pipeline.core.home import Home
+
+    home = Home(tmp_path_factory.mktemp("pipeline") / "home")
+    generate_scenario(home.inbox, seed=3, scale=0.06)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert materialize(definitions_of(home), instance, home=home, job="everything")
+        yield home, instance
+
+
+def planted(home):
+    return json.loads((home.root / "planted.json").read_text())
+
+
+def test_every_asset_is_made_and_the_ledger_is_whole(made):
+    home, _ = made
+    assert home.partitions("judgments") == ["2026-09-first", "2026-10-second"]
+    ends = [line["event"] for line in home.ledger.lines() if line["event"] != "started"]
+    assert set(ends) == {"finished"}
+    assert home.ledger.verify() == []
+    assert [fault for check in verify(home, "evaluation_report") for fault in check.faults] == []
+
+
+def test_every_broken_record_is_rejected_for_the_reason_it_was_planted_with(made):
+    home, _ = made
+    expected: dict[str, int] = {}
+    for fault in planted(home)["faults"].values():
+        if "reason" in fault:
+            expected[fault["reason"]] = expected.get(fault["reason"], 0) + fault["count"]
+    found: dict[str, int] = {}
+    for drop in home.partitions("judgments"):
+        for reason, count in home.latest("judgments", drop).books.rejected.items():
+            found[reason] = found.get(reason, 0) + count
+    assert found == expected
+
+
+def test_the_books_of_the_tables_balance_and_the_planted_duplicates_are_merged_or_left_out(made):
+    home, _ = made
+    pairs = home.latest("preference_pairs")
+    faults = planted(home)["faults"]
+    assert pairs.books.is_balanced
+    assert pairs.counts["pairs_shown_in_both_orders"] >= faults["swapped_duplicates"]["count"]
+    assert pairs.counts["excluded_near_duplicate"] >= 0.9 * faults["near_duplicates"]["count"]
+
+
+def test_the_data_versions_dagster_shows_are_the_digests(made):
+    home, instance = made
+    for name in ("preference_pairs", "sft_checkpoint", "dpo_checkpoint", "evaluation_report"):
+        event = instance.get_latest_materialization_event(dg.AssetKey(name))
+        assert event.asset_materialization.tags["dagster/data_version"] == home.latest(name).digest
+
+
+def test_the_first_dpo_loss_is_ln_2(made):
+    home, _ = made
+    assert home.latest("dpo_checkpoint").facts["first_loss"] == pytest.approx(0.693147, abs=1e-4)
+
+
+def test_the_summary_names_records_figures_and_places(made):
+    home, _ = made
+    text = summarize(home)
+    for heading in ("RECORDS", "TRAINING", "HELD OUT", "REPLIES", "WHERE"):
+        assert heading in text
+    assert f"{home.latest('preference_pairs').counts['pairs']:,} pairs" in text
+
+
+def test_running_again_makes_nothing_new(made):
+    home, instance = made
+    before = {path for kind in home.store.root.iterdir() for path in kind.iterdir()}
+    assert materialize(definitions_of(home), instance, home=home, job="everything")
+    assert {path for kind in home.store.root.iterdir() for path in kind.iterdir()} == before
+
+
+def test_one_altered_byte_in_a_raw_file_is_named_by_verify(made):
+    home, _ = made
+    raw = next(
+        node.artifact for node in _nodes(chain_of(home, "evaluation_report")) if node.artifact.kind == "raw_annotations"
+    )
+    path = next(path for path in sorted((raw.path / "files").rglob("*")) if path.is_file() and path.stat().st_size)
+    original = path.read_bytes()
+    path.write_bytes(original[:-1] + b"?")
+    try:
+        faults = [fault for check in verify(home, "evaluation_report") for fault in check.faults]
+        assert len(faults) == 1
+        assert str(path) in faults[0]
+    finally:
+        path.write_bytes(original)
+
+
+def _nodes(node):
+    yield node
+    for parent in node.parents:
+        yield from _nodes(parent)

@@ -1,0 +1,85 @@
+"""The release: weights unchanged, pairs as other tools read them, a card with the report's own figures."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from dpo_pipeline.core.metrics import Quiet
+from dpo_pipeline.core.tables import write_table
+from dpo_pipeline.modeling.settings import ModelSettings, ScratchModel
+from dpo_pipeline.release.release import release_model
+from dpo_pipeline.release.settings import PairFormat, ReleaseSettings
+
+PROMPT = [{"role": "user", "content": "Where is my kettle? – #MAPLE-72"}]
+ROWS = [
+    {"split": "train", "prompt": PROMPT, "chosen": "On its way.", "rejected": "No idea!!"},
+    {"split": "held_out", "prompt": PROMPT, "chosen": "Sent today.", "rejected": ""},
+]
+FACTS = {"outcome": "better", "reason": "It rose.", "dpo/passed": 0.96, "dpo/passed/low": 0.93, "dpo/passed/high": 0.99}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    found = {
+        kind: tmp_path / kind / (kind[0] * 64) for kind in ("dpo_checkpoint", "evaluation_report", "preference_pairs")
+    }
+    for folder in found.values():
+        folder.mkdir(parents=True)
+    (found["dpo_checkpoint"] / "model").mkdir()
+    (found["dpo_checkpoint"] / "model" / "model.safetensors").write_bytes(b"weights")
+    (found["evaluation_report"] / "manifest.json").write_text(json.dumps({"facts": FACTS}))
+    counts = {"pairs_train": 1, "pairs_held_out": 1}
+    (found["preference_pairs"] / "manifest.json").write_text(json.dumps({"counts": counts}))
+    write_table(found["preference_pairs"] / "pairs.parquet", pa.Table.from_pylist(ROWS))
+    return found
+
+
+def released(folders, tmp_path, **settings):
+    out = tmp_path / "out"
+    out.mkdir()
+    outcome = release_model(
+        folders["dpo_checkpoint"],
+        folders["evaluation_report"],
+        folders["preference_pairs"],
+        out,
+        release=ReleaseSettings(**settings),
+        model=ModelSettings(scratch=ScratchModel()),
+        reporter=Quiet(),
+    )
+    return outcome, out
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_pairs_stand_as_trl_and_as_openai_read_them_and_with_no_extra_field(folders, tmp_path):
+    outcome, out = released(folders, tmp_path)
+    assert lines(out / "pairs" / "trl" / "train.jsonl") == [
+        {
+            "prompt": PROMPT,
+            "chosen": [{"role": "assistant", "content": "On its way."}],
+            "rejected": [{"role": "assistant", "content": "No idea!!"}],
+        }
+    ]
+    assert lines(out / "pairs" / "openai" / "held_out.jsonl") == [
+        {
+            "input": {"messages": PROMPT},
+            "preferred_output": [{"role": "assistant", "content": "Sent today."}],
+            "non_preferred_output": [{"role": "assistant", "content": ""}],
+        }
+    ]
+    assert outcome.counts == {"weight_bytes": 7, "pairs_train": 1, "pairs_held_out": 1}
+
+
+def test_weights_are_copied_as_they_are_and_the_card_states_verdict_figures_and_digests(folders, tmp_path):
+    _, out = released(folders, tmp_path, pair_formats=[PairFormat.TRL])
+    assert (out / "model" / "model.safetensors").read_bytes() == b"weights"
+    card = (out / "model" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "**Verdict of the evaluation: better.** It rose." in card
+    assert "| replies within the rubric, DPO | 0.960 | 0.930 to 0.990 |" in card
+    assert f"- dpo_checkpoint: `{'d' * 64}`" in card
+    assert "1 held-out pairs" in card
+    assert not (out / "pairs" / "openai").exists()
