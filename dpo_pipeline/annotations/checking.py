@@ -75,8 +75,10 @@ class _CheckSink(Sink):
     def __init__(self) -> None:
         self.tallies: dict[str, _Tally] = {}
         self._tally = _Tally(UNREAD)
+        self._private: frozenset[str] = frozenset()
 
-    def begin(self, table: str, sha256: str, source: str) -> None:  # noqa: ARG002 (the interface of a sink)
+    def begin(self, table: str, sha256: str, source: str, private: frozenset[str] = frozenset()) -> None:  # noqa: ARG002
+        self._private = private
         self._tally = self.tallies.setdefault(table, _Tally(source))
 
     def keep(self, number: int, parts: Sequence[Part], raw: Any) -> None:
@@ -98,7 +100,8 @@ class _CheckSink(Sink):
         tally.rejected[reason] += 1
         examples = tally.examples.setdefault(reason, [])
         if len(examples) < SHOWN_PER_REASON:
-            examples.append({"record_number": number, "detail": excerpt_of(problem.detail), "excerpt": excerpt_of(raw)})
+            excerpt = excerpt_of(raw, private=self._private)
+            examples.append({"record_number": number, "detail": excerpt_of(problem.detail), "excerpt": excerpt})
 
     def note(self, notes: Counter[str]) -> None:
         self._tally.notes.update(notes)

@@ -118,7 +118,7 @@ class FileRule(Settings):
     scale: Literal["likert_7", "likert_5", "signed_3"] | None = None
     """Numeric verdicts: 1-7 or 1-5 (1: response_a much better), or -3..3. Used where the vocabulary has no entry."""
 
-    rating_step: float = Field(1.0, gt=0)
+    rating_step: float = Field(default=1.0, gt=0)
     """For ratings of K responses: the difference that counts as one step of strength."""
 
     likert_reversed: bool | None = None

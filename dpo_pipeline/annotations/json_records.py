@@ -16,7 +16,8 @@ from dpo_pipeline.annotations.streams import Bounded
 Entry = tuple[int, Any, Any]
 BLOCK_BYTES = 1 << 20
 EXCERPT_BYTES = 1_000
-_STRUCTURE = re.compile(rb'["{}\[\]]')
+# What stands before the next bracket: anything but brackets and quotes, and whole texts. Possessive: never tried twice.
+_PLAIN = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+")*+')
 
 
 class _Lost(NamedTuple):
@@ -32,7 +33,7 @@ def read_json_lines(stream: Bounded, *, max_record_bytes: int) -> Iterator[Entry
     for lines in _blocks_of_lines(stream, max_record_bytes):
         for line in lines:
             number += 1
-            if type(line) is _Lost:
+            if isinstance(line, _Lost):
                 yield number, line.problem, line.beginning
                 continue
             raw = line.removeprefix(BOM) if number == 1 else line
@@ -88,11 +89,13 @@ def read_json_values(stream: Bounded, *, max_record_bytes: int) -> Iterator[Entr
         yield number + 1, problem, bytes(scanner.buffer[:EXCERPT_BYTES])
 
 
-_CLOSES = {ord("}"): ord("{"), ord("]"): ord("[")}
+_QUOTE, _BACKSLASH, _OPENS_ARRAY, _CLOSES_ARRAY = b'"\\[]'
+_CLOSES = {ord("}"): ord("{"), _CLOSES_ARRAY: _OPENS_ARRAY}
+_KEPT_BYTES = 1_024
 
 
 class _ElementScanner:
-    """Cuts a stream of JSON into elements without decoding it.
+    """Cuts a stream of JSON into elements without decoding it, and decodes each when it is whole.
 
     Args:
         max_record_bytes: Longest element that is kept; of a longer one only the beginning is.
@@ -101,6 +104,7 @@ class _ElementScanner:
     def __init__(self, max_record_bytes: int) -> None:
         self.buffer = bytearray()
         self._limit = max_record_bytes
+        self._found: list[tuple[Any, bytes]] = []
         self._at = 0  # where scanning goes on
         self._in_string = False
         self._open: list[int] = []  # brackets around the scanner inside the element
@@ -109,57 +113,61 @@ class _ElementScanner:
         self._start = 0  # where the element, or the gap before it, starts
         self._too_long = b""  # the beginning of an element that became too long
 
-    def feed(self, block: bytes) -> Iterator[tuple[Any, bytes]]:
-        """The elements that are complete after this block."""
+    def feed(self, block: bytes) -> list[tuple[Any, bytes]]:
+        """The elements that are complete after this block: the object, or why there is none, and its bytes."""
         self.buffer += block
-        while self._in_string or (match := _STRUCTURE.search(self.buffer, self._at)) is not None:
+        self._found = []
+        while True:
             if self._in_string:
                 if not self._leave_string():
                     break
-                if self._in_string:  # a line ended inside the text: the element is given up
-                    self._in_string, end = False, self._at
-                    yield self._cut(end, Unusable(Reason.INVALID_JSON, "a line ends inside a text"))
-                    self._open.clear()
                 continue
-            yield from self._step(match.start())
-        else:
-            self._at = len(self.buffer)
+            plain = _PLAIN.match(self.buffer, self._at)
+            assert plain is not None  # it matches nothing at all, if need be
+            if plain.end() == len(self.buffer):
+                self._at = plain.end()
+                break
+            self._step(plain.end())
         self._forget()
+        return self._found
 
-    def finish(self) -> Iterator[tuple[Any, bytes]]:
+    def finish(self) -> list[tuple[Any, bytes]]:
         """What is left at the end: nothing, or one broken element."""
         rest = bytes(self.buffer[self._start :])
         if self._too_long:
-            yield _too_long(self._limit), self._too_long
-        elif self._open or self._in_string:
-            yield Unusable(Reason.TRUNCATED_FILE, "the file ends inside a record"), rest[:EXCERPT_BYTES]
+            return [(_too_long(self._limit), self._too_long)]
+        if self._open or self._in_string:
+            problem = Unusable(Reason.TRUNCATED_FILE, "the file ends inside a record")
         elif _is_garbage(rest):
-            yield Unusable(Reason.INVALID_JSON, "text outside of any record"), rest[:EXCERPT_BYTES]
+            problem = Unusable(Reason.INVALID_JSON, "text outside of any record")
         elif self._array and not self._closed:
-            yield Unusable(Reason.TRUNCATED_FILE, "the array is never closed"), rest[:EXCERPT_BYTES]
+            problem = Unusable(Reason.TRUNCATED_FILE, "the array is never closed")
+        else:
+            return []
+        return [(problem, rest[:EXCERPT_BYTES])]
 
-    def _step(self, at: int) -> Iterator[tuple[Any, bytes]]:
+    def _step(self, at: int) -> None:
         """Go past the bracket or quote at a place."""
         byte = self.buffer[at]
         self._at = at + 1
-        if byte == ord('"'):
+        if byte == _QUOTE:
             self._in_string = True
         elif byte in _CLOSES:
-            yield from self._close(byte)
-        elif self._array is None and byte == ord("["):
+            self._close(byte)
+        elif self._array is None and byte == _OPENS_ARRAY:
             self._array = True
             self._start = self._at
         else:
             self._array = self._array or False
             if not self._open:
-                yield from self._gap(at)
+                self._end_gap(at)
                 self._start = at
             self._open.append(byte)
 
-    def _close(self, byte: int) -> Iterator[tuple[Any, bytes]]:
+    def _close(self, byte: int) -> None:
         if not self._open:
-            if byte == ord("]") and self._array and not self._closed:
-                yield from self._gap(self._at - 1)
+            if byte == _CLOSES_ARRAY and self._array and not self._closed:
+                self._end_gap(self._at - 1)
                 self._closed, self._start = True, self._at
             return  # a stray bracket stays in the gap and is reported with it
         # A bracket closes the nearest of its kind, so that one forgotten bracket does not swallow the elements after.
@@ -167,47 +175,49 @@ class _ElementScanner:
             while self._open.pop() != _CLOSES[byte]:
                 pass
         if not self._open:
-            yield self._cut(self._at, None)
+            self._cut(self._at, None)
 
-    def _gap(self, end: int) -> Iterator[tuple[Any, bytes]]:
-        """What stands before an element, if it is anything but commas and white space."""
+    def _end_gap(self, end: int) -> None:
+        """Report what stands before an element, if it is anything but commas and white space."""
         if self._too_long:
-            yield _too_long(self._limit), self._too_long
+            self._found.append((_too_long(self._limit), self._too_long))
             self._too_long = b""
         elif _is_garbage(gap := bytes(self.buffer[self._start : end])):
-            yield Unusable(Reason.INVALID_JSON, "text between two records"), gap[:EXCERPT_BYTES]
+            self._found.append((Unusable(Reason.INVALID_JSON, "text between two records"), gap[:EXCERPT_BYTES]))
 
-    def _cut(self, end: int, problem: Unusable | None) -> tuple[Any, bytes]:
+    def _cut(self, end: int, problem: Unusable | None) -> None:
+        """Take what stands before `end` as an element, broken where there is a problem."""
         raw = bytes(self.buffer[self._start : end])
         self._start = end
         if self._too_long:
-            raw, self._too_long = self._too_long, b""
-            return _too_long(self._limit), raw
-        if len(raw) > self._limit:
-            return _too_long(self._limit), raw[:EXCERPT_BYTES]
-        if problem is not None:
-            return problem, raw[:EXCERPT_BYTES]
-        return decode(raw), raw
+            raw, problem, self._too_long = self._too_long, _too_long(self._limit), b""
+        elif len(raw) > self._limit:
+            problem = _too_long(self._limit)
+        self._found.append((decode(raw), raw) if problem is None else (problem, raw[:EXCERPT_BYTES]))
 
     def _leave_string(self) -> bool:
-        """Go to the end of the text; False where it is not in the buffer. At a line's end the text stays open."""
+        """Go past the end of the text; False where that is not in the buffer. A line's end gives the element up."""
+        quote = self._closing_quote()
+        line_end = self.buffer.find(b"\n", self._at, quote if quote >= 0 else len(self.buffer))
+        if line_end >= 0:
+            self._at, self._in_string = line_end, False
+            self._open.clear()
+            self._cut(line_end, Unusable(Reason.INVALID_JSON, "a line ends inside a text"))
+        elif quote >= 0:
+            self._at, self._in_string = quote + 1, False
+        return not self._in_string
+
+    def _closing_quote(self) -> int:
+        """Where the text ends: the first quote with an even number of backslashes before it; -1 where there is none."""
         at = self._at
         while (quote := self.buffer.find(b'"', at)) >= 0:
-            backslashes = quote - 1
-            while backslashes >= self._at and self.buffer[backslashes] == ord("\\"):
-                backslashes -= 1
-            if (quote - backslashes) % 2:
+            before = quote
+            while before > self._at and self.buffer[before - 1] == _BACKSLASH:
+                before -= 1
+            if (quote - before) % 2 == 0:
                 break
             at = quote + 1
-        end = quote if quote >= 0 else len(self.buffer)
-        line_end = self.buffer.find(b"\n", self._at, end)
-        if line_end >= 0:
-            self._at = line_end
-            return True
-        if quote < 0:
-            return False
-        self._at, self._in_string = quote + 1, False
-        return True
+        return quote
 
     def _forget(self) -> None:
         """Drop what has been cut, and what has become too long."""
@@ -216,10 +226,10 @@ class _ElementScanner:
         self._start = 0
         if len(self.buffer) > self._limit:
             self._too_long = self._too_long or bytes(self.buffer[:EXCERPT_BYTES])
-            # Keep the few bytes a backslash before the next quote could stand in.
-            kept = max(0, self._at if not self._in_string else len(self.buffer) - 64)
+            # In a text, keep the backslashes that may stand before the quote to come.
+            kept = self._at if not self._in_string else max(self._at, len(self.buffer) - _KEPT_BYTES)
             del self.buffer[:kept]
-            self._at = max(0, self._at - kept)
+            self._at -= kept
 
 
 def _is_garbage(gap: bytes) -> bool:

@@ -1,14 +1,15 @@
 """A first draft of a drop's mapping, from the names and values of a file's columns; a person confirms it."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.annotations.formats import recognise
 from dpo_pipeline.annotations.reading import tables_of
 from dpo_pipeline.annotations.records import Unusable
+from dpo_pipeline.annotations.registry import recognise
 from dpo_pipeline.annotations.rules import COMMON_WORDS, Rules
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.sources import sources_of_file
@@ -29,6 +30,7 @@ _NAMES = {
     "system": r"^system",
 }
 _SIDES = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("x", "y"))
+_NUMBER = re.compile(r"-?\d{1,3}")
 _TOKEN = re.compile(r"[a-z]+|\d+")
 _STRENGTHS = ((3, r"much|significant|strong|far|clear"), (1, r"slight|margin|little|somewhat|bit"))
 _NOT_A_SIDE = (
@@ -93,10 +95,13 @@ def _proposed(columns: Sequence[str], sample: Sequence[Mapping[str, Any]], quest
             mapping[role] = best
             taken.add(best)
     questions += [f"No column looks like the {role}: name it." for role in ("prompt", "verdict") if role not in mapping]
-    words = {str(value).strip().casefold() for value in values.get(mapping.get("verdict", ""), [])}
-    vocabulary, scale = _vocabulary(sorted(words), questions)
+    words = Counter(str(value).strip().casefold() for value in values.get(mapping.get("verdict", ""), []))
+    scale = _scale(words, questions)
+    vocabulary = _vocabulary(
+        [word for word in sorted(words) if scale is None or not _NUMBER.fullmatch(word)], questions
+    )
     mapping["dimensions"] = {
-        name: name for name in columns if name not in taken and words and _is_subset(values[name], words)
+        name: name for name in columns if name not in taken and words and _is_subset(values[name], set(words))
     }
     return {"mapping": mapping, "vocabulary": vocabulary, "scale": scale}
 
@@ -141,16 +146,23 @@ def _is_subset(values: Sequence[Any], words: set[str]) -> bool:
     return bool(found) and len(found) > 1 and found <= words
 
 
-def _vocabulary(words: Sequence[str], questions: list[str]) -> tuple[dict[str, Any], str | None]:
-    """Meaning per word, and the numeric scale where all words are numbers of one."""
-    numbers = {int(word) for word in words if re.fullmatch(r"-?\d+", word)}
-    if numbers and len(numbers) == len(words):
-        if min(numbers) < 0 and numbers <= set(range(-3, 4)):
-            return {}, "signed_3"
-        if min(numbers) >= 1 and max(numbers) <= 7:
-            scale = "likert_7" if max(numbers) > 5 else "likert_5"
-            questions.append(f"Scale {scale} takes 1 for 'response_a much better'; set likert_reversed if it is not.")
-            return {}, scale
+def _scale(words: Mapping[str, int], questions: list[str]) -> str | None:
+    """The numeric scale that the frequent numbers among the verdicts lie on."""
+    numbers = {int(word): count for word, count in words.items() if _NUMBER.fullmatch(word)}
+    frequent = {number for number, count in numbers.items() if count * 100 >= sum(numbers.values())}
+    if len(frequent) < 3:
+        return None
+    if min(frequent) < 0:
+        scale, allowed = "signed_3", range(-3, 4)
+    else:
+        scale, allowed = ("likert_7", range(1, 8)) if max(frequent) > 5 else ("likert_5", range(1, 6))
+        questions.append(f"Scale {scale} takes 1 for 'response_a much better'; set likert_reversed if it is not.")
+    questions += [f"The verdict {number} is not on the scale {scale}." for number in sorted(numbers.keys() - allowed)]
+    return scale if frequent <= set(allowed) else None
+
+
+def _vocabulary(words: Sequence[str], questions: list[str]) -> dict[str, Any]:
+    """Meaning per word that does not mean the same everywhere."""
     vocabulary = {}
     for word in words:
         meaning = _meaning(word)
@@ -158,7 +170,7 @@ def _vocabulary(words: Sequence[str], questions: list[str]) -> tuple[dict[str, A
             questions.append(f"What does the verdict {word!r} mean?")
         elif COMMON_WORDS.get(word) != meaning:
             vocabulary[word] = meaning
-    return vocabulary, None
+    return vocabulary
 
 
 def _meaning(word: str) -> int | str | None:

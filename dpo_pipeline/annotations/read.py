@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from dpo_pipeline.annotations.drops import DropRules, load_rules
-from dpo_pipeline.annotations.formats import FORMATS, ExportFormat, recognise
 from dpo_pipeline.annotations.json_records import Entry
 from dpo_pipeline.annotations.reading import excerpt_of, tables_of
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Judgment, Part, Unusable, shown
+from dpo_pipeline.annotations.registry import FORMATS, ExportFormat, recognise
 from dpo_pipeline.annotations.rules import Rules
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.sources import Source, sources_of
@@ -29,6 +29,8 @@ SAMPLE_RECORDS = 64
 """Usable records looked at to recognise a format."""
 SAMPLE_ENTRIES = 1_000
 """Entries gone through, usable or not, to find them."""
+SAMPLE_BYTES = 16_000_000
+"""Bytes of entries gone through."""
 SAY_EVERY = 100_000
 UNREAD = "unread"
 """The `source` of records whose format was never known."""
@@ -38,9 +40,10 @@ class DropOutcomes(NamedTuple):
     """What reading a drop gave.
 
     Attributes:
-        judgments: Counts `judgments`, `judgment_records`; facts `formats` (per file), `notes`.
-        rejected: Counts `rejected` and one per reason; the drop's books.
-        demonstrations: Count `demonstrations`.
+        judgments: Counts `judgments`, `judgment_records`; facts `formats` (per file) and `values_left_out` (how many
+            times, dimensions and the like of kept records could not be read).
+        rejected: Counts `rejected` and one per reason; fact `reasons` (their sentences).
+        demonstrations: Count `demonstrations`; fact `formats`.
         books: The drop's books: in = judgment records + demonstrations + rejected. A record that gives several
             judgments counts once; each part of it that cannot be used counts as a record of its own.
     """
@@ -127,8 +130,8 @@ def checked_rules(folder: Path) -> DropRules:
 class Sink:
     """Where read records go; `read_source` tells it what became of each."""
 
-    def begin(self, table: str, sha256: str, source: str) -> None:
-        """A table of a file starts, read as this source."""
+    def begin(self, table: str, sha256: str, source: str, private: frozenset[str] = frozenset()) -> None:
+        """A table of a file starts, read as this source; `private` fields name annotators and are never shown."""
 
     def keep(self, number: int, parts: Sequence[Part], raw: Any) -> None:
         """A record gave these parts; not all of them need be usable."""
@@ -157,9 +160,11 @@ class _Sink(Sink):
         self.sources: dict[str, str] = {}
         self.notes: Counter[str] = Counter()
         self._books = Books()
+        self._private: frozenset[str] = frozenset()
         self._origin = Origin(drop, UNREAD, "", "")
 
-    def begin(self, table: str, sha256: str, source: str) -> None:
+    def begin(self, table: str, sha256: str, source: str, private: frozenset[str] = frozenset()) -> None:
+        self._private = private
         self._origin = Origin(self.drop, source, table, sha256)
         self._books = self.books.setdefault(table, Books())
         self.sources[table] = source
@@ -167,7 +172,7 @@ class _Sink(Sink):
     def keep(self, number: int, parts: Sequence[Part], raw: Any) -> None:
         if len(parts) == 1 and type(parts[0]) is Judgment and parts[0].group_id is None:
             kind = "judgment_records"
-            self.judgments.add(self._origin, number, parts[0], self._origin.id_of(number, 0))
+            self.judgments.add(self._origin, number, parts[0], self._origin.id_of(number, 0), _weight(raw))
         else:
             kind = self._keep_each(number, parts, raw)
         if kind is not None:
@@ -179,18 +184,17 @@ class _Sink(Sink):
 
     def _keep_each(self, number: int, parts: Sequence[Part], raw: Any) -> str | None:
         """File the parts of a record; what the record counts as, None where no part of it is usable."""
-        kind = None
+        kind, origin, weight = None, self._origin, _weight(raw)
         for position, part in enumerate(parts):
             if type(part) is Judgment:
                 kind = "judgment_records"
-                self.judgments.add(
-                    self._origin, number, self._in_group(number, part), self._origin.id_of(number, position)
-                )
+                judgment = self._in_group(number, part)
+                self.judgments.add(origin, number, judgment, origin.id_of(number, position), weight)
             elif isinstance(part, Unusable):
                 self.reject(number, part, raw)
             else:
                 kind = "demonstrations"
-                self.demonstrations.add(self._origin, number, part, self._origin.id_of(number, position))
+                self.demonstrations.add(origin, number, part, origin.id_of(number, position), weight)
         return kind
 
     def _in_group(self, number: int, judgment: Judgment) -> Judgment:
@@ -202,7 +206,7 @@ class _Sink(Sink):
     def reject(self, number: int, problem: Unusable, raw: Any) -> None:
         self._books.records_in += 1
         self._books.rejected[problem.reason.value] += 1
-        row = (problem.reason.value, _printable(problem.detail), excerpt_of(raw))
+        row = (problem.reason.value, _printable(problem.detail), excerpt_of(raw, private=self._private))
         self.rejected.add(self._origin, number, row)
 
     def note(self, notes: Counter[str]) -> None:
@@ -226,12 +230,16 @@ def read_source(source: Source, rules: DropRules, settings: AnnotationSettings, 
 
 def _read_table(table: str, sha256: str, entries: Iterator[Entry], rules: Rules, sink: Sink) -> None:
     head, sample = _look_ahead(entries)
+    if not head:
+        head.append((0, Unusable(Reason.EMPTY_FILE, "no record"), b""))
     export = recognise(sample, rules)
+    column = rules.file.mapping.annotator if rules.file.mapping else None
+    private = frozenset() if column is None else frozenset({column, column.rpartition(".")[2]})
     if export is None:
-        sink.begin(table, sha256, UNREAD)
+        sink.begin(table, sha256, UNREAD, private)
         _reject_all(head, entries, sink)
         return
-    sink.begin(table, sha256, rules.file.source or export.NAME)
+    sink.begin(table, sha256, rules.file.source or export.NAME, private)
     _read_entries(iter(head), export, rules, sink)
     head.clear()
     _read_entries(entries, export, rules, sink)
@@ -242,13 +250,22 @@ def _look_ahead(entries: Iterator[Entry]) -> tuple[list[Entry], list[Mapping[str
     """The first entries, and the usable records among them."""
     head: list[Entry] = []
     sample: list[Mapping[str, Any]] = []
+    size = 0
     for entry in islice(entries, SAMPLE_ENTRIES):
         head.append(entry)
+        size += _weight(entry[2])
         if isinstance(entry[1], dict):
             sample.append(entry[1])
-        if len(sample) == SAMPLE_RECORDS:
+        if len(sample) == SAMPLE_RECORDS or size > SAMPLE_BYTES:
             break
     return head, sample
+
+
+def _weight(raw: Any) -> int:
+    """About how many bytes a record holds."""
+    if type(raw) is bytes:
+        return len(raw)
+    return sum(len(value) if isinstance(value, str) else 50 for value in raw.values()) if isinstance(raw, dict) else 0
 
 
 def _read_entries(entries: Iterator[Entry], export: ExportFormat, rules: Rules, sink: Sink) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from dpo_pipeline.annotations.decoding import BOM, decode
@@ -15,11 +16,12 @@ from dpo_pipeline.annotations.sources import Source
 from dpo_pipeline.annotations.streams import Bounded
 
 EXCERPT_CHARACTERS = 200
-_PERSONAL_FIELD = re.compile(
-    r'("[^"]*(?:worker|annotator|rater|labell?er|judge|user_?id|user_?name|session|completed_by|e-?mail|_ip|ip_|city)[^"]*"'
-    r'\s*:\s*)("(?:[^"\\]|\\.)*"?|[\d.]+|\{[^{}]*\}?)',
-    re.IGNORECASE,
+_PERSONAL = (
+    r"worker|annotator|rater|labell?er|judge$|user_?id|user_?name|session|completed_by|e-?mail"
+    r"|_ip$|^ip_|city|region|country"
 )
+_KEY = re.compile(r'"([^"\\]{1,60})"\s*:\s*')
+_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"?|-?[\d.]+|\{[^{}]*\}?|\[[^\[\]]*\]?')
 _ADDRESS = re.compile(
     r"[\w.+-]+@[\w-]+\.[\w.-]+|\b\d{1,3}(?:\.\d{1,3}){3}\b|(?:[0-9a-fA-F]{1,4}:){3,7}[0-9a-fA-F]{1,4}"
 )
@@ -29,7 +31,7 @@ def tables_of(source: Source, settings: AnnotationSettings) -> Iterator[tuple[st
     """The tables a file holds, each as its name and its records: one, or for XLSX one per sheet.
 
     Each must be read before the next is asked for. Nothing is raised: what cannot be read becomes one entry that holds
-    the reason, and a file without any record one that says so.
+    the reason.
     """
     if source.problem is not None:
         yield source.name, iter([(0, source.problem, b"")])
@@ -38,11 +40,11 @@ def tables_of(source: Source, settings: AnnotationSettings) -> Iterator[tuple[st
     try:
         with source.open() as stream:
             if source.kind != ".xlsx":
-                yield source.name, _never_nothing(_entries(source.kind, stream, settings))
+                yield source.name, _entries(source.kind, stream, settings)
                 return
             book, names = sheet_names(stream, settings)
             for name in names:
-                yield f"{source.name}!{name}", _never_nothing(read_sheet(book, name))
+                yield f"{source.name}!{name}", read_sheet(book, name)
     except Unusable as problem:
         yield source.name, iter([(0, problem, b"")])
 
@@ -59,26 +61,21 @@ def _entries(kind: str, stream: Bounded, settings: AnnotationSettings) -> Iterat
 def _json_entries(stream: Bounded, limit: int) -> Iterator[Entry]:
     """JSON lines where the first line is a whole object, else the elements of one array or objects in a row."""
     peeked = _Peeked(stream)
-    try:
-        head = peeked.head(min(limit, 1 << 20))
-    except Unusable as problem:
-        yield 1, problem, b""
-        return
+    head = peeked.head(min(limit, 1 << 20))
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         yield 1, Unusable(Reason.INVALID_UTF8, "the file is UTF-16; save it as UTF-8"), head
         return
     text = head.removeprefix(BOM).lstrip()
-    first, line_end, _ = text.partition(b"\n")
-    spread = text.startswith(b"[") or (
-        text.startswith(b"{") and line_end and isinstance(decode(first), Unusable) and _continues(first)
-    )
-    read = read_json_values if spread else read_json_lines
+    read = read_json_values if text.startswith(b"[") or _is_spread(text) else read_json_lines
     yield from read(peeked, max_record_bytes=limit)
 
 
-def _continues(line: bytes) -> bool:
-    """Whether an object's first line ends where pretty-printing breaks lines."""
-    return line.rstrip().endswith((b"{", b"[", b","))
+def _is_spread(text: bytes) -> bool:
+    """Whether an object spreads over lines: the first breaks where pretty-printing does, the second is no object."""
+    first, _, rest = text.partition(b"\n")
+    if not first.rstrip().endswith((b"{", b"[", b",")) or not rest.strip():
+        return False
+    return all(isinstance(decode(line), Unusable) for line in (first, rest.lstrip().partition(b"\n")[0]))
 
 
 class _Peeked(Bounded):
@@ -86,35 +83,40 @@ class _Peeked(Bounded):
 
     def __init__(self, stream: Bounded) -> None:
         self._inner, self._head = stream, b""
+        self._met: Unusable | None = None
 
     def head(self, size: int) -> bytes:
-        """The first bytes, which will be read again."""
-        while len(self._head) < size and (block := self._inner.read(1 << 20)):
-            self._head += block
+        """The first bytes, which will be read again; a break met here is reported once they were."""
+        try:
+            while len(self._head) < size and (block := self._inner.read(1 << 20)):
+                self._head += block
+        except Unusable as problem:
+            self._met = problem
         return self._head
 
     def read(self, size: int = -1) -> bytes:
-        """The looked-at bytes first, then the rest."""
+        """The looked-at bytes first, then the rest.
+
+        Raises:
+            Unusable: If the stream is broken or over a bound.
+        """
         if self._head:
             head, self._head = self._head, b""
             return head
+        if self._met is not None:
+            raise self._met
         return self._inner.read(size)
 
 
-def _never_nothing(entries: Iterator[Entry]) -> Iterator[Entry]:
-    is_empty = True
-    for entry in entries:
-        is_empty = False
-        yield entry
-    if is_empty:
-        yield 0, Unusable(Reason.EMPTY_FILE, "no record"), b""
-
-
-def excerpt_of(raw: Any) -> str:
+def excerpt_of(raw: Any, *, private: frozenset[str] = frozenset()) -> str:
     r"""At most 200 characters of a record as it came, without what names its annotator, unprintable characters escaped.
 
     >>> excerpt_of(b'{"worker_id": 7, "a": "caf\xe9\x00"}')
     '{"worker_id": <removed>, "a": "caf\\xe9\\x00"}'
+
+    Args:
+        raw: The record as bytes, as text, or as a decoded row.
+        private: Further fields that name the annotator.
     """
     if isinstance(raw, (bytes, bytearray)):
         text = bytes(raw[: EXCERPT_CHARACTERS * 4]).decode("utf-8", "backslashreplace")
@@ -122,8 +124,26 @@ def excerpt_of(raw: Any) -> str:
         text = raw[: EXCERPT_CHARACTERS * 4]
     else:
         text = json.dumps(_cut_short(raw), ensure_ascii=False, default=str)[: EXCERPT_CHARACTERS * 4]
-    text = _ADDRESS.sub("<removed>", _PERSONAL_FIELD.sub(r"\1<removed>", text))[:EXCERPT_CHARACTERS]
+    text = _ADDRESS.sub("<removed>", _without_people(text, _personal(private)))[:EXCERPT_CHARACTERS]
     return "".join(one if one.isprintable() else _escaped(one) for one in text)[:EXCERPT_CHARACTERS]
+
+
+def _without_people(text: str, personal: re.Pattern[str]) -> str:
+    """JSON, whole or cut short, without the values of the keys whose name tells that they name a person."""
+    pieces, start = [], 0
+    for key in _KEY.finditer(text):
+        value = _VALUE.match(text, key.end()) if key.start() >= start and personal.search(key[1]) else None
+        if value is not None:
+            pieces += [text[start : value.start()], "<removed>"]
+            start = value.end()
+    return "".join((*pieces, text[start:]))
+
+
+@cache
+def _personal(private: frozenset[str]) -> re.Pattern[str]:
+    """Finds in a key that it names a person, by its words or because it is one of these."""
+    own = "".join(f"|^{re.escape(name)}$" for name in sorted(private))
+    return re.compile(_PERSONAL + own, re.IGNORECASE)
 
 
 def _cut_short(raw: Any) -> Any:

@@ -134,7 +134,9 @@ def turns_of(value: Any, name: str, *, role_key: str = "role", content_key: str 
         if known is None:
             raise Unusable(Reason.UNKNOWN_ROLE, f"{name} holds a turn of {shown(role)}")
         if type(content) is not str:
-            content = _parts_text(content, f"{name}'s {known} turn")
+            if message.get("tool_calls") or message.get("function_call"):
+                raise Unusable(Reason.UNSUPPORTED_CONTENT, f"a turn of {name} calls a tool")
+            content = _parts_text(content, f"a turn of {name} ({known})")
         turns.append((known, clean(content)))
     return tuple(turns)
 

@@ -97,11 +97,14 @@ class Rules:
 
     def annotator(self, value: Any) -> str | None:
         """The platform's id of who judged, as text with the drop's namespace; None where there is none."""
+        if type(value) is str:
+            name = value.strip()
+            return self.file.annotator_namespace + name if name else None
         if isinstance(value, dict):
             value = value.get("id", value.get("email"))
-        if value is None or value == "" or isinstance(value, (list, dict)):
+        if value is None or isinstance(value, (list, dict)):
             return None
-        return self.file.annotator_namespace + _word(value, fold=False)
+        return self.annotator(_word(value))
 
     def seconds(self, value: Any) -> float | None:
         """A duration; None where it was not given or is no plausible number (noted)."""
@@ -173,12 +176,11 @@ def field(record: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _word(value: Any, *, fold: bool = True) -> str:
+def _word(value: Any) -> str:
     """A word or number as the text that vocabularies are keyed by: `3` and `3.0` are the same."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    text = str(value).strip()
-    return text.casefold() if fold else text
+    return str(value).strip().casefold()
 
 
 def _time(value: Any) -> datetime | None:

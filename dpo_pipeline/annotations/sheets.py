@@ -8,6 +8,7 @@ import csv
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from dpo_pipeline.annotations.json_records import Entry
@@ -74,7 +75,7 @@ def _delimiter_of(header: str) -> str:
 
 def _header_problem(header: Sequence[str]) -> Unusable | None:
     if len(header) > MAX_COLUMNS:
-        return Unusable(Reason.INVALID_CSV, f"{len(header)} columns; at most {MAX_COLUMNS} are read")
+        return Unusable(Reason.WRONG_CELL_COUNT, f"{len(header)} columns; at most {MAX_COLUMNS} are read")
     joined = "".join(header)
     if not joined.isascii() and _undecodable(joined):
         return Unusable(Reason.INVALID_UTF8, "the header is not UTF-8")
@@ -132,7 +133,9 @@ def read_sheet(book: Any, name: str) -> Iterator[Entry]:
     """The rows of one sheet below its first row, which names the columns; empty rows are no records."""
     number, header = 0, None
     try:
-        for cells in book[name].iter_rows(max_col=MAX_COLUMNS):
+        sheet = book[name]
+        sheet.reset_dimensions()  # what the file claims of its width need not be so
+        for cells in sheet.iter_rows():
             values = [cell.value for cell in cells]
             if all(value is None for value in values):
                 continue
@@ -154,8 +157,9 @@ def _sheet_row(header: Sequence[str], cells: Sequence[Any], values: list[Any]) -
         place = next(place for place, cell in enumerate(cells) if getattr(cell, "data_type", None) == "f")
         named = header[place] if place < len(header) else f"column {place + 1}"
         return Unusable(Reason.FORMULA_CELL, f"{named[:60]!r} holds a formula")
-    if len(values) > len(header) and any(value is not None for value in values[len(header) :]):
-        return Unusable(Reason.WRONG_CELL_COUNT, f"more cells than the header's {len(header)}")
+    # Rows are as wide as the sheet: a value under no header is one cell too many.
+    if any(value is not None for name, value in zip_longest(header, values) if not name):
+        return Unusable(Reason.WRONG_CELL_COUNT, "a cell stands under no header")
     padded = values + [None] * (len(header) - len(values))
     return {name: value for name, value in zip(header, padded, strict=False) if name}
 

@@ -1,16 +1,15 @@
 """Files as bounded streams of decompressed bytes: one that gives implausibly much, or breaks off, says so."""
 
 import bz2
-import gzip
 import io
 import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 import zstandard
 
@@ -20,6 +19,7 @@ from dpo_pipeline.annotations.settings import AnnotationSettings
 
 KINDS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".xlsx", ".parquet")
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+READ_BYTES = 1 << 16
 RATIO_FREE_BYTES = 16_000_000
 """Below this many bytes no ratio is a bomb: short repetitive files compress well."""
 MAX_XZ_MEMORY_BYTES = 256_000_000
@@ -39,6 +39,14 @@ STREAM_ERRORS = (
 """What the decompressors of the standard library and zstandard raise at broken input."""
 
 
+class Readable(Protocol):
+    """Anything that hands out bytes piece by piece."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+        ...
+
+
 class Bounded(io.RawIOBase):
     """A stream of decompressed bytes that stops where they become too many, too dense or broken.
 
@@ -48,14 +56,15 @@ class Bounded(io.RawIOBase):
         compressed_bytes: How many bytes they come from, at most; None where they are not compressed.
     """
 
-    def __init__(self, stream: IO[bytes], settings: AnnotationSettings, compressed_bytes: int | None) -> None:
-        self._stream, self._settings = stream, settings
-        self._most_by_ratio = (
-            None
-            if compressed_bytes is None
-            else max(RATIO_FREE_BYTES, int(compressed_bytes * settings.max_compression_ratio))
-        )
-        self._given = 0
+    def __init__(self, stream: Readable, settings: AnnotationSettings, compressed_bytes: int | None) -> None:
+        self._stream = stream
+        ratio = settings.max_compression_ratio
+        too_large = Unusable(Reason.FILE_TOO_LARGE, f"more than {settings.max_file_bytes} bytes")
+        bomb = Unusable(Reason.DECOMPRESSION_BOMB, f"more than {ratio:g} times as many bytes came out as went in")
+        bounds = [(settings.max_file_bytes, too_large)]
+        if compressed_bytes is not None:
+            bounds.append((max(RATIO_FREE_BYTES, int(compressed_bytes * ratio)), bomb))
+        self._left, self._problem = min(bounds, key=lambda bound: bound[0])
 
     def readable(self) -> bool:
         """Always."""
@@ -82,14 +91,15 @@ class Bounded(io.RawIOBase):
         except EOFError as error:
             raise Unusable(Reason.TRUNCATED_FILE, f"the compressed stream breaks off: {error}") from error
         except STREAM_ERRORS as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk fails, not the file
             raise Unusable(Reason.UNREADABLE_FILE, f"the bytes cannot be decompressed: {error}") from error
-        self._given += len(block)
-        if self._most_by_ratio is not None and self._given > self._most_by_ratio:
-            ratio = self._settings.max_compression_ratio
-            detail = f"{self._given} bytes came out, more than {ratio:g} times what went in"
-            raise Unusable(Reason.DECOMPRESSION_BOMB, detail)
-        if self._given > self._settings.max_file_bytes:
-            raise Unusable(Reason.FILE_TOO_LARGE, f"more than {self._settings.max_file_bytes} bytes")
+        self._left -= len(block)
+        if self._left < 0:
+            block = block[: self._left]  # what is within the bound is given, the next reading fails
+            self._left = 0
+            if not block:
+                raise self._problem
         return block
 
 
@@ -112,43 +122,92 @@ def open_file(path: Path, compression: str, settings: AnnotationSettings) -> Ite
         yield Bounded(decompressed(raw, compression), settings, size if compression else None)
 
 
-def decompressed(raw: IO[bytes], compression: str) -> IO[bytes]:
+def decompressed(raw: Readable, compression: str) -> Readable:
     """The stream itself, or what it decompresses to; broken streams fail on reading, not here."""
-    if compression == ".gz":
-        return gzip.GzipFile(fileobj=raw)
-    if compression == ".bz2":
-        return bz2.BZ2File(raw)
-    if compression == ".xz":
-        return _XzStream(raw)
-    if compression == ".zst":
-        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW_BYTES)
-        return decompressor.stream_reader(raw, read_across_frames=True)
-    return raw
+    return _Decoded(raw, _DECODERS[compression]) if compression else raw
 
 
-class _XzStream(io.RawIOBase):
-    """An .xz stream with a bound on the decoder's memory, which the standard library's file object lacks."""
+class _ZstdDecoder:
+    """A zstd decoder shaped like those of zlib; fed little by little, since it cannot bound what it gives at once."""
 
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._decoder = self._fresh()
+    # Four bytes may stand for a block of 128 KiB, so this many may become 32 MiB.
+    _FED_BYTES = 1_024
+
+    def __init__(self) -> None:
+        self._inner = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW_BYTES).decompressobj()
+        self._left = b""
+        self.unconsumed_tail = b""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the frame has ended and all of it was given."""
+        return self._inner.eof and not self._left
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether there is nothing left to give without more input."""
+        return not self._left
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows the frame."""
+        return self._inner.unused_data + self.unconsumed_tail
+
+    def decompress(self, data: bytes, size: int) -> bytes:
+        """At most `size` bytes of what the next pieces of input give."""
+        if not self._left:
+            fed, given, total = 0, [], 0
+            while fed < len(data) and total < READ_BYTES and not self._inner.eof:
+                given.append(self._inner.decompress(data[fed : fed + self._FED_BYTES]))
+                fed, total = fed + self._FED_BYTES, total + len(given[-1])
+            self._left, self.unconsumed_tail = b"".join(given), data[fed:]
+        block, self._left = self._left[:size], self._left[size:]
+        return block
+
+
+_DECODERS: Mapping[str, Callable[[], Any]] = {
+    ".gz": lambda: zlib.decompressobj(wbits=31),
+    ".bz2": bz2.BZ2Decompressor,
+    ".zst": _ZstdDecoder,
+    ".xz": lambda: lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY_BYTES),
+}
+
+
+class _Decoded:
+    """A stream of one or more compressed streams in a row.
+
+    Unlike the standard library's file objects it gives everything that came out before a break, bounds the memory of
+    an .xz decoder, and needs no seeking.
+
+    Args:
+        raw: The compressed bytes.
+        fresh: Makes a decoder for one of the streams.
+    """
+
+    def __init__(self, raw: Readable, fresh: Callable[[], Any]) -> None:
+        self._raw, self._fresh = raw, fresh
+        self._decoder = fresh()
+        self._waiting = b""
 
     def read(self, size: int = -1) -> bytes:
+        """At least one byte, at most `size`; none at the end.
+
+        Raises:
+            EOFError: If the compressed bytes end before their stream does.
+        """
         while True:
             if self._decoder.eof:
-                following = self._decoder.unused_data or self._raw.read(1 << 16)
-                if not following.strip(b"\0"):
+                self._waiting = self._decoder.unused_data or self._raw.read(READ_BYTES)
+                if not self._waiting.strip(b"\0"):  # archivers pad with zeros
                     return b""
                 self._decoder = self._fresh()
-                block = self._decoder.decompress(following, size)
-            else:
-                fresh = self._raw.read(1 << 16) if self._decoder.needs_input else b""
-                if self._decoder.needs_input and not fresh:
-                    raise EOFError("the end-of-stream marker is missing")
-                block = self._decoder.decompress(fresh, size)
+            is_over = False
+            if not self._waiting and getattr(self._decoder, "needs_input", True):
+                self._waiting = self._raw.read(READ_BYTES)
+                is_over = not self._waiting
+            block = self._decoder.decompress(self._waiting, size)
+            self._waiting = getattr(self._decoder, "unconsumed_tail", b"")
             if block:
                 return block
-
-    @staticmethod
-    def _fresh() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY_BYTES)
+            if is_over and not self._decoder.eof:
+                raise EOFError("the end-of-stream marker is missing")

@@ -12,6 +12,11 @@ from dpo_pipeline.annotations.records import Demonstration, Judgment, Turns
 from dpo_pipeline.annotations.schemas import DEMONSTRATIONS, DIMENSIONS, JUDGMENTS, REJECTED_RECORDS
 from dpo_pipeline.core.tables import MESSAGES, ROW_GROUP_ROWS, open_writer
 
+BATCH_ROWS = 1_000
+"""Rows held as Python objects before they become Arrow's, which take a third of the memory."""
+BATCH_BYTES, ROW_GROUP_BYTES = 32_000_000, 128_000_000
+"""Bounds of the same for records that are far longer than usual."""
+
 
 class Origin:
     """Where the records of one table of a file come from.
@@ -81,35 +86,43 @@ class TableFile:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._writer = open_writer(path, schema)
         self._schema = schema
-        self._origins: list[Origin] = []
-        self._origin_of_row: list[int] = []
-        self._numbers: list[int] = []
-        self._ids: list[str] = []
-        self._rows: list[Any] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._rows_in_group = 0
+        self._begin_batch([])
         self.row_count = 0
 
-    def add(self, origin: Origin, number: int, row: Any, row_id: str = "") -> None:
-        """Take one row."""
+    def add(self, origin: Origin, number: int, row: Any, row_id: str = "", weight: int = 0) -> None:
+        """Take one row of about `weight` bytes."""
         if not self._origins or self._origins[-1] is not origin:
             self._origins.append(origin)
         self._origin_of_row.append(len(self._origins) - 1)
         self._numbers.append(number)
         self._ids.append(row_id)
         self._rows.append(row)
-        if len(self._rows) == ROW_GROUP_ROWS:
-            self._flush()
+        self._weight += weight
+        if len(self._rows) == BATCH_ROWS or self._weight > BATCH_BYTES:
+            self._end_batch()
 
     def close(self) -> None:
         """Write what is left; a table without rows is still a whole Parquet file."""
         if self._rows:
-            self._flush()
+            self._end_batch()
+        self._end_row_group()
         self._writer.close()
 
     def columns(self, rows: Sequence[Any]) -> list[pa.Array]:
         """The table's own columns, after those of the origin."""
         raise NotImplementedError
 
-    def _flush(self) -> None:
+    def _begin_batch(self, origins: list[Origin]) -> None:
+        self._origins = origins
+        self._origin_of_row: list[int] = []
+        self._numbers: list[int] = []
+        self._ids: list[str] = []
+        self._rows: list[Any] = []
+        self._weight = 0
+
+    def _end_batch(self) -> None:
         places = pa.array(self._origin_of_row, pa.int32())
         origins = [
             pa.array([getattr(origin, name) for origin in self._origins], pa.string()).take(places)
@@ -118,10 +131,18 @@ class TableFile:
         arrays = [*origins, pa.array(self._numbers, pa.int64()), *self.columns(self._rows)]
         if self._schema.names[0] != "drop":
             arrays.insert(0, pa.array(self._ids, pa.string()))
-        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema), row_group_size=ROW_GROUP_ROWS)
+        self._batches.append(pa.record_batch(arrays, schema=self._schema))
         self.row_count += len(self._rows)
-        last = self._origins[-1]
-        self._origins, self._origin_of_row, self._numbers, self._ids, self._rows = [last], [], [], [], []
+        self._rows_in_group += len(self._rows)
+        self._begin_batch([self._origins[-1]])
+        is_large = sum(batch.nbytes for batch in self._batches) > ROW_GROUP_BYTES
+        if is_large or self._rows_in_group + BATCH_ROWS > ROW_GROUP_ROWS:
+            self._end_row_group()
+
+    def _end_row_group(self) -> None:
+        if self._batches:
+            self._writer.write_table(pa.Table.from_batches(self._batches), row_group_size=ROW_GROUP_ROWS)
+            self._batches, self._rows_in_group = [], 0
 
 
 class JudgmentsFile(TableFile):

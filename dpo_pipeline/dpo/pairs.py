@@ -12,8 +12,9 @@ from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.modeling.batches import EncodedPair, Group, group_pairs
+from dpo_pipeline.modeling.device import Device
 from dpo_pipeline.modeling.scoring import Pair, encode_pairs
-from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
+from dpo_pipeline.modeling.settings import ModelSettings
 
 PAIRS = "pairs.parquet"
 COLUMNS = ["pair_id", "split", "prompt", "chosen", "rejected", "p_chosen"]
@@ -45,7 +46,7 @@ def read_pairs(folder: Path) -> PreferencePairs:
 
 
 def reference_key(policy_digest: str, precision: str, pair: EncodedPair) -> str:
-    """The identity of a reference row: weights, number format, and every token of the pair, template and cut included."""
+    """The identity of a reference row: weights, number format, every token of the pair (so template and cut, too)."""
     digest = hashlib.blake2b(f"{policy_digest}\0{precision}\0".encode(), digest_size=16)
     for tokens in (pair.prompt, pair.chosen, pair.rejected):
         digest.update(len(tokens).to_bytes(8, "little"))
@@ -75,7 +76,7 @@ class TrainingPairs(NamedTuple):
 
 
 def read_training_pairs(
-    folder: Path, tokenizer: Any, *, dpo: DpoSettings, model: ModelSettings, compute: ComputeSettings
+    folder: Path, tokenizer: Any, *, dpo: DpoSettings, model: ModelSettings, device: Device
 ) -> TrainingPairs:
     """The train split of a `preference_pairs` artifact folder as tokens, grouped by prompt.
 
@@ -88,7 +89,7 @@ def read_training_pairs(
     books.assert_balanced(of="the training pairs")
     if not encoded.pairs:
         raise InputError("no pair is left to learn from", do=f"Look at the books: {books.as_dict()}")
-    groups = group_pairs(encoded.pairs, most_pairs=dpo.batch_size, most_tokens=compute.batch_tokens)
+    groups = group_pairs(encoded.pairs, most_pairs=dpo.batch_size, most_tokens=device.batch_tokens)
     return TrainingPairs(
         groups=groups,
         encoded=encoded.pairs,

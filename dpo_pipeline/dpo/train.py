@@ -75,7 +75,7 @@ def train_dpo(
     device = choose_device(compute)
     reporter.say(device.sentence)
     policy, tokenizer = open_for_training(checkpoint / "model", device, settings=model, compute=compute)
-    data = read_training_pairs(pairs, tokenizer, dpo=dpo, model=model, compute=compute)
+    data = read_training_pairs(pairs, tokenizer, dpo=dpo, model=model, device=device)
     reference_logps = reference_of(
         data.encoded, reference, policy_digest=policy_digest(checkpoint / "model"), precision=device.precision
     )
@@ -91,7 +91,7 @@ def train_dpo(
     assert_same_policy(scorer, groups, reference_logps)
     optimizer = make_optimizer(policy, dpo.optimizer)
     settings = {"dpo": dpo.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    key = digest_of_json([CODE_VERSION, settings, device.precision, compute.batch_tokens, digest_of_groups(groups)])
+    key = digest_of_json([CODE_VERSION, settings, device.precision, device.batch_tokens, digest_of_groups(groups)])
 
     with Session(
         work, key=key, steps=len(steps), checkpoint_minutes=dpo.checkpoint_minutes, device=device, reporter=reporter
@@ -103,7 +103,7 @@ def train_dpo(
                 batch = [groups[index] for index in steps[step]]
                 pair_count = sum(len(group.comparisons) for group in batch)
                 sums = torch.zeros(len(METRICS), dtype=torch.float64)
-                for part in cut_by_tokens(batch, batch_tokens=compute.batch_tokens):
+                for part in cut_by_tokens(batch, batch_tokens=device.batch_tokens):
                     packed = pack(part, device.torch)
                     policy_logps = compare(scorer.logps(packed), packed)
                     frozen = frozen_logps(reference_logps, packed, like=policy_logps)

@@ -227,10 +227,10 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
     def place(confidence: float, right: float) -> tuple[float, float]:
         return left + size * (confidence - 0.5) * 2, top + size * (1 - right)
 
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+    for step in range(6):
+        tick, spot = step / 5, 0.5 + step / 10
         canvas.line(place(0.5, tick), place(1.0, tick), style="grid")
         canvas.text(left - 8, place(0.5, tick)[1] + 4, f"{100 * tick:.0f} %", style="axis", anchor="end")
-        spot = 0.5 + tick / 2
         canvas.text(place(spot, 0)[0], top + size + 18, f"{100 * spot:.0f} %", style="axis", anchor="middle")
     canvas.line(place(0.5, 0.5), place(1.0, 1.0), style="half")
     most = max((each["count"] for each in bins), default=1) or 1
@@ -245,23 +245,23 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
 
 def curve(points: Sequence[tuple[float, float]], *, title: str, place: int) -> Markup:
     """One small training curve with its first and last value written out."""
-    canvas = Canvas(340, 150, title=title)
+    canvas = Canvas(330, 158, title=title)
     canvas.text(0, 12, title, style="label")
     values = [value for _, value in points]
     low, high = min(values), max(values)
     spread, last_step = (high - low) or 1.0, max(points[-1][0], 1)
 
     def spot(step: float, value: float) -> tuple[float, float]:
-        return 4 + 270 * step / last_step, 120 - 92 * (value - low) / spread
+        return 42 + 230 * step / last_step, 130 - 100 * (value - low) / spread
 
     for level in (low, high):
-        canvas.line((4, spot(0, level)[1]), (274, spot(0, level)[1]), style="grid")
-        canvas.text(4, spot(0, level)[1] - 3, f"{level:.3g}", style="axis")
+        canvas.line((42, spot(0, level)[1]), (272, spot(0, level)[1]), style="grid")
+        canvas.text(36, spot(0, level)[1] + 4, f"{level:.3g}", style="axis", anchor="end")
     canvas.path([spot(*point) for point in points], style=f"curve m-{place}")
     x, y = spot(*points[-1])
     canvas.dot(x, y, radius=3, style=f"m-{place}")
     canvas.text(x + 7, y + 4, f"{values[-1]:.3g}", style="label")
-    canvas.text(274, 138, f"step {last_step:g}", style="axis", anchor="end")
+    canvas.text(272, 148, f"step {last_step:,.0f}", style="axis", anchor="end")
     return canvas.svg(style="chart small")
 
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -16,7 +15,7 @@ from dpo_pipeline.evaluation.evidence import Material
 from dpo_pipeline.evaluation.first_screen import draw_first_screen
 from dpo_pipeline.evaluation.generations import reply_rows, rules_met
 from dpo_pipeline.evaluation.headline import headline_facts
-from dpo_pipeline.evaluation.held_out import HeldOut, read_held_out
+from dpo_pipeline.evaluation.held_out import Conversation, HeldOut, read_held_out
 from dpo_pipeline.evaluation.judging import make_judges, run_judges
 from dpo_pipeline.evaluation.page import render_page
 from dpo_pipeline.evaluation.report import build_report, write_report
@@ -24,7 +23,7 @@ from dpo_pipeline.evaluation.schemas import REPLIES, SCORES
 from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.evaluation.speakers import speaking
 from dpo_pipeline.evaluation.training import demonstrations_of, describe_training
-from dpo_pipeline.evaluation.witness import Statement, question, sample_questions
+from dpo_pipeline.evaluation.witness import Answer, Statement, question, sample_questions
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 
@@ -73,34 +72,23 @@ def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestr
     held_out = read_held_out(pairs, reference, prompt_count=evaluation.generation_count, learned=conversations.train)
     reporter.say(f"{len(held_out.pairs)} held-out pairs, {len(held_out.prompts)} prompts to reply to")
 
-    # Challengers speak before the baseline, which then scores their samples too: one model in memory at a time.
-    checkpoints = {CHALLENGER: dpo, **(others or {}), BASELINE: sft}
-    statements: dict[str, Statement] = {}
-    reference_samples: dict[str, Any] = {}
-    for name, checkpoint in checkpoints.items():
-        with speaking(
-            checkpoint, model_settings=model, compute=compute, settings=evaluation, reporter=reporter
-        ) as speaker:
-            statements[name] = question(
-                speaker,
-                held_out,
-                name=name,
-                demonstrations=kept_aside,
-                settings=evaluation,
-                known=held_out.reference if name == BASELINE else None,
-                reporter=reporter,
-            )
-            if name == BASELINE:
-                for other in statements.values():
-                    if other.name != BASELINE:
-                        reference_samples[other.name] = speaker.score(sample_questions(other, held_out))
-        clock.note(f"{name}_seconds")
+    checkpoints = {BASELINE: sft, CHALLENGER: dpo, **(others or {})}
+    statements, reference_samples = _hear_all(
+        checkpoints, held_out, kept_aside, settings=evaluation, model=model, compute=compute, reporter=reporter
+    )
+    clock.note("models_seconds")
 
-    statements = {name: statements[name] for name in (BASELINE, CHALLENGER, *(others or {}))}
     held_out = _scored_by_all(held_out, statements)
     judges = make_judges(evaluation, work=work, device=choose_device(compute).kind, reporter=reporter)
     opponents = [statement for name, statement in statements.items() if name != CHALLENGER]
-    judged = run_judges(judges, held_out, challenger=statements[CHALLENGER], opponents=opponents, reporter=reporter)
+    judged = run_judges(
+        judges,
+        held_out,
+        challenger=statements[CHALLENGER],
+        opponents=opponents,
+        decoding=evaluation.judged_decoding,
+        reporter=reporter,
+    )
     clock.note("judges_seconds")
 
     training = {name: describe_training(checkpoint) for name, checkpoint in checkpoints.items()}
@@ -123,6 +111,43 @@ def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestr
         "replies": sum(len(replies) for each in statements.values() for replies in each.replies.values()),
     }
     return Outcome(counts=counts, facts=facts, remarks=clock.laps)
+
+
+def _hear_all(
+    checkpoints: Mapping[str, Path],
+    held_out: HeldOut,
+    demonstrations: Sequence[Conversation],
+    *,
+    settings: EvaluationSettings,
+    model: ModelSettings,
+    compute: ComputeSettings,
+    reporter: Reporter,
+) -> tuple[dict[str, Statement], dict[str, Mapping[str, Answer]]]:
+    """What each model says, in the order given, and what the baseline thinks of the other models' sampled replies.
+
+    One model is in memory at a time, so the baseline speaks last: by then there are samples for it to score.
+    """
+    heard: dict[str, Statement] = {}
+    reference_samples: dict[str, Mapping[str, Answer]] = {}
+    for name in sorted(checkpoints, key=lambda name: name == BASELINE):
+        known = held_out.reference if name == BASELINE else None
+        with speaking(
+            checkpoints[name], model_settings=model, compute=compute, settings=settings, reporter=reporter
+        ) as speaker:
+            if name == BASELINE:
+                reference_samples = {
+                    other: speaker.score(sample_questions(statement, held_out)) for other, statement in heard.items()
+                }
+            heard[name] = question(
+                speaker,
+                held_out,
+                name=name,
+                demonstrations=demonstrations,
+                settings=settings,
+                known=known,
+                reporter=reporter,
+            )
+    return {name: heard[name] for name in checkpoints}, reference_samples
 
 
 class _Clock:
@@ -163,6 +188,7 @@ def _write_tables(out: Path, material: Material, *, beta: float, evaluation: Eva
         rows += [
             {
                 "pair_id": pair["pair_id"],
+                "cluster_id": pair["cluster_id"],
                 "model": name,
                 "chosen_log_prob": scores.chosen[at],
                 "rejected_log_prob": scores.rejected[at],

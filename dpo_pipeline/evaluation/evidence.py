@@ -1,8 +1,11 @@
 """From what models and judges said to the evidence the gate weighs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from dpo_pipeline.evaluation.gate import Evidence, decide_promotion
 from dpo_pipeline.evaluation.generations import rules_met
@@ -10,7 +13,7 @@ from dpo_pipeline.evaluation.held_out import Conversation, HeldOut
 from dpo_pipeline.evaluation.judging import JudgeResult
 from dpo_pipeline.evaluation.preferences import PairScores
 from dpo_pipeline.evaluation.rubric import passes
-from dpo_pipeline.evaluation.settings import EvaluationSettings, Rubric
+from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.evaluation.witness import Answer, Statement
 
 
@@ -48,7 +51,7 @@ class Material:
 def target_words(material: Material, *, settings: EvaluationSettings) -> str:
     """The target figure in words, for the stated rule."""
     if settings.rubric is not None:
-        return f"the share of greedy replies that meet every rule of {settings.rubric.name!r}"
+        return f"the share of {settings.judged_decoding} replies that meet every rule of “{settings.rubric.name}”"
     if material.judged:
         return f"the win rate by {material.judged[0].judge}"
     return "the ranking accuracy on held-out pairs, for want of a judge"
@@ -57,8 +60,7 @@ def target_words(material: Material, *, settings: EvaluationSettings) -> str:
 def decide_all(
     material: Material,
     scores: Mapping[str, PairScores],
-    generations: Mapping[str, Mapping[str, Any]],
-    divergence: Mapping[str, Mapping[str, Any]],
+    figures: Mapping[str, Any],
     *,
     settings: EvaluationSettings,
 ) -> dict[str, Any]:
@@ -67,17 +69,24 @@ def decide_all(
     Args:
         material: What the models and judges said.
         scores: Log-probs of the held-out pairs by model.
-        generations: `generation_figures` by model and decoding.
-        divergence: KL figures by model.
+        figures: The report's `preferences`, `generations`, `divergence` and `perplexity`.
         settings: Margins, resamples, seed.
     """
+    clusters = {row["pair_id"]: row["cluster_id"] for row in material.held_out.pairs}
+    clusters |= {row["prompt_id"]: row["cluster_id"] for row in material.held_out.prompts}
     decisions = {}
     for opponent in material.statements:
         if opponent == material.challenger:
             continue
         targets = _targets(material, opponent, scores, settings)
         challenger, champion = (
-            _evidence(name, targets[name], material, scores[name], generations[name], divergence.get(name, {}))
+            Evidence(
+                model=name,
+                target=targets[name],
+                rankings=_rankings(material.held_out, scores[name]),
+                clusters=clusters,
+                **guarded_figures(figures, name),
+            )
             for name in (material.challenger, opponent)
         )
         decision = decide_promotion(
@@ -87,13 +96,38 @@ def decide_all(
     return decisions
 
 
+def guarded_figures(figures: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """The figures the gate guards, of one model of a report, as keywords of `Evidence`.
+
+    A figure that was to be measured and did not come out as a number is NaN, which breaks its guard; one that nobody
+    asked for is None, which leaves the guard out.
+    """
+    ways = figures["generations"][model]
+    greedy, sampled = ways.get("greedy", {}), ways.get("sampled", {})
+    perplexity, divergence = figures["perplexity"][model], figures["divergence"].get(model)
+    kl = None if divergence is None or not sampled else _number(divergence["kl_per_token"])
+    return {
+        "not_finite": figures["preferences"][model]["not_finite"],
+        "empty_share": _number(greedy["empty"]) if greedy else None,
+        "unfinished_share": 1 - _number(greedy["finished"]) if greedy else None,
+        "repetition": _number(greedy["repetition"]) if greedy else None,
+        "distinct_2": sampled.get("distinct_2"),
+        "log_loss": float(np.log(_number(perplexity))) if perplexity["count"] else None,
+        "kl_per_token": kl,
+    }
+
+
+def _number(figure: Mapping[str, Any]) -> float:
+    return math.nan if figure["value"] is None else float(figure["value"])
+
+
 def _targets(
     material: Material, opponent: str, scores: Mapping[str, PairScores], settings: EvaluationSettings
 ) -> dict[str, dict[str, float]]:
     """The target figure per item of challenger and opponent: rules all met, else a judge's points, else ranking."""
     names = (material.challenger, opponent)
     if settings.rubric is not None:
-        return {name: _passes(material, name, settings.rubric) for name in names}
+        return {name: _passes(material, name, settings) for name in names}
     points = next((each.points for each in material.judged if each.opponent == opponent), None)
     if points is not None:
         return {names[0]: points, names[1]: {key: 1 - value for key, value in points.items()}}
@@ -102,42 +136,11 @@ def _targets(
     }
 
 
-def _evidence(
-    name: str,
-    target: Mapping[str, float],
-    material: Material,
-    scores: PairScores,
-    generations: Mapping[str, Any],
-    divergence: Mapping[str, Any],
-) -> Evidence:
-    statement, pairs = material.statements[name], material.held_out.pairs
-    greedy, sampled = generations.get("greedy", {}), generations.get("sampled", {})
-    clusters = {row["pair_id"]: row["cluster_id"] for row in pairs}
-    clusters |= {row["prompt_id"]: row["cluster_id"] for row in material.held_out.prompts}
-    tokens = statement.loss_tokens.sum()
-    return Evidence(
-        model=name,
-        target=target,
-        rankings=_rankings(material.held_out, scores),
-        clusters=clusters,
-        not_finite=int((~scores.is_finite).sum()),
-        empty_share=_value(greedy.get("empty")),
-        repetition=_value(greedy.get("repetition")),
-        distinct_2=sampled.get("distinct_2"),
-        log_loss=float(statement.log_losses.sum() / tokens) if tokens else None,
-        kl_per_token=_value(divergence.get("kl_per_token")),
-    )
-
-
-def _passes(material: Material, name: str, rubric: Rubric) -> dict[str, float]:
-    replies = material.statements[name].replies.get("greedy", [])
-    met = rules_met(replies, material.held_out, rubric=rubric)
+def _passes(material: Material, name: str, settings: EvaluationSettings) -> dict[str, float]:
+    replies = material.statements[name].replies.get(settings.judged_decoding, [])
+    met = rules_met(replies, material.held_out, rubric=settings.rubric)
     return {reply.prompt_id: float(passes(rules)) for reply, rules in zip(replies, met, strict=True)}
 
 
 def _rankings(held_out: HeldOut, scores: PairScores) -> dict[str, bool]:
     return {row["pair_id"]: bool(right) for row, right in zip(held_out.pairs, scores.ranks_right, strict=True)}
-
-
-def _value(figure: Mapping[str, Any] | None) -> float | None:
-    return None if figure is None else figure["value"]

@@ -53,15 +53,15 @@ def draw_first_screen(report: Mapping[str, Any], path: Path) -> None:
     axes.text(40, 150, textwrap.fill(reason, 122), size=11.5, color=SOFT, va="top", linespacing=1.4, parse_math=False)
     places = {name: place for place, name in enumerate(report["models"])}
     for at, tile in enumerate(headline.tiles(report)):
-        _tile(axes, tile, (40 + 380 * (at % 3), 200 + 196 * (at // 3)), places)
-    axes.text(40, 606, headline.cost(report), size=9.5, color=SOFT, va="center", parse_math=False)
+        _tile(axes, tile, (40 + 380 * (at % 3), 208 + 194 * (at // 3)), places)
+    axes.text(40, 607, headline.cost(report), size=9.5, color=SOFT, va="center", parse_math=False)
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
 def _tile(axes: Any, tile: headline.Tile, corner: tuple[float, float], places: Mapping[str, int]) -> None:
     x, y = corner
     axes.add_patch(
-        FancyBboxPatch(corner, 360, 180, boxstyle="round,pad=0,rounding_size=10", fc="white", ec=RULE, lw=1.2)
+        FancyBboxPatch(corner, 360, 178, boxstyle="round,pad=0,rounding_size=10", fc="white", ec=RULE, lw=1.2)
     )
     axes.text(x + 20, y + 26, tile.label, size=11, weight="bold", color=SOFT, va="center", parse_math=False)
     spot = x + 20

@@ -14,7 +14,7 @@ from dpo_pipeline.evaluation.settings import GateSettings
 from dpo_pipeline.evaluation.statistics import Estimate, bootstrap_mean, sign_flip_p_value
 
 
-class Outcome(StrEnum):
+class Finding(StrEnum):
     """What a challenger is, compared with the one it challenges."""
 
     BETTER = "better"
@@ -25,7 +25,7 @@ class Outcome(StrEnum):
     def words(self) -> str:
         """The outcome as a headline.
 
-        >>> Outcome.NOT_BETTER.words
+        >>> Finding.NOT_BETTER.words
         'Not better'
         """
         return self.value.replace("_", " ").capitalize()
@@ -42,6 +42,7 @@ class Evidence:
         clusters: Prompt cluster of each item of `target` and `rankings`; an item not named stands for itself.
         not_finite: Held-out pairs whose log-probs are not numbers.
         empty_share: Share of greedy replies that say nothing; None where none were generated.
+        unfinished_share: Share of greedy replies cut at the length limit.
         repetition: Share of repeated word 4-grams in the greedy replies.
         distinct_2: Different word 2-grams over all sampled replies, as a share.
         log_loss: Nats per token on held-out demonstrations.
@@ -54,6 +55,7 @@ class Evidence:
     clusters: Mapping[str, str] = field(default_factory=dict)
     not_finite: int = 0
     empty_share: float | None = None
+    unfinished_share: float | None = None
     repetition: float | None = None
     distinct_2: float | None = None
     log_loss: float | None = None
@@ -78,7 +80,7 @@ class Check:
 class Decision:
     """The outcome, the reason in a sentence, the gain on the target figure and every condition looked at."""
 
-    outcome: Outcome
+    outcome: Finding
     reason: str
     gain: Estimate
     p_value: float
@@ -87,7 +89,7 @@ class Decision:
     @property
     def promotes(self) -> bool:
         """Whether the challenger may take the champion's place."""
-        return self.outcome is Outcome.BETTER
+        return self.outcome is Finding.BETTER
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for report.json."""
@@ -113,6 +115,7 @@ def stated_rule(settings: GateSettings, *, target: str) -> list[str]:
         "Guards, whatever the target says: all log-probs are numbers; ranking accuracy shown not to fall by "
         f"{100 * settings.accuracy_margin:g} points or more; perplexity on held-out demonstrations at most "
         f"{settings.perplexity_ratio:g} times as high; at most {settings.kl_per_token:g} nats of KL per token; "
+        f"replies cut at the limit up by at most {100 * settings.unfinished_rise:g} points; "
         f"repetition up by at most {settings.repetition_rise:g}; distinct-2 at least {settings.diversity_ratio:g} of "
         f"what it was; at most {100 * settings.empty_share:g} % of the replies empty."
     )
@@ -148,26 +151,26 @@ def decide_promotion(
 
 def _weigh(
     gain: Estimate, checks: tuple[Check, ...], settings: GateSettings, *, names: tuple[str, str]
-) -> tuple[Outcome, str]:
+) -> tuple[Finding, str]:
     enough, *guards = checks
     broken = [check for check in guards if check.held is False]
     if broken:
         faults = "; ".join(f"{check.name}: {check.found}, allowed is {check.allowed}" for check in broken)
-        return Outcome.NOT_BETTER, f"A guarded figure is broken. {faults[0].upper()}{faults[1:]}."
+        return Finding.NOT_BETTER, f"A guarded figure is broken. {faults[0].upper()}{faults[1:]}."
     if not enough.held or gain.value is None or gain.low is None or gain.high is None:
-        return Outcome.NOT_ENOUGH_EVIDENCE, f"Found {enough.found}; the rule asks for {enough.allowed}."
+        return Finding.NOT_ENOUGH_EVIDENCE, f"Found {enough.found}; the rule asks for {enough.allowed}."
     size = _points(gain)
     if gain.high <= settings.least_gain:
-        return Outcome.NOT_BETTER, f"{names[0]} does not gain on {names[1]}: the difference is {size}."
+        return Finding.NOT_BETTER, f"{names[0]} does not gain on {names[1]}: the difference is {size}."
     if gain.low <= settings.least_gain:
         return (
-            Outcome.NOT_ENOUGH_EVIDENCE,
+            Finding.NOT_ENOUGH_EVIDENCE,
             f"{names[0]} differs from {names[1]} by {size}; that may be {100 * settings.least_gain:g} or less.",
         )
     if undecided := [check for check in guards if check.held is None]:
         open_points = "; ".join(f"{check.name}: {check.found}, allowed is {check.allowed}" for check in undecided)
-        return Outcome.NOT_ENOUGH_EVIDENCE, f"The gain is {size}, but a guard could not be decided. {open_points}."
-    return Outcome.BETTER, f"{names[0]} gains {size} on {names[1]}, and every guarded figure holds."
+        return Finding.NOT_ENOUGH_EVIDENCE, f"The gain is {size}, but a guard could not be decided. {open_points}."
+    return Finding.BETTER, f"{names[0]} gains {size} on {names[1]}, and every guarded figure holds."
 
 
 def _paired(
@@ -226,6 +229,9 @@ def _health(challenger: Evidence, settings: GateSettings) -> list[Check]:
 
 def _relative(challenger: Evidence, champion: Evidence, settings: GateSettings) -> list[Check]:
     checks = []
+    if challenger.unfinished_share is not None and champion.unfinished_share is not None:
+        rise = 100 * (challenger.unfinished_share - champion.unfinished_share)
+        checks.append(_at_most("Rise of cut replies", rise, 100 * settings.unfinished_rise, unit=" points"))
     if challenger.repetition is not None and champion.repetition is not None:
         rise = challenger.repetition - champion.repetition
         checks.append(_at_most("Rise of repetition", rise, settings.repetition_rise))
@@ -241,9 +247,11 @@ def _relative(challenger: Evidence, champion: Evidence, settings: GateSettings) 
 
 
 def _at_most(name: str, found: float, limit: float, *, unit: str = "") -> Check:
-    """A guard on a number; one that is not finite breaks it."""
-    held = bool(found <= limit) if np.isfinite(found) else False
-    return Check(name, f"{found:.3g}{unit}", f"at most {limit:g}{unit}", held)
+    """A guard on a number; one that came out as no number breaks it."""
+    allowed = f"at most {limit:g}{unit}"
+    if not np.isfinite(found):
+        return Check(name, "could not be measured", allowed, held=False)
+    return Check(name, f"{found:.3g}{unit}", allowed, bool(found <= limit))
 
 
 def _accuracy(challenger: Evidence, champion: Evidence, settings: GateSettings, *, seed: int, samples: int) -> Check:

@@ -62,13 +62,14 @@ def generation_figures(replies: Sequence[Reply], met: Sequence[Rules], *, seed: 
 
 def reply_rows(replies: Sequence[Reply], met: Sequence[Rules], held_out: HeldOut) -> list[dict[str, Any]]:
     """The replies as rows of replies.parquet."""
-    prompts = {row["prompt_id"]: row["prompt"] for row in held_out.prompts}
+    prompts = {row["prompt_id"]: row for row in held_out.prompts}
     return [
         {
             "prompt_id": reply.prompt_id,
+            "cluster_id": prompts[reply.prompt_id]["cluster_id"],
             "model": reply.model,
             "decoding": reply.decoding,
-            "prompt": prompts[reply.prompt_id],
+            "prompt": prompts[reply.prompt_id]["prompt"],
             "reply": reply.text,
             "token_count": reply.token_count,
             "word_count": len(words_of(reply.text)),

@@ -70,12 +70,12 @@ def headline_facts(report: Mapping[str, Any]) -> dict[str, Any]:
         named["win_rate"] = report["judges"][0]["win_rate"]
         named["length_controlled_win_rate"] = report["judges"][0]["length_controlled_win_rate"]
     for name in (baseline, challenger):
-        greedy = report["generations"][name].get("greedy", {})
+        ways = report["generations"][name].get(report["judged_decoding"], {})
         named |= {
             f"{name}/ranking_accuracy": report["preferences"][name]["ranking_accuracy"],
-            f"{name}/passed": greedy.get("passed"),
-            f"{name}/words": greedy.get("words"),
-            f"{name}/repetition": greedy.get("repetition"),
+            f"{name}/passed": ways.get("passed"),
+            f"{name}/words": ways.get("words"),
+            f"{name}/repetition": ways.get("repetition"),
             f"{name}/perplexity": report["perplexity"][name],
         }
     facts: dict[str, Any] = {"outcome": report["decision"]["outcome"], "reason": report["decision"]["reason"]}
@@ -104,7 +104,7 @@ def number(figure: Figure | None, *, digits: int = 3) -> str:
     >>> number({"value": 1.18342}), number({"value": None})
     ('1.18', '–')
     """
-    return "–" if figure is None or figure["value"] is None else f"{figure['value']:.{digits}g}"
+    return "–" if figure is None or figure["value"] is None else _signed(f"{figure['value']:.{digits}g}")
 
 
 def interval(figure: Figure | None, *, share: bool = True) -> str:
@@ -117,8 +117,13 @@ def interval(figure: Figure | None, *, share: bool = True) -> str:
         return ""
     if share:
         return f"{100 * figure['low']:.0f}–{100 * figure['high']:.0f}"
-    low, high = f"{figure['low']:.3g}", f"{figure['high']:.3g}"
+    low, high = (_signed(f"{figure[end]:.3g}") for end in ("low", "high"))
     return f"{low} to {high}" if figure["low"] < 0 else f"{low}–{high}"
+
+
+def _signed(words: str) -> str:
+    """A number with a real minus sign."""
+    return words.replace("-", "−")
 
 
 def cost(report: Mapping[str, Any]) -> str:
@@ -158,8 +163,8 @@ def _target(report: Mapping[str, Any]) -> tuple[Figure | None, Figure]:
     baseline, challenger = report["baseline"], report["challenger"]
     if report["rubric"] is not None:
         missing = {"value": None, "low": None, "high": None}
-        before = report["generations"][baseline].get("greedy", {}).get("passed")
-        after = report["generations"][challenger].get("greedy", {}).get("passed")
+        before = report["generations"][baseline].get(report["judged_decoding"], {}).get("passed")
+        after = report["generations"][challenger].get(report["judged_decoding"], {}).get("passed")
         return before or missing, after or missing
     if report["judges"]:
         return None, report["judges"][0]["win_rate"]
@@ -177,8 +182,9 @@ def _target_tile(report: Mapping[str, Any]) -> Tile:
     if report["rubric"] is None:
         return Tile("Rules met", "", "–", "", "No rubric is set; rules would be checked reply by reply.")
     before, after = _target(report)
-    replies = report["generations"][report["challenger"]].get("greedy", {}).get("count", 0)
-    note = f"Greedy replies to {replies} held-out prompts that meet every rule."
+    decoding = report["judged_decoding"]
+    replies = report["generations"][report["challenger"]].get(decoding, {}).get("count", 0)
+    note = f"{decoding.capitalize()} replies to {replies} held-out prompts that meet every rule."
     return _share_tile(_target_label(report), before, after, note, report)
 
 

@@ -128,7 +128,7 @@ def summarize_wins(
         "ties": points.count(0.5),
         "losses": points.count(0.0),
         "unanswered": len(verdicts) - len(usable),
-        "win_rate": bootstrap_mean(points, seed=seed, samples=samples).as_dict(),
+        "win_rate": bootstrap_mean(points, seed=seed, samples=samples, is_share=True).as_dict(),
         "length_controlled_win_rate": length_controlled_win_rate(points, gaps, seed=seed, samples=samples).as_dict(),
     }
 

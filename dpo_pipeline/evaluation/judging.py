@@ -97,20 +97,21 @@ def run_judges(
     *,
     challenger: Statement,
     opponents: Sequence[Statement],
+    decoding: str,
     reporter: Reporter,
 ) -> list[JudgeResult]:
-    """Each judge on the greedy replies of the challenger against each opponent's, blind and in both orders."""
+    """Each judge on the challenger's replies of one decoding against each opponent's, blind and in both orders."""
     results = []
     for judge in judges:
         people = _ask_about_people(judge, held_out.pairs)
         for opponent in opponents:
-            if not (challenger.replies.get("greedy") and opponent.replies.get("greedy")):
+            if not (challenger.replies.get(decoding) and opponent.replies.get(decoding)):
                 continue
             reporter.say(f"{judge.name}: {challenger.name} against {opponent.name}")
             comparisons = tuple(
                 Comparison(_turns(row), theirs.text, own.text)
                 for row, theirs, own in zip(
-                    held_out.prompts, opponent.replies["greedy"], challenger.replies["greedy"], strict=True
+                    held_out.prompts, opponent.replies[decoding], challenger.replies[decoding], strict=True
                 )
             )
             judged = judge_both_orders(judge, comparisons)

@@ -136,8 +136,9 @@ class LanguageModelJudge:
             method="POST",
         )
         try:
+            deadline = time.monotonic() + self.settings.timeout_seconds
             with self._opener.open(request, timeout=self.settings.timeout_seconds) as response:
-                body = response.read(MAX_ANSWER_BYTES + 1)
+                body = _read(response, deadline=deadline)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in RETRIED_STATUS:
@@ -155,7 +156,7 @@ class LanguageModelJudge:
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the key to another host."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:  # noqa: ARG002
         return None
 
 
@@ -167,6 +168,16 @@ class _TryAgain(Exception):  # noqa: N818 - a signal between two functions, not 
 
 class _Refused(Exception):  # noqa: N818
     pass
+
+
+def _read(response: http.client.HTTPResponse, *, deadline: float) -> bytes:
+    """The body, at most a byte more than allowed; the socket's timeout alone would let it trickle for ever."""
+    body = b""
+    while len(body) <= MAX_ANSWER_BYTES and (block := response.read1(1 << 16)):
+        body += block
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    return body
 
 
 def _content(body: bytes) -> str:

@@ -92,16 +92,17 @@ def _charts(report: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, A
 
 
 def _rule_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All rules together first, then each rule, greedy replies of every model."""
-    greedy = {name: ways["greedy"] for name, ways in report["generations"].items() if "greedy" in ways}
-    rules = next((list(each["rules"]) for each in greedy.values() if each["rules"]), [])
+    """All rules together first, then each rule, judged replies of every model."""
+    decoding = report["judged_decoding"]
+    judged = {name: ways[decoding] for name, ways in report["generations"].items() if decoding in ways}
+    rules = next((list(each["rules"]) for each in judged.values() if each["rules"]), [])
     if not rules:
         return []
-    whole = {"label": "every rule", "note": "", "figures": {name: each["passed"] for name, each in greedy.items()}}
+    whole = {"label": "every rule", "note": "", "figures": {name: each["passed"] for name, each in judged.items()}}
     return [
         whole,
         *(
-            {"label": rule, "note": "", "figures": {name: each["rules"][rule] for name, each in greedy.items()}}
+            {"label": rule, "note": "", "figures": {name: each["rules"][rule] for name, each in judged.items()}}
             for rule in rules
         ),
     ]

@@ -3,6 +3,7 @@
 N held-out pairs, sorted by pair_id. Log-probs are summed over the response's tokens, in nats.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from dpo_pipeline.evaluation.statistics import (
 )
 
 CALIBRATION_EDGES = np.linspace(0.5, 1.0, 6)
+MAX_LABELS = 12
+"""Most labels of one family of slices shown alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Measure:
         kept = np.ones(len(self.groups), dtype=bool) if where is None else np.asarray(where, dtype=bool)
         heavy = None if weights is None else np.asarray(weights)[kept]
         return bootstrap_mean(
-            np.asarray(values, dtype=np.float64)[kept],
+            np.asarray(values)[kept],
             seed=self.seed,
             samples=self.samples,
             weights=heavy,
@@ -101,6 +104,8 @@ def reference_figures(scores: PairScores, reference: PairScores, *, beta: float,
     """
     chosen_change, rejected_change = scores.chosen - reference.chosen, scores.rejected - reference.rejected
     margins = beta * (chosen_change - rejected_change)
+    with np.errstate(invalid="ignore"):  # a NaN stays one and makes the figure missing
+        log_losses = np.logaddexp(0, -margins)
     return {
         "beta": beta,
         "implicit_accuracy": measure.mean(margins > 0).as_dict(),
@@ -112,7 +117,7 @@ def reference_figures(scores: PairScores, reference: PairScores, *, beta: float,
         ).as_dict(),
         "chosen_fell": measure.mean(chosen_change < 0).as_dict(),
         "both_fell": measure.mean((chosen_change < 0) & (rejected_change < 0)).as_dict(),
-        "bradley_terry_log_loss": measure.mean(np.logaddexp(0, -margins)).as_dict(),
+        "bradley_terry_log_loss": measure.mean(log_losses).as_dict(),
         "calibration": calibration(margins),
     }
 
@@ -210,8 +215,14 @@ def slices_of(pairs: list[Mapping[str, Any]]) -> dict[str, dict[str, NDArray[np.
 def _members(
     pairs: list[Mapping[str, Any]], labels_of: Callable[[Mapping[str, Any]], list[str]]
 ) -> dict[str, NDArray[np.bool_]]:
+    """A mask per label; of more labels than fit a page the most frequent stand alone and the others together."""
     labels = [set(labels_of(pair)) for pair in pairs]
-    return {name: np.array([name in own for own in labels], dtype=bool) for name in sorted(set().union(*labels))}
+    counts = Counter(name for own in labels for name in own)
+    frequent = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_LABELS]]
+    masks = {name: np.array([name in own for own in labels], dtype=bool) for name in sorted(frequent)}
+    if others := set(counts) - set(frequent):
+        masks[f"{len(others)} others together"] = np.array([bool(own & others) for own in labels], dtype=bool)
+    return masks
 
 
 def _thirds(lengths: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:

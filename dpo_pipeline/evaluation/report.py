@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dpo_pipeline.core.digests import digest_of_json
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.evaluation import preferences
 from dpo_pipeline.evaluation.evidence import Material, decide_all, target_words
@@ -35,34 +36,39 @@ def build_report(material: Material, *, settings: EvaluationSettings, beta: floa
     held_out = material.held_out
     measure = Measure(held_out.clusters, settings.bootstrap_samples, settings.seed)
     scores = {name: statement.scores_of(held_out.pairs) for name, statement in material.statements.items()}
-    generations = {name: _generations(statement, held_out, settings) for name, statement in material.statements.items()}
-    divergence = {name: _divergence(material, name, settings) for name in material.reference_samples}
-    decisions = decide_all(material, scores, generations, divergence, settings=settings)
+    baseline, challenger = material.baseline, material.challenger
+    figures = {
+        "preferences": {
+            name: _preference_figures(name, scores, baseline, beta=beta, measure=measure) for name in scores
+        },
+        "generations": {name: _generations(each, held_out, settings) for name, each in material.statements.items()},
+        "perplexity": {name: _perplexity(each, settings) for name, each in material.statements.items()},
+        "divergence": {name: _divergence(material, name, settings) for name in material.reference_samples},
+    }
+    decisions = decide_all(material, scores, figures, settings=settings)
+    target = target_words(material, settings=settings)
     report = {
         "schema": SCHEMA,
-        "baseline": material.baseline,
-        "challenger": material.challenger,
-        "models": {name: dict(material.training.get(name, {})) for name in material.statements},
-        "decision": decisions[material.baseline],
+        "baseline": baseline,
+        "challenger": challenger,
+        "decision": decisions[baseline],
         "decisions": decisions,
-        "rule": stated_rule(settings.gate, target=target_words(material, settings=settings)),
-        "target": target_words(material, settings=settings),
+        "target": target,
+        "judged_decoding": settings.judged_decoding,
+        "rule": stated_rule(settings.gate, target=target),
+        "models": {name: dict(material.training.get(name, {})) for name in material.statements},
         "held_out": {
             "pairs": len(held_out.pairs),
+            "pairs_sha256": digest_of_json([row["pair_id"] for row in held_out.pairs]),
             "pairs_left_out": held_out.left_out,
             "prompts_replied_to": len(held_out.prompts),
             "demonstrations": len(material.demonstrations),
             "contamination": dict(held_out.contamination),
         },
-        "preferences": {
-            name: _preference_figures(name, scores, material.baseline, beta=beta, measure=measure) for name in scores
-        },
-        "comparison": preferences.compare_rankings(scores[material.baseline], scores[material.challenger], measure),
+        **figures,
+        "comparison": preferences.compare_rankings(scores[baseline], scores[challenger], measure),
         "gaps": preferences.histogram({name: each.chosen - each.rejected for name, each in scores.items()}),
         "slices": _slices(material, scores, measure, beta=beta),
-        "perplexity": {name: _perplexity(each, settings) for name, each in material.statements.items()},
-        "divergence": divergence,
-        "generations": generations,
         "rubric": None if settings.rubric is None else {"name": settings.rubric.name, "passed": settings.rubric.passed},
         "judges": [each.as_dict(seed=settings.seed, samples=settings.bootstrap_samples) for each in material.judged],
         "judge_agreement": _judge_agreement(material),
@@ -148,7 +154,7 @@ def _judge_agreement(material: Material) -> list[Mapping[str, Any]]:
 
 
 def _shown(material: Material, settings: EvaluationSettings) -> list[dict[str, Any]]:
-    """Prompts with every model's greedy reply, what people chose and rejected, and the rules each reply meets."""
+    """Prompts with every model's judged reply, what people chose and rejected, and the rules each reply meets."""
     judged = next((each for each in material.judged if each.opponent == material.baseline), None)
     points = {} if judged is None else judged.points
     words = {1.0: "win", 0.5: "tie", 0.0: "loss"}
@@ -169,10 +175,10 @@ def _shown(material: Material, settings: EvaluationSettings) -> list[dict[str, A
 
 
 def _shown_replies(statement: Statement, material: Material, settings: EvaluationSettings) -> dict[str, Any]:
-    greedy = statement.replies.get("greedy", [])
-    met = rules_met(greedy, material.held_out, rubric=settings.rubric)
+    judged = statement.replies.get(settings.judged_decoding, [])
+    met = rules_met(judged, material.held_out, rubric=settings.rubric)
     return {
-        reply.prompt_id: {"text": reply.text, "rules": dict(rules)} for reply, rules in zip(greedy, met, strict=True)
+        reply.prompt_id: {"text": reply.text, "rules": dict(rules)} for reply, rules in zip(judged, met, strict=True)
     }
 
 

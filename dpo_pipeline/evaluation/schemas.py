@@ -9,6 +9,7 @@ SCORES = table_schema(
     1,
     [
         column("pair_id", pa.string(), "As in preference_pairs; held-out pairs only."),
+        column("cluster_id", pa.string(), "As in preference_pairs; what the bootstrap resamples."),
         column("model", pa.string(), "Which model scored: sft, dpo, ..."),
         column("chosen_log_prob", pa.float64(), "Log-prob of the chosen response, summed over its tokens, in nats."),
         column("rejected_log_prob", pa.float64(), "The same of the rejected response."),
@@ -27,6 +28,7 @@ REPLIES = table_schema(
     1,
     [
         column("prompt_id", pa.string(), "As in preference_pairs; held-out prompts only."),
+        column("cluster_id", pa.string(), "As in preference_pairs; what the bootstrap resamples."),
         column("model", pa.string(), "Which model replied."),
         column("decoding", pa.string(), "greedy or sampled."),
         column("prompt", MESSAGES, "The conversation up to and including the last user turn."),

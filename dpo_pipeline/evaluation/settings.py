@@ -1,7 +1,7 @@
 """Settings of the evaluation and of the gate that reads it."""
 
 import re
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -115,13 +115,16 @@ class GateSettings(Settings):
     """Gain of the target figure that the lower end of its 95 % interval must exceed, as a share."""
 
     accuracy_margin: float = Field(default=0.02, ge=0, lt=1)
-    """Most that ranking accuracy may fall, as a share, judged by the upper end of its interval."""
+    """Most that ranking accuracy may fall, as a share: the paired difference's interval must lie above minus it."""
 
     perplexity_ratio: float = Field(default=1.5, gt=1)
     """Most that the perplexity on held-out demonstrations may grow, as a factor."""
 
-    kl_per_token: float = Field(default=1.0, gt=0)
+    kl_per_token: float = Field(default=0.5, gt=0)
     """Most KL divergence from the reference, in nats per token of the sampled replies."""
+
+    unfinished_rise: float = Field(default=0.05, gt=0, le=1)
+    """Most that the share of greedy replies cut at the length limit may rise."""
 
     repetition_rise: float = Field(default=0.1, gt=0, le=1)
     """Most that the share of repeated word 4-grams may rise."""
@@ -142,17 +145,20 @@ class EvaluationSettings(Settings):
     generation_count: int = Field(default=200, ge=1)
     """Held-out prompts each model replies to."""
 
-    demonstration_count: int = Field(500, ge=0)
+    demonstration_count: int = Field(default=500, ge=0)
     """Most held-out demonstrations the perplexity is measured on."""
 
     max_new_tokens: int = Field(default=128, ge=1)
     """Longest reply generated, in tokens."""
 
-    generation_batch_size: int = Field(32, ge=1)
+    generation_batch_size: int = Field(default=32, ge=1)
     """Prompts answered at once; the lever on the key-value cache's memory."""
 
     sampling_temperature: float = Field(default=1.0, gt=0)
     """Temperature of the sampled replies; 1 makes the KL estimate unbiased."""
+
+    judged_decoding: Literal["greedy", "sampled"] = "greedy"
+    """Which replies the judges and the gate look at; sampled ones show all a model says, not only its favourite."""
 
     bootstrap_samples: int = Field(default=2_000, ge=100)
     """Resamples behind each 95 % interval."""

@@ -77,6 +77,7 @@ def bootstrap_mean(
     samples: int,
     weights: ArrayLike | None = None,
     groups: ArrayLike | None = None,
+    is_share: bool = False,
 ) -> Estimate:
     """The (weighted) mean with a percentile bootstrap interval.
 
@@ -86,20 +87,22 @@ def bootstrap_mean(
         samples: Resamples S.
         weights: Weight of each observation, (N,); the mean is sum(weights * values) / sum(weights).
         groups: Label of each observation's group, (N,); whole groups are resampled. Absent: each for itself.
+        is_share: Whether the observations lie between 0 and 1 by nature; booleans always do.
 
     Returns:
-        The estimate; missing where there is no observation or one of them is not finite. For plain shares that
-        are all 0 or all 1 the interval is Wilson's, since resampling a constant knows no doubt.
+        The estimate; missing where there is no observation or one of them is not finite. For shares that are all 0 or
+        all 1 the interval is Wilson's over the groups, since resampling a constant knows no doubt.
 
     >>> bootstrap_mean([1.0, 2.0, 3.0], seed=1, samples=1000).as_dict()
     {'value': 2.0, 'low': 1.0, 'high': 3.0, 'count': 3}
     """
+    is_share = is_share or np.asarray(values).dtype == np.bool_
     observed = np.asarray(values, dtype=np.float64)
     heaviness = np.ones_like(observed) if weights is None else np.asarray(weights, dtype=np.float64)
     if observed.size == 0 or not np.isfinite(observed).all() or heaviness.sum() <= 0:
         return Estimate.missing(observed.size)
     sums, totals = _by_group(observed * heaviness, heaviness, groups=groups)
-    if weights is None and observed.min() == observed.max() and observed[0] in {0.0, 1.0}:
+    if is_share and observed.min() == observed.max() and observed[0] in {0.0, 1.0}:
         share = wilson(len(sums) if observed[0] else 0, len(sums))
         return Estimate(share.value, share.low, share.high, observed.size)
     means = np.concatenate(
@@ -221,7 +224,7 @@ def _by_group(values: Floats, weights: Floats, *, groups: ArrayLike | None) -> t
     if groups is None:
         return values, weights
     _, inverse = np.unique(np.asarray(groups), return_inverse=True)
-    return np.bincount(inverse, values), np.bincount(inverse, weights)
+    return np.bincount(inverse, values).astype(np.float64), np.bincount(inverse, weights).astype(np.float64)
 
 
 def _draws(count: int, *, samples: int, seed: int) -> Iterator[NDArray[np.int64]]:

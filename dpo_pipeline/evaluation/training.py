@@ -49,7 +49,7 @@ def demonstrations_of(checkpoint: Path, demonstrations: Sequence[Path], pairs: P
     )
 
 
-def thinned_curves(history: Sequence[Mapping[str, float | None]]) -> dict[str, list[list[float]]]:
+def thinned_curves(history: Sequence[Mapping[str, float | None]]) -> dict[str, list[list[Any]]]:
     """(step, mean value) points per metric, at most 160: means over equal stretches, so that noise thins out too.
 
     >>> thinned_curves([{"step": 1, "loss": 2.0}, {"step": 2, "loss": None}, {"step": 3, "loss": 1.0}])
@@ -57,15 +57,16 @@ def thinned_curves(history: Sequence[Mapping[str, float | None]]) -> dict[str, l
     """
     curves = {}
     for name in CURVES:
-        known = [(line["step"], line[name]) for line in history if line.get(name) is not None]
+        known = [(line["step"], float(value)) for line in history if (value := line.get(name)) is not None]
         size = -(-len(known) // CURVE_POINTS) or 1
         stretches = [known[at : at + size] for at in range(0, len(known), size)]
-        points = [
-            [stretch[-1][0], float(f"{sum(value for _, value in stretch) / len(stretch):.6g}")] for stretch in stretches
-        ]
-        if points:
-            curves[name] = points
+        if stretches:
+            curves[name] = [[stretch[-1][0], _mean([value for _, value in stretch])] for stretch in stretches]
     return curves
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(f"{sum(values) / len(values):.6g}")
 
 
 def _read_training(checkpoint: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def _about_displacement(report: Mapping[str, Any], gate: GateSettings) -> Iterat
     moved = report["preferences"][report["challenger"]]["against_reference"]
     both_fell = moved["both_fell"]["value"]
     if both_fell is not None and both_fell > gate.both_fell_share:
-        yield f"Displacement: chosen and rejected reply both lost probability in {both_fell:.0%} of the pairs."
+        yield f"Displacement: chosen and rejected reply both lost probability in {100 * both_fell:.0f} % of the pairs."
 
 
 def _about_replies(report: Mapping[str, Any]) -> Iterator[str]:
@@ -48,7 +48,7 @@ def _about_replies(report: Mapping[str, Any]) -> Iterator[str]:
         if "greedy" not in ways:
             yield f"{model} has no replies."
         elif (finished := ways["greedy"]["finished"]["value"]) is not None and finished < LEAST_FINISHED:
-            yield f"{model}: {1 - finished:.0%} of the greedy replies were cut at the length limit."
+            yield f"{model}: {100 * (1 - finished):.0f} % of the greedy replies were cut at the length limit."
     for judge in report["judges"]:
         if judge["unanswered"]:
             yield f"{judge['judge']} left {judge['unanswered']} of {judge['compared']} comparisons unanswered."

@@ -60,7 +60,7 @@ class Statement:
         name: `sft`, `dpo`, `base`, `champion`.
         answers: Its log-probs by pair_id.
         replies: By decoding (`greedy`, `sampled`), one per prompt in order; empty where it was not asked to reply.
-        own_samples: Its own log-probs of its finished sampled replies, by prompt_id, with their token counts.
+        own_samples: Its own log-probs of its finished sampled replies, by prompt_id; empty for the reference.
         log_losses: Negative log-likelihood of each held-out demonstration, in nats; NaN where it gave none.
         loss_tokens: Tokens of each of those.
     """
@@ -124,7 +124,8 @@ def question(
     reporter.say(f"{name}: replying to {len(held_out.prompts)} held-out prompts, greedy and sampled")
     for decoding, temperature in (("greedy", 0.0), ("sampled", settings.sampling_temperature)):
         statement.replies[decoding] = _replies(speaker, held_out, name, decoding, temperature, settings)
-    statement.own_samples = speaker.score(sample_questions(statement, held_out))
+    if known is None:
+        statement.own_samples = speaker.score(sample_questions(statement, held_out))
     return statement
 
 
@@ -133,8 +134,9 @@ def sample_questions(statement: Statement, held_out: HeldOut) -> list[Question]:
 
     Replies cut at the limit are left out: the end token that scoring adds was never drawn.
     """
-    greedy = statement.replies.get("greedy", [])
-    sampled = statement.replies.get("sampled", [])
+    if not statement.replies:
+        return []
+    greedy, sampled = statement.replies["greedy"], statement.replies["sampled"]
     return [
         Question(row["prompt_id"], row["prompt"], drawn.text, plain.text)
         for row, drawn, plain in zip(held_out.prompts, sampled, greedy, strict=True)

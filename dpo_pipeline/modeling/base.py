@@ -166,6 +166,9 @@ def _scratch_model(scratch: ScratchModel, tokenizer: Any, settings: ModelSetting
         num_key_value_heads=scratch.head_count,
         max_position_embeddings=max(LONGEST_CONTEXT, settings.max_length),
         tie_word_embeddings=True,
+        # Not transformers' 0.02: at width 128 and 0.0625 a model learns to copy names and numbers within 700 steps, at
+        # 0.02 not in 1,800.
+        initializer_range=(2 * scratch.hidden_size) ** -0.5,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -13,6 +13,9 @@ import torch
 from dpo_pipeline.core.errors import CapacityError
 from dpo_pipeline.modeling.settings import ComputeSettings, Precision
 
+# Beyond this a CPU gains no speed, only memory use: products are efficient already and activations leave the caches.
+CPU_BATCH_TOKENS = 1_024
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -23,12 +26,14 @@ class Device:
         name: The card's or machine's name for people.
         precision: bf16 or fp32, never auto.
         memory_bytes: Memory a training could have at most.
+        batch_tokens: Most tokens in one forward pass.
     """
 
     kind: str
     name: str
     precision: Precision
     memory_bytes: int
+    batch_tokens: int
 
     @property
     def torch(self) -> torch.device:
@@ -53,20 +58,21 @@ def choose_device(compute: ComputeSettings) -> Device:
     Raises:
         CapacityError: If it is not on this machine or lacks the precision asked for.
     """
-    kind = _kind(compute.device)
+    kind, tokens = _kind(compute.device), compute.batch_tokens
     if kind == "cpu":
         torch.set_num_threads(compute.threads or len(os.sched_getaffinity(0)))
         # A saturated loss has gradients so small that a CPU computes them ten times slower; as zeros they are free.
         torch.set_flush_denormal(True)
         # A CPU computes bf16 too, but not every one is faster with it: it has to be asked for.
         precision = Precision.FP32 if compute.precision is Precision.AUTO else compute.precision
-        return Device("cpu", f"CPU with {torch.get_num_threads()} threads", precision, psutil.virtual_memory().total)
+        name, memory = f"CPU with {torch.get_num_threads()} threads", psutil.virtual_memory().total
+        return Device(kind, name, precision, memory, min(tokens, CPU_BATCH_TOKENS))
     if kind == "cuda":
         card = torch.cuda.get_device_properties(0)
         best = Precision.BF16 if torch.cuda.is_bf16_supported(including_emulation=False) else Precision.FP32
-        return Device("cuda", card.name, _precision(compute.precision, best=best), card.total_memory)
+        return Device(kind, card.name, _precision(compute.precision, best=best), card.total_memory, tokens)
     precision = _precision(compute.precision, best=Precision.FP32)
-    return Device("mps", "Apple GPU", precision, torch.mps.recommended_max_memory())
+    return Device(kind, "Apple GPU", precision, torch.mps.recommended_max_memory(), tokens)
 
 
 def peak_memory_bytes(device: Device) -> int:

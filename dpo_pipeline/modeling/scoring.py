@@ -84,12 +84,7 @@ def score_pairs(
     """
     encoded = encode_pairs(tokenizer, pairs, max_length=model_settings.max_length)
     scores = score_encoded(
-        model,
-        encoded.pairs,
-        device=choose_device(compute),
-        model_settings=model_settings,
-        compute=compute,
-        reporter=reporter,
+        model, encoded.pairs, device=choose_device(compute), model_settings=model_settings, reporter=reporter
     )
     rows = [
         PairScore(pairs[pair.row].pair_id, *scores[pair.row], len(pair.chosen), len(pair.rejected))
@@ -126,7 +121,7 @@ def mean_nll(
         nonlocal total
         total -= sum(logps)
 
-    score_groups(scorer, groups, batch_tokens=compute.batch_tokens, reporter=reporter, take=add)
+    score_groups(scorer, groups, reporter=reporter, take=add)
     tokens = sum(len(group.responses[0]) for group in groups)
     return NllResult(total / tokens, tokens, len(groups), left_out)
 
@@ -153,13 +148,12 @@ def score_encoded(
     *,
     device: Device,
     model_settings: ModelSettings,
-    compute: ComputeSettings,
     reporter: Reporter,
 ) -> Mapping[int, tuple[float, float]]:
     """Per row of a pair the summed log-probs of chosen and rejected."""
     if not pairs:
         return {}
-    groups = group_pairs(pairs, most_pairs=len(pairs), most_tokens=compute.batch_tokens)
+    groups = group_pairs(pairs, most_pairs=len(pairs), most_tokens=device.batch_tokens)
     scorer = make_scorer(model, device, probe=groups, max_length=model_settings.max_length, reporter=reporter)
     scores: dict[int, tuple[float, float]] = {}
 
@@ -170,7 +164,7 @@ def score_encoded(
                 scores[row] = (logps[first + winner], logps[first + loser])
             first += len(group.responses)
 
-    score_groups(scorer, groups, batch_tokens=compute.batch_tokens, reporter=reporter, take=keep)
+    score_groups(scorer, groups, reporter=reporter, take=keep)
     return scores
 
 
@@ -179,13 +173,12 @@ def score_groups(
     scorer: Scorer,
     groups: Sequence[Group],
     *,
-    batch_tokens: int,
     reporter: Reporter,
     take: Callable[[Sequence[Group], list[float]], None],
 ) -> None:
     """Score groups in batches of like lengths; `take` gets each batch and its responses' summed log-probs in order."""
     scorer.model.eval()
-    batches = cut_by_tokens(groups, batch_tokens=batch_tokens)
+    batches = cut_by_tokens(groups, batch_tokens=scorer.device.batch_tokens)
     started = spoke = time.monotonic()
     done = 0
     with scorer.session():

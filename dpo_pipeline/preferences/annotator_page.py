@@ -12,7 +12,7 @@ SIGNS = {
     "disagrees": "disagrees with the others",
     "picks_by_position": "picks by position",
     "too_fast": "faster than reading",
-    "repeats_justifications": "repeats justifications",
+    "one_justification": "one justification for most",
 }
 INK, SOFT, BLUE, RED, RULE = "#14181f", "#5b6472", "#1f56d8", "#b42318", "#e3e7ee"
 
@@ -35,7 +35,9 @@ def render_page(report: Mapping[str, Any], picture: bytes) -> str:
     )
     environment.filters |= {"percent": _percent, "decimal": _decimal}
     source = "data:image/png;base64," + base64.b64encode(picture).decode()
-    return environment.get_template("annotators.html.j2").render(report=report, picture=source, signs=SIGNS)
+    first = sorted(report["annotators"], key=lambda row: (not row["suspected"], row["annotator"]))
+    template = environment.get_template("annotators.html.j2")
+    return template.render(report=report, annotators=first, picture=source, signs=SIGNS)
 
 
 def draw_agreement(report: Mapping[str, Any]) -> bytes:

@@ -37,7 +37,8 @@ from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE
 
 EXAMPLES = 12
 EXCERPT_CHARACTERS = 400
-MICROSECONDS_PER_WEEK = 7 * 86_400 * 1_000_000
+DAY = 86_400 * 1_000_000
+"""In microseconds."""
 
 
 def report_annotators(
@@ -62,8 +63,8 @@ def report_annotators(
         catalogue, verdicts, settings=settings.model_copy(update={"consensus": "dawid_skene"})
     ).reliability
     columns = describe_annotators(catalogue, verdicts, manners, reliability, settings)
-    columns["suspected"] = suspicions(columns, settings)
-    table = _table(verdicts, columns)
+    suspected = suspicions(columns, settings)
+    table = _table(verdicts, {**columns, "suspected": suspected})
     write_table(out / "annotators.parquet", table)
 
     report = {
@@ -85,14 +86,14 @@ def report_annotators(
     picture = draw_agreement(report)
     (out / "agreement.png").write_bytes(picture)
     (out / "report.html").write_text(render_page(report, picture), encoding="utf-8")
-    suspected = sum(bool(signs) for signs in columns["suspected"])
-    reporter.say(f"{len(table):,} annotators, {suspected:,} to look at again")
+    suspected_count = sum(bool(signs) for signs in suspected)
+    reporter.say(f"{len(table):,} annotators, {suspected_count:,} to look at again")
     overall = report["overall"]
     return Outcome(
         counts={
             "judgments": len(verdicts),
             "annotators": len(table),
-            "annotators_suspected": suspected,
+            "annotators_suspected": suspected_count,
             "annotators_with_few_judgments": int(columns["few_judgments"].sum()),
         },
         facts={name: overall[name] for name in ("alpha_nominal", "alpha_ordinal", "raw_agreement", "longer_share")},
@@ -165,13 +166,10 @@ def _by_drop(drops: Sequence[DropTables], verdicts: Verdicts) -> list[dict[str, 
 def _by_week(verdicts: Verdicts) -> list[dict[str, Any]]:
     """Agreement among judgments given in the same week, for weeks in which any was."""
     dated = verdicts.is_counted & (verdicts.time != NO_TIME)
-    week = np.where(dated, verdicts.time // MICROSECONDS_PER_WEEK, 0)
-    # Weeks since 1970 begin on Thursdays; three days earlier is that week's Monday.
+    # 1970 began on a Thursday, three days after a Monday.
+    week = np.where(dated, verdicts.time + 3 * DAY, 0) // (7 * DAY)
     return [
-        {
-            "name": str(np.datetime64(int(number) * 7 - 3, "D")),
-            **_agreement_of(verdicts, dated & (week == number)),
-        }
+        {"name": str(np.datetime64(int(number) * 7 - 3, "D")), **_agreement_of(verdicts, dated & (week == number))}
         for number in np.unique(week[dated])
     ]
 

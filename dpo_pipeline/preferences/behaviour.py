@@ -3,6 +3,9 @@
 Shapes: N judgments, A annotators. Judgments without a known annotator count for agreement, never for a person.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -100,9 +103,9 @@ def describe_annotators(
         "repeated": total(known & (verdicts.status == Status.REPEAT)),
         "skipped": total(known & np.isin(verdicts.status, (Status.SKIPPED, Status.NOT_RATEABLE))),
         "tie_share": total.share(counted & (verdicts.side == 0), counted),
-        "reliability": reliability,
     }
     columns |= _agreement(verdicts, counted, total)
+    columns["reliability"] = np.where(columns["comparable"] > 0, reliability, np.nan)
     columns |= _position(verdicts, manners, counted, total)
     columns |= _length(catalogue, verdicts, counted, total)
     columns |= _speed(catalogue, verdicts, manners, counted, total, settings)
@@ -195,10 +198,8 @@ def _speed(
     total: _Totals,
     settings: PreferenceSettings,
 ) -> dict[str, np.ndarray]:
-    characters = sum(
-        catalogue.pair_column(name).astype(np.int64)
-        for name in ("prompt_characters", "low_characters", "high_characters")
-    )
+    names = ("prompt_characters", "low_characters", "high_characters")
+    characters = np.sum([catalogue.pair_column(name).astype(np.int64) for name in names], axis=0)
     floor = characters[verdicts.pair] / CHARACTERS_PER_WORD / settings.reading_words_per_minute * 60
     timed = counted & np.isfinite(manners.seconds)
     return {
@@ -212,14 +213,18 @@ def _justifications(verdicts: Verdicts, manners: Manners, counted: np.ndarray, t
     given = counted & (manners.reason != 0)
     where = np.flatnonzero(given)
     order = where[np.lexsort((manners.reason[where], verdicts.annotator[where]))]
-    repeated = np.zeros(len(verdicts), bool)
-    repeated[order[1:]] = (verdicts.annotator[order[1:]] == verdicts.annotator[order[:-1]]) & (
-        manners.reason[order[1:]] == manners.reason[order[:-1]]
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (verdicts.annotator[order[1:]] != verdicts.annotator[order[:-1]]) | (
+        manners.reason[order[1:]] != manners.reason[order[:-1]]
     )
+    starts = np.flatnonzero(is_new)
+    most = np.zeros(total.count, np.int64)
+    np.maximum.at(most, verdicts.annotator[order[starts]], np.diff(np.append(starts, len(order))))
+    trials = total(given)
     return {
-        "justifications": total(given),
+        "justifications": trials,
         "justification_words_median": total.median(manners.words, given),
-        "justification_repeated_share": total.share(repeated, given),
+        "justification_top_share": np.where(trials > 0, most / np.maximum(trials, 1), np.nan),
     }
 
 
@@ -248,7 +253,7 @@ def suspicions(columns: dict[str, np.ndarray], settings: PreferenceSettings) -> 
         "disagrees": enough["comparable"] & (columns["careless_bound"] < settings.careless_agreement),
         "picks_by_position": enough["position_known"] & (np.abs(columns["position_z"]) > POSITION_Z),
         "too_fast": enough["timed"] & (columns["too_fast_share"] > 0.5),
-        "repeats_justifications": enough["justifications"] & (columns["justification_repeated_share"] > 0.5),
+        "one_justification": enough["justifications"] & (columns["justification_top_share"] > 0.5),
     }
     return [[name for name, hits in signs.items() if hits[place]] for place in range(len(columns["comparable"]))]
 

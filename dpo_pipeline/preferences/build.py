@@ -1,4 +1,4 @@
-"""Preference pairs from the judgments of all drops: load, merge, clean, add up, deduplicate, split, write, book.
+"""Preference pairs from the judgments of all drops: load, clean, split, merge, add up, deduplicate, write, book.
 
 Reads from top to bottom. Nothing is lost: every judgment ends in a kept pair, in the count of repeated verdicts, or in
 the books under the reason its pair was left out.
@@ -7,6 +7,7 @@ the books under the reason its pair was left out.
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,18 +18,22 @@ from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences import consensus as consensus_methods
 from dpo_pipeline.preferences import identifiers
 from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.consensus import Consensus, Verdict
-from dpo_pipeline.preferences.deduplicate import near_duplicate_pairs, prompt_neighbours
+from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs, prompt_neighbours
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.near_duplicates import elect
 from dpo_pipeline.preferences.reasons import Reason
 from dpo_pipeline.preferences.settings import PreferenceSettings
-from dpo_pipeline.preferences.split import QUARANTINED, SPLIT_NAMES, Splits, split_prompts
+from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, SPLIT_NAMES, Splits, split_prompts
 from dpo_pipeline.preferences.texts import DropTables
 from dpo_pipeline.preferences.verdicts import Choice, Status, Verdicts, load_verdicts
 from dpo_pipeline.preferences.write import write_excluded, write_pairs, write_splits
 
 __all__ = ["DropTables", "build_pairs"]
+
+SAME_PROMPT = 0.8
+"""Similarity of two prompts from which a judgment of the same two responses under one speaks for the other as well."""
 
 
 def build_pairs(drops: Sequence[DropTables], out: Path, *, settings: PreferenceSettings, reporter: Reporter) -> Outcome:
@@ -55,19 +60,12 @@ def build_pairs(drops: Sequence[DropTables], out: Path, *, settings: PreferenceS
     catalogue = Catalogue.read(drops)
     verdicts = load_verdicts(drops, catalogue.pair_numbers)
     reporter.say(f"{len(verdicts):,} judgments on {len(catalogue.pair_ids):,} distinct pairs")
-    delivered = len(catalogue.pair_ids)
-    fates = Fates(delivered)
+    fates = Fates(len(catalogue.pair_ids))
 
     found = catalogue.found()
     for name, hits in found.items():
         if getattr(settings.rules, name) == "drop":
             fates.exclude(hits, name)
-
-    edges, similarity = near_duplicate_pairs(catalogue, fates.is_alive, settings=settings, reporter=reporter)
-    _merge_same_responses(catalogue, verdicts, fates, edges)
-    agreed = add_up(catalogue, verdicts, settings=settings)
-    _exclude_undecided(verdicts, fates, agreed, settings)
-    _exclude_near_duplicates(catalogue, verdicts, fates, edges, similarity)
 
     neighbours = prompt_neighbours(catalogue, settings=settings, reporter=reporter)
     splits = split_prompts(
@@ -79,20 +77,31 @@ def build_pairs(drops: Sequence[DropTables], out: Path, *, settings: PreferenceS
     )
     fates.exclude(splits.side[catalogue.prompt] == QUARANTINED, Reason.SPLIT_CONFLICT)
 
+    order = np.argsort(_preference(catalogue, verdicts))
+    near = near_duplicate_pairs(catalogue, order[fates.is_alive[order]], settings=settings, reporter=reporter)
+    _merge_same_responses(catalogue, verdicts, fates, near)
+    agreed = add_up(catalogue, verdicts, settings=settings)
+    _exclude_undecided(verdicts, fates, agreed, settings)
+    _exclude_near_duplicates(catalogue, verdicts, fates, near)
+
     write_splits(out, catalogue, splits)
     write_excluded(out, catalogue, verdicts, fates)
     write_pairs(out, catalogue, verdicts, fates, agreed, splits, settings=settings, reporter=reporter)
     books = _books(verdicts, fates)
     books.assert_balanced(of="preference_pairs")
-    return Outcome(counts=_counts(catalogue, verdicts, fates, found, splits), facts=_facts(splits), books=books)
+    return Outcome(
+        counts=_counts(catalogue, verdicts, fates, found, splits),
+        facts=_facts(verdicts, fates, agreed, splits, settings),
+        books=books,
+    )
 
 
-def _merge_same_responses(catalogue: Catalogue, verdicts: Verdicts, fates: Fates, edges: np.ndarray) -> None:
+def _merge_same_responses(catalogue: Catalogue, verdicts: Verdicts, fates: Fates, near: NearPairs) -> None:
     """Give a pair the judgments of its near duplicates with the very same responses: they judged the same thing."""
     low, high = catalogue.pair_column("low_id"), catalogue.pair_column("high_id")
-    left, right = edges.T
-    is_same = ((low[left] == low[right]) & (high[left] == high[right])).all(axis=1)
-    winner = elect(edges[is_same], _preference(catalogue, verdicts))
+    left, right = near.edges.T
+    is_same = ((low[left] == low[right]) & (high[left] == high[right])).all(axis=1) & (near.prompt >= SAME_PROMPT)
+    winner = elect(near.edges[is_same], _preference(catalogue, verdicts))
     losers = winner >= 0
     fates.winner[losers] = winner[losers]
     fates.is_moved |= fates.exclude(losers, Reason.NEAR_DUPLICATE)
@@ -101,11 +110,10 @@ def _merge_same_responses(catalogue: Catalogue, verdicts: Verdicts, fates: Fates
 
 def _preference(catalogue: Catalogue, verdicts: Verdicts) -> np.ndarray:
     """Per pair its rank as a keeper: most judgments, then first to arrive."""
-    arrival = np.empty(len(catalogue.pair_ids), np.int64)
-    arrival[catalogue.pair_order()] = np.arange(len(arrival))
-    judged = np.bincount(verdicts.pair[verdicts.is_counted], minlength=len(arrival))
-    rank = np.empty(len(arrival), np.int64)
-    rank[np.lexsort((arrival, -judged))] = np.arange(len(arrival))
+    judged = np.bincount(verdicts.pair[verdicts.is_counted], minlength=len(catalogue.pair_ids))
+    rank = np.empty(len(judged), np.int64)
+    # Within a drop pairs have no order of arrival but that of their identities, which is their order here.
+    rank[np.lexsort((catalogue.pair_place.drop, -judged))] = np.arange(len(judged))
     return rank
 
 
@@ -152,19 +160,19 @@ def _exclude_undecided(verdicts: Verdicts, fates: Fates, agreed: Consensus, sett
     p_chosen = np.maximum(agreed.p_low, 1 - agreed.p_low)
     is_tie = (sided == 0) | (agreed.p_tie > p_chosen - agreed.p_tie / 2)
     fates.exclude(is_tie, Reason.TIE, value=agreed.p_tie)
-    fates.exclude(p_chosen < settings.min_p_chosen, Reason.CONTRADICTION, value=p_chosen)
+    toward_low = np.bincount(pair, weights=votes * verdicts.side[counted], minlength=count)
+    is_split = toward_low * np.where(agreed.p_low >= 0.5, 1, -1) <= 0
+    least = np.where(is_split, settings.min_p_chosen_when_split, settings.min_p_chosen)
+    fates.exclude(p_chosen < least, Reason.CONTRADICTION, value=p_chosen)
 
 
-def _exclude_near_duplicates(
-    catalogue: Catalogue, verdicts: Verdicts, fates: Fates, edges: np.ndarray, similarity: np.ndarray
-) -> None:
-    open_edges = fates.is_alive[edges].all(axis=1)
-    edges, similarity = edges[open_edges], similarity[open_edges]
-    winner = elect(edges, _preference(catalogue, verdicts))
+def _exclude_near_duplicates(catalogue: Catalogue, verdicts: Verdicts, fates: Fates, near: NearPairs) -> None:
+    near = near.only(np.all(fates.is_alive[near.edges], axis=1))
+    winner = elect(near.edges, _preference(catalogue, verdicts))
     likeness = np.full(len(winner), np.nan)
-    for loser, kept in ((edges[:, 0], edges[:, 1]), (edges[:, 1], edges[:, 0])):
+    for loser, kept in (near.edges.T, near.edges.T[::-1]):
         is_match = winner[loser] == kept
-        likeness[loser[is_match]] = similarity[is_match]
+        likeness[loser[is_match]] = near.similarity[is_match]
     losers = fates.exclude(winner >= 0, Reason.NEAR_DUPLICATE, value=likeness)
     fates.winner[losers] = winner[losers]
 
@@ -207,9 +215,18 @@ def _counts(
     }
 
 
-def _facts(splits: Splits) -> dict[str, float]:
-    sizes = np.bincount(splits.cluster)
+def _facts(
+    verdicts: Verdicts, fates: Fates, agreed: Consensus, splits: Splits, settings: PreferenceSettings
+) -> dict[str, Any]:
+    sizes, count = np.bincount(splits.cluster), max(len(splits.side), 1)
+    compared = fates.is_alive & (np.bincount(verdicts.pair[verdicts.is_counted], minlength=len(fates.reason)) > 1)
+    p_low = agreed.p_low[compared]
     return {
-        "held_out_share_of_prompts": round(float((splits.side == SPLIT_NAMES.index("held_out")).mean()), 4),
-        "largest_cluster_share_of_prompts": round(float(sizes.max(initial=0) / max(len(splits.side), 1)), 4),
+        "held_out_share_of_prompts": round(float((splits.side == HELD_OUT).sum() / count), 4),
+        "largest_cluster_share_of_prompts": round(float(sizes.max(initial=0) / count), 4),
+        # What the robust loss asks for; only pairs judged more than once can tell.
+        "estimated_share_of_flipped_pairs": round(float(np.minimum(p_low, 1 - p_low).mean()), 4)
+        if len(p_low)
+        else None,
+        "rules": {rule.name: f"v{rule.version} {getattr(settings.rules, rule.name)}" for rule in RULES},
     }

@@ -81,10 +81,6 @@ class Catalogue:
         """What each cleaning rule found, `(P,)` bool by the rule's name."""
         return {rule.name: self.pair_column(f"rule_{rule.name}") for rule in RULES}
 
-    def pair_order(self) -> np.ndarray:
-        """The pairs in order of arrival, within a drop by identity, `(P,)`."""
-        return np.argsort(self.pair_place.drop, kind="stable")
-
     def prompt_order(self) -> np.ndarray:
         """The prompts in order of arrival, within a drop by identity, `(M,)`."""
         return np.argsort(self.prompt_place.drop, kind="stable")
@@ -143,7 +139,8 @@ def _gather(drops: Sequence[DropTables], file: str, name: str, place: Place) -> 
 
 
 def _column(drop: DropTables, file: str, name: str) -> np.ndarray:
-    column = pq.read_table(drop.sketches / file, columns=[name]).column(0).combine_chunks()
+    with pq.ParquetFile(drop.sketches / file) as sketch:
+        column = sketch.read(columns=[name]).column(0).combine_chunks()
     return identifiers.from_binary(column) if name.endswith("_id") else column.to_numpy(zero_copy_only=False)
 
 

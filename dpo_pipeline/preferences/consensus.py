@@ -64,7 +64,8 @@ def dawid_skene(verdicts: Verdict, pair_count: int, annotator_count: int) -> Con
 
     The confusion of an annotator is kept symmetric in the two sides: on a decided pair a verdict agrees, opposes or
     ties; on a true tie it ties or takes a side. Reliabilities are learnt from pairs with at least two verdicts; who is
-    unknown counts as one average annotator.
+    unknown counts as one average annotator. Where no pair has two, nothing can be learnt, and a verdict is believed
+    four to one.
     """
     who = np.where(verdicts.annotator < 0, annotator_count, verdicts.annotator)
     verdicts = verdicts._replace(annotator=who)
@@ -108,7 +109,7 @@ def _posterior(verdicts: Verdict, pair_count: int, confusion: _Confusion) -> np.
     if_high = decided[3 * who + np.array([2, 1, 0])[side]]
     if_tie = confusion.log_tied.ravel()[2 * who + (side != 0)]
     posterior = np.stack(
-        [np.bincount(verdicts.pair, verdicts.votes * score, pair_count) for score in (if_low, if_high, if_tie)]
+        [_sums(verdicts.pair, verdicts.votes * score, pair_count) for score in (if_low, if_high, if_tie)]
     )
     share = confusion.tie_share
     posterior += np.log([(1 - share) / 2, (1 - share) / 2, share])[:, None]
@@ -123,10 +124,10 @@ def _confusions(verdicts: Verdict, posterior: np.ndarray, annotator_count: int) 
     column = 3 * who + np.array([2, 0, 1])[side.astype(np.int64)]
     size = 3 * annotator_count
     # Counted as if the truth were low: (agrees, opposes, ties); as if it were high, agreeing and opposing trade places.
-    if_low = np.bincount(column, low, size).reshape(-1, 3)
-    if_high = np.bincount(column, high, size).reshape(-1, 3)[:, [1, 0, 2]]
+    if_low = _sums(column, low, size).reshape(-1, 3)
+    if_high = _sums(column, high, size).reshape(-1, 3)[:, [1, 0, 2]]
     decided = if_low + if_high
-    tied = np.bincount(2 * who + (side != 0), tie, 2 * annotator_count).reshape(-1, 2)
+    tied = _sums(2 * who + (side != 0), tie, 2 * annotator_count).reshape(-1, 2)
     # The average annotator itself rests on a weak belief: four in six agree, ties are told apart half of the time.
     average, average_tied = decided.sum(axis=0) + np.array([4.0, 1.0, 1.0]), tied.sum(axis=0) + np.array([2.0, 2.0])
     tie_share = (tied.sum() + 1.0) / (decided.sum() + tied.sum() + 10.0)
@@ -134,6 +135,11 @@ def _confusions(verdicts: Verdict, posterior: np.ndarray, annotator_count: int) 
     tied += PRIOR_VERDICTS * average_tied / average_tied.sum()
     log_tied = np.log(tied / tied.sum(axis=1, keepdims=True)) - [0.0, np.log(2)]
     return _Confusion(np.log(decided / decided.sum(axis=1, keepdims=True)), log_tied, float(tie_share))
+
+
+def _sums(place: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
+    """Sums of weights by place, `(size,)` float64; of nothing at all numpy would make integers."""
+    return np.bincount(place, weights, size).astype(float)
 
 
 def bradley_terry(verdicts: Verdict, items: np.ndarray, annotator_count: int) -> Consensus:

@@ -1,8 +1,10 @@
 """Which pairs are near duplicates of which, and which prompts belong on one side of the split.
 
 A pair is a near duplicate of another when prompt and both responses match: whichever response is called low, since
-an edit moves a response's key.
+an edit moves a response's key. System prompt and numbers must be the very same: "2 + 2" is not "2 + 3".
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,48 +12,63 @@ from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.near_duplicates import jaccard, overlaps, propose
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.shingles import Shingles
 
 EDGES_PER_READING = 150_000
 """Candidates verified per reading of the texts: bounds the shingles in memory to some 150 MB."""
 
 
+class NearPairs(NamedTuple):
+    """Edges between near-duplicate pairs, `(E, 2)`, and how alike they are along each, `(E,)`.
+
+    `similarity` is that of the least similar of prompt and responses; `prompt` that of the prompts alone.
+    """
+
+    edges: np.ndarray
+    similarity: np.ndarray
+    prompt: np.ndarray
+
+    def only(self, mask: np.ndarray) -> "NearPairs":
+        """Some of the edges."""
+        return NearPairs(*(column[mask] for column in self))
+
+
 def near_duplicate_pairs(
-    catalogue: Catalogue, is_alive: np.ndarray, *, settings: PreferenceSettings, reporter: Reporter
-) -> tuple[np.ndarray, np.ndarray]:
-    """The verified edges between near-duplicate pairs, `(E, 2)`, and their similarities, `(E,)`.
+    catalogue: Catalogue, order: np.ndarray, *, settings: PreferenceSettings, reporter: Reporter
+) -> NearPairs:
+    """The verified near duplicates among some pairs.
 
     Args:
         catalogue: The pairs.
-        is_alive: The pairs to look at, `(P,)` bool.
+        order: The pairs to look at, the best keeper first: all of a large bucket are compared with its best.
         settings: `near_duplicate_jaccard`.
         reporter: Told how many candidates there are.
     """
-    order = catalogue.pair_order()
-    edges = propose(catalogue.pair_bands(), order[is_alive[order]])
-    system = catalogue.prompt_column("system")[catalogue.prompt]
-    edges = edges[system[edges[:, 0]] == system[edges[:, 1]]]
+    edges = propose(catalogue.pair_bands(), order)
+    for name in ("system", "numbers"):
+        value = catalogue.prompt_column(name)[catalogue.prompt]
+        edges = edges[value[edges[:, 0]] == value[edges[:, 1]]]
     reporter.say(f"{len(edges):,} candidate pairs of near duplicates")
-    kept, similarity = [np.zeros((0, 2), np.int64)], [np.zeros(0)]
+    found = [NearPairs(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0))]
     for some in _portions(edges):
         rows, local = np.unique(some, return_inverse=True)
-        likeness = _pair_likeness(catalogue, rows, local.reshape(-1, 2))
-        is_match = likeness >= settings.near_duplicate_jaccard
-        kept.append(some[is_match])
-        similarity.append(likeness[is_match])
-    return np.concatenate(kept), np.concatenate(similarity)
+        near = NearPairs(some, *_likeness(catalogue, rows, local.reshape(-1, 2)))
+        found.append(near.only(near.similarity >= settings.near_duplicate_jaccard))
+    return NearPairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _pair_likeness(catalogue: Catalogue, rows: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The smallest of the three parts' similarities along each edge, under the better matching of the responses."""
+def _likeness(catalogue: Catalogue, rows: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Similarity of the least similar part under the better matching of the responses, and of the prompts alone."""
     prompt, low, high = catalogue.shingles_of_pairs(rows)
 
-    def likeness(left, right) -> np.ndarray:  # noqa: ANN001 - shingles
+    def likeness(left: Shingles, right: Shingles) -> np.ndarray:
         shared, either = overlaps(left, right, edges)
         return np.where(either == 0, 1.0, shared / np.maximum(either, 1))
 
     straight = np.minimum(likeness(low, low), likeness(high, high))
     crossed = np.minimum(likeness(low, high), likeness(high, low))
-    return np.minimum(likeness(prompt, prompt), np.maximum(straight, crossed))
+    prompts = likeness(prompt, prompt)
+    return np.minimum(prompts, np.maximum(straight, crossed)), prompts
 
 
 def prompt_neighbours(catalogue: Catalogue, *, settings: PreferenceSettings, reporter: Reporter) -> np.ndarray:
@@ -71,10 +88,15 @@ def prompt_neighbours(catalogue: Catalogue, *, settings: PreferenceSettings, rep
 
 
 def _same_opening(opening: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Each prompt linked to the first and to the latest before it with the same opening, `(E, 2)`."""
     known = order[opening[order] != 0]
-    by_opening = known[np.argsort(opening[known], kind="stable")]
-    is_same = opening[by_opening][1:] == opening[by_opening][:-1]
-    return np.stack([by_opening[:-1][is_same], by_opening[1:][is_same]], axis=1).astype(np.int64)
+    known = known[np.argsort(opening[known], kind="stable")]
+    is_same = opening[known][1:] == opening[known][:-1]
+    later = np.flatnonzero(is_same) + 1
+    starts = np.flatnonzero(np.concatenate([[True], ~is_same]))
+    first = starts[np.searchsorted(starts, later, "right") - 1]
+    links = np.concatenate([np.stack([first, later], axis=1), np.stack([later - 1, later], axis=1)])
+    return known[links].astype(np.int64) if len(links) else links
 
 
 def _portions(edges: np.ndarray) -> list[np.ndarray]:

@@ -1,5 +1,8 @@
 """Verdicts per rubric dimension ("tone", "accuracy", ...), averaged per pair."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,5 +1,8 @@
 """What becomes of each pair: kept, or left out for exactly one reason, with the pair that stands in its stead."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from collections import Counter
 
 import numpy as np

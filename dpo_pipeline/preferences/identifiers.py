@@ -19,7 +19,7 @@ def blake2b_128(texts: pa.StringArray) -> np.ndarray:
     ['cae66941d9efbd404e4d88758ea67670', '27c35e6e9373877f29e562464e46497e']
     """
     data, offsets = utf8_bytes(texts)
-    blob, bounds, blake = memoryview(data), offsets.tolist(), hashlib.blake2b
+    blob, bounds, blake = data.data, offsets.tolist(), hashlib.blake2b
     digests = [blake(blob[start:end], digest_size=16).digest() for start, end in pairwise(bounds)]
     return from_bytes(b"".join(digests))
 
@@ -33,7 +33,7 @@ def utf8_bytes(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
     return data, offsets.astype(np.int64) - int(offsets[0])
 
 
-def from_bytes(blob: bytes) -> np.ndarray:
+def from_bytes(blob: bytes | memoryview) -> np.ndarray:
     """Identifiers from their bytes end to end, 16 each."""
     return np.frombuffer(blob, ">u8").astype(np.uint64).reshape(-1, 2)
 

@@ -4,6 +4,9 @@ Keys are strong enough to see through case, quotes, width and spacing; training 
 NFKC would change mathematics and code. `KEY_VERSION` names the rules; a change to any of them is a new version.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 import unicodedata
 from collections.abc import Callable
 

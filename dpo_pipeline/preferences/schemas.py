@@ -110,16 +110,16 @@ ANNOTATORS = table_schema(
         column("justifications", pa.int64(), "Counted judgments with a justification."),
         column("justification_words_median", pa.float64(), "Their median length in words.", nullable=True),
         column(
-            "justification_repeated_share",
+            "justification_top_share",
             pa.float64(),
-            "Share whose words the annotator had used before.",
+            "Share of the justification the annotator gives most often.",
             nullable=True,
         ),
         column("few_judgments", pa.bool_(), "Too few comparable verdicts to conclude anything."),
         column(
             "suspected",
             pa.list_(pa.string()),
-            "Signs of carelessness: disagrees, picks_by_position, too_fast, repeats_justifications.",
+            "Signs of carelessness: disagrees, picks_by_position, too_fast, one_justification.",
         ),
     ],
 )

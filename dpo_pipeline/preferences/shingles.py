@@ -6,6 +6,7 @@ Shapes: N texts, S shingles of all texts end to end, K permutations. Sets of tex
 and bounds `(N + 1,)` int64. `SHINGLE_VERSION` names every constant below; sketches carry it.
 """
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ SHINGLE_VERSION = "words-2/1"
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 SECOND_WORD = np.uint64(0xD6E8FEB86659FD93)
+ALL_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
+LONG_WORD_BYTES = 64
 CHUNK_BYTES = 1 << 17
 """Texts worked on at a time: what lies in the second-level cache is a third faster."""
 
@@ -94,17 +97,17 @@ def band_keys(signature: np.ndarray, *, bands: int) -> np.ndarray:
 
 def _words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The 64-bit hash of every word of a chunk of texts, and the number of words per text."""
-    is_word = WORD_BYTES[data]
+    # Normalised text: a-z, 0-9 and everything beyond ASCII; uint8 wraps around below "a" and "0".
+    is_word = (data - np.uint8(ord("a")) < 26) | (data - np.uint8(ord("0")) < 10) | (data >= 0x80)
     breaks = np.ones(len(data) + 1, bool)
     breaks[1:] = ~is_word
     breaks[offsets] = True
     if len(data) and data.max() >= 0x80:
         _break_at_characters(data, is_word, breaks)
     starts = np.flatnonzero(is_word & breaks[:-1])
-    breaks[:-1] |= ~is_word
-    # The first break behind each start: between two starts lies at least one, so the places of breaks are searched.
-    ends = np.flatnonzero(breaks)
-    stops = ends[np.searchsorted(ends, starts, "right")]
+    is_last = is_word.copy()
+    is_last[:-1] &= breaks[1:-1] | ~is_word[1:]
+    stops = np.flatnonzero(is_last) + 1
     counts = np.diff(np.searchsorted(starts, offsets)).astype(np.int64)
     return _hash(data, starts, stops - starts), counts
 
@@ -125,30 +128,27 @@ def _break_at_characters(data: np.ndarray, is_word: np.ndarray, breaks: np.ndarr
 
 
 def _hash(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of the bytes of each word, eight at a time."""
+    """A 64-bit hash of the bytes of each word, eight at a time; very long words go through blake2b."""
     padded = np.concatenate([data, np.zeros(8, np.uint8)])
     eights = np.ndarray((len(data) + 1,), "<u8", padded, strides=(1,))
-    hashes = lengths.astype(np.uint64) * GOLDEN
-    place, left, which = starts, lengths, np.arange(len(starts))
+    hashes = _absorb(lengths.astype(np.uint64) * GOLDEN, eights[starts], lengths)
+    which = np.flatnonzero((lengths > 8) & (lengths <= LONG_WORD_BYTES))
+    done = 8
     while len(which):
-        block = eights[place] & FIRST_BYTES[np.minimum(left, 8)]
-        mixed = (hashes[which] ^ block) * SECOND_WORD
-        hashes[which] = mixed ^ (mixed >> np.uint64(32))
-        more = left > 8
-        place, left, which = place[more] + 8, left[more] - 8, which[more]
-        if len(which) and len(which) < FEW_WORDS:
-            _hash_long(data, place, left, which, hashes)
-            break
+        hashes[which] = _absorb(hashes[which], eights[starts[which] + done], lengths[which] - done)
+        done += 8
+        which = which[lengths[which] > done]
+    for word in np.flatnonzero(lengths > LONG_WORD_BYTES):
+        text = data[starts[word] : starts[word] + lengths[word]].tobytes()
+        hashes[word] = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
     return hashes
 
 
-def _hash_long(
-    data: np.ndarray, places: np.ndarray, lengths: np.ndarray, which: np.ndarray, hashes: np.ndarray
-) -> None:
-    """Finish the few words that are long: one may be megabytes, which eight bytes at a time would take for ever."""
-    for place, length, word in zip(places.tolist(), lengths.tolist(), which.tolist(), strict=True):
-        digest = hashlib.blake2b(data[place : place + length].tobytes(), digest_size=8).digest()
-        hashes[word] ^= np.uint64(int.from_bytes(digest, "little"))
+def _absorb(hashes: np.ndarray, eight: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Mix eight more bytes into each hash, of which only the first `left` belong to the word."""
+    surplus = (8 - np.minimum(left, 8)).astype(np.uint64) * np.uint64(8)
+    mixed = (hashes ^ (eight & (ALL_ONES >> surplus))) * SECOND_WORD
+    return mixed ^ (mixed >> np.uint64(32))
 
 
 def _bigrams(hashes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -178,15 +178,3 @@ def _constants(count: int) -> tuple[np.ndarray, np.ndarray]:
     places = np.arange(1, 2 * count + 1, dtype=np.uint64) * GOLDEN
     mixed = _mix32(places)
     return mixed[:count] | np.uint32(1), mixed[count:]
-
-
-def _word_bytes() -> np.ndarray:
-    table = np.zeros(256, bool)
-    table[list(b"abcdefghijklmnopqrstuvwxyz0123456789")] = True
-    table[0x80:] = True
-    return table
-
-
-WORD_BYTES = _word_bytes()
-FIRST_BYTES = np.array([(1 << (8 * count)) - 1 for count in range(9)], np.uint64)
-LONG_WORD_BYTES = 64

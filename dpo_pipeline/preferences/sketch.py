@@ -4,6 +4,9 @@ Normalising and hashing text is the expensive part of building pairs. It is done
 old drops: the build works on these tables and touches text only to verify candidates and to write the result.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +18,7 @@ import pyarrow.parquet as pq
 
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.metrics import Reporter
-from dpo_pipeline.core.tables import column, open_writer, table_schema, write_table
+from dpo_pipeline.core.tables import column, table_schema, write_table
 from dpo_pipeline.preferences import identifiers
 from dpo_pipeline.preferences.cleaning import RULES, PairTexts, find_all
 from dpo_pipeline.preferences.identifiers import blake2b_128, utf8_bytes
@@ -30,6 +33,7 @@ from dpo_pipeline.preferences.normalize import (
     response_order,
     text_keys,
 )
+from dpo_pipeline.preferences.parallel import for_each
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.shingles import SHINGLE_VERSION, Shingles, band_keys, shingle, signatures
 from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, Texts, read_texts
@@ -78,6 +82,7 @@ PROMPTS = table_schema(
         column("prompt_id", pa.binary(16), "Identity of the prompt; the table is sorted by it."),
         column("row", pa.int64(), "Row of judgments.parquet whose prompt it is."),
         column("system", pa.uint64(), "Hash of the system turns: near duplicates must share it."),
+        column("numbers", pa.uint64(), "Hash of the numbers in it, in order: near duplicates must share them."),
         column("opening", pa.uint64(), "Hash of the first user turn; 0 where it is too short to mean anything."),
         *[column(f"band_{band:02}", pa.uint32(), "MinHash band key; 0: none.") for band in range(PROMPT_BANDS)],
     ],
@@ -104,10 +109,13 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
         out / ROWS_FILE,
         pa.Table.from_arrays([pa.array(pair_of_row), pa.array(keys.b_is_low)], schema=ROWS),
     )
-    found = _write_pairs(judgments, out, pair_ids, pair_rows, prompt_of_row[pair_rows], settings, reporter)
-    _write_prompts(judgments, out, prompt_ids, prompt_rows, reporter)
+    ids = {"pair_id": pair_ids, "low_id": keys.low[pair_rows], "high_id": keys.high[pair_rows]}
+    numbers = {"prompt": prompt_of_row[pair_rows], "row": pair_rows, "b_is_low": keys.b_is_low[pair_rows]}
     both = np.bincount(pair_of_row[keys.b_is_low], minlength=len(pair_ids)) > 0
     both &= np.bincount(pair_of_row[~keys.b_is_low], minlength=len(pair_ids)) > 0
+    del keys
+    found = _write_pairs(judgments, out, ids, numbers, settings=settings, reporter=reporter)
+    _write_prompts(judgments, out, prompt_ids, prompt_rows, reporter)
     return Outcome(
         counts={
             "judgments": len(pair_of_row),
@@ -127,6 +135,7 @@ class _Keys:
         self.pair = np.empty((count, 2), np.uint64)
         self.prompt = np.empty((count, 2), np.uint64)
         self.judgment = np.empty((count, 2), np.uint64)
+        self.low, self.high = np.empty((count, 2), np.uint64), np.empty((count, 2), np.uint64)
         self.variant = np.empty(count, np.uint64)
         self.prompt_variant = np.empty(count, np.uint64)
         self.b_is_low = np.empty(count, bool)
@@ -136,12 +145,9 @@ class _Keys:
         """The keys of the drop's judgments, batch by batch."""
         with pq.ParquetFile(judgments / JUDGMENTS_FILE) as file:
             count = file.metadata.num_rows
-        keys, done = cls(count), 0
-        for texts in read_texts(judgments, np.arange(count)):
-            keys._take(texts)
-            done += len(texts.place)
-            if done // 200_000 > (done - len(texts.place)) // 200_000:
-                reporter.say(f"named {done:,} of {count:,} judgments")
+        keys = cls(count)
+        reporter.say(f"naming {count:,} judgments")
+        for_each(read_texts(judgments, np.arange(count)), keys._take)
         ids = pq.read_table(judgments / JUDGMENTS_FILE, columns=["judgment_id"]).column(0)
         if count:
             keys.judgment = np.concatenate([identifiers.from_hex(chunk) for chunk in ids.chunks])
@@ -155,7 +161,7 @@ class _Keys:
         raw_prompt = _checksums(render(texts.prompt))
         raw_a, raw_b = _checksums(texts.response_a), _checksums(texts.response_b)
         at = texts.place
-        self.pair[at] = pair_keys(prompt, low, high)
+        self.pair[at], self.low[at], self.high[at] = pair_keys(prompt, low, high), low, high
         self.prompt[at], self.prompt_variant[at], self.b_is_low[at] = prompt, raw_prompt, b_is_low
         # The raw spellings of one pair, whichever response stood first; only ever compared within a pair.
         mix = np.uint64(0x9E3779B97F4A7C15)
@@ -166,7 +172,7 @@ class _Keys:
 def _checksums(texts: pa.StringArray) -> np.ndarray:
     """A checksum of each raw text, `(N,)` uint64: tells the spellings of one text apart, nothing more."""
     data, offsets = utf8_bytes(texts)
-    blob, bounds, crc = memoryview(data), offsets.tolist(), zlib.crc32
+    blob, bounds, crc = data.data, offsets.tolist(), zlib.crc32
     return np.array([crc(blob[start:end]) for start, end in pairwise(bounds)], np.uint64)
 
 
@@ -193,53 +199,46 @@ def _representatives(
 def _write_pairs(
     judgments: Path,
     out: Path,
-    pair_ids: np.ndarray,
-    rows: np.ndarray,
-    prompts: np.ndarray,
+    ids: dict[str, np.ndarray],
+    numbers: dict[str, np.ndarray],
+    *,
     settings: PreferenceSettings,
     reporter: Reporter,
 ) -> dict[str, int]:
-    """Write the sketch of every pair and return how many pairs each rule found."""
-    count = len(pair_ids)
-    numbers = {field.name: np.zeros(count, field.type.to_pandas_dtype()) for field in PAIRS if field.name not in IDS}
-    low_ids, high_ids = np.empty((count, 2), np.uint64), np.empty((count, 2), np.uint64)
-    for texts in read_texts(judgments, rows):
+    """Write the sketch of every pair, of which some columns are known, and return how many pairs each rule found."""
+    rows, b_is_low = numbers["row"], numbers["b_is_low"]
+    empty = (field for field in PAIRS if field.name not in IDS and field.name not in numbers)
+    numbers |= {field.name: np.zeros(len(rows), field.type.to_pandas_dtype()) for field in empty}
+
+    def sketch(texts: Texts) -> None:
         at = texts.place
-        a, b = normalise_once_each(texts.response_a), normalise_once_each(texts.response_b)
-        key_a, key_b = blake2b_128(a), blake2b_128(b)
-        b_is_low = response_order(key_a, key_b)
-        mask = pa.array(b_is_low)
-        low, high = pc.if_else(mask, b, a), pc.if_else(mask, a, b)
+        swap = pa.array(b_is_low[at])
+        raw_low = pc.if_else(swap, texts.response_b, texts.response_a)
+        raw_high = pc.if_else(swap, texts.response_a, texts.response_b)
+        low, high = normalise_once_each(raw_low), normalise_once_each(raw_high)
         prompt = map_contents(texts.prompt, normalise_once_each)
-        found = find_all(
-            PairTexts(
-                texts.prompt,
-                pc.if_else(mask, texts.response_b, texts.response_a),
-                pc.if_else(mask, texts.response_a, texts.response_b),
-                render(prompt, roles=("user",), with_roles=False),
-                low,
-                high,
-            ),
-            settings,
-        )
-        low_ids[at], high_ids[at] = np.where(b_is_low[:, None], key_b, key_a), np.where(b_is_low[:, None], key_a, key_b)
-        numbers["b_is_low"][at] = b_is_low
         numbers["low_characters"][at] = pc.utf8_length(low)
         numbers["high_characters"][at] = pc.utf8_length(high)
         numbers["prompt_characters"][at] = pc.utf8_length(render(prompt, with_roles=False))
-        for name, hits in found.items():
+        pairs = PairTexts.of(texts.prompt, raw_low, raw_high, prompt, low, high)
+        for name, hits in find_all(pairs, settings).items():
             numbers[f"rule_{name}"][at] = hits
-        dialogue = shingle(render(prompt, roles=DIALOGUE, with_roles=False))
-        signature = signatures(Shingles(dialogue.values ^ PROMPT_TAG, dialogue.bounds), count=PAIR_HASHES)
-        for response in (low, high):
-            np.minimum(signature, signatures(shingle(response), count=PAIR_HASHES), out=signature)
-        for band, keys in enumerate(band_keys(signature, bands=PAIR_BANDS)):
+        for band, keys in enumerate(_pair_bands(prompt, low, high)):
             numbers[f"band_{band:02}"][at] = keys
-    numbers["prompt"], numbers["row"] = prompts, rows
-    ids = {"pair_id": pair_ids, "low_id": low_ids, "high_id": high_ids}
+
+    for_each(read_texts(judgments, rows), sketch)
     _write(out / PAIRS_FILE, PAIRS, ids, numbers)
-    reporter.say(f"sketched {count:,} distinct pairs")
+    reporter.say(f"sketched {len(rows):,} distinct pairs")
     return {rule.name: int(numbers[f"rule_{rule.name}"].sum()) for rule in RULES}
+
+
+def _pair_bands(prompt: pa.ListArray, low: pa.StringArray, high: pa.StringArray) -> np.ndarray:
+    """The band keys of whole pairs, `(bands, N)`: the same whichever response is called low."""
+    dialogue = shingle(render(prompt, roles=DIALOGUE, with_roles=False))
+    signature = signatures(Shingles(dialogue.values ^ PROMPT_TAG, dialogue.bounds), count=PAIR_HASHES)
+    for response in (low, high):
+        np.minimum(signature, signatures(shingle(response), count=PAIR_HASHES), out=signature)
+    return band_keys(signature, bands=PAIR_BANDS)
 
 
 IDS = ("pair_id", "low_id", "high_id", "prompt_id")
@@ -248,16 +247,21 @@ IDS = ("pair_id", "low_id", "high_id", "prompt_id")
 def _write_prompts(judgments: Path, out: Path, prompt_ids: np.ndarray, rows: np.ndarray, reporter: Reporter) -> None:
     count = len(prompt_ids)
     numbers = {field.name: np.zeros(count, field.type.to_pandas_dtype()) for field in PROMPTS if field.name not in IDS}
-    for texts in read_texts(judgments, rows, columns=("prompt",)):
+
+    def sketch(texts: Texts) -> None:
         at = texts.place
         prompt = map_contents(texts.prompt, normalise_once_each)
-        signature = signatures(shingle(render(prompt, roles=DIALOGUE, with_roles=False)), count=PROMPT_HASHES)
+        dialogue = render(prompt, roles=DIALOGUE, with_roles=False)
+        numbers["numbers"][at] = _hashes(pc.replace_substring_regex(dialogue, r"\D+", " "))
+        signature = signatures(shingle(dialogue), count=PROMPT_HASHES)
         for band, keys in enumerate(band_keys(signature, bands=PROMPT_BANDS)):
             numbers[f"band_{band:02}"][at] = keys
         numbers["system"][at] = _hashes(render(prompt, roles=("system",), with_roles=False))
         opening = _first_user_turns(prompt)
         words = shingle(opening, words=1)
         numbers["opening"][at] = np.where(np.diff(words.bounds) >= OPENING_WORDS, _hashes(opening), 0)
+
+    for_each(read_texts(judgments, rows, columns=("prompt",)), sketch)
     numbers["row"] = rows
     _write(out / PROMPTS_FILE, PROMPTS, {"prompt_id": prompt_ids}, numbers)
     reporter.say(f"sketched {count:,} distinct prompts")
@@ -286,5 +290,6 @@ def _write(path: Path, schema: pa.Schema, ids: dict[str, np.ndarray], numbers: d
         identifiers.to_binary(ids[field.name]) if field.name in ids else pa.array(numbers[field.name], field.type)
         for field in schema
     ]
-    with open_writer(path, schema) as writer:
-        writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=200_000)
+    table = pa.Table.from_arrays(columns, schema=schema)
+    # Hashes are all different: looking for repeats and compressing them would only cost time.
+    pq.write_table(table, path, compression="none", use_dictionary=False, row_group_size=200_000)

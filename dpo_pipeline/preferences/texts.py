@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 JUDGMENTS_FILE = "judgments.parquet"
 BATCH_ROWS = 4_096
-"""Rows read at a time: a few megabytes of text, so that the passes over it stay in the processor's cache."""
+BATCH_BYTES = 32_000_000
+"""Rows and, by the row group's average, bytes of text read at a time: records may be megabytes long."""
 
 TEXT_COLUMNS = ("prompt", "response_a", "response_b")
 
@@ -60,7 +61,9 @@ def read_texts(judgments: Path, rows: np.ndarray, *, columns: Sequence[str] = TE
 def _read_group(
     file: pq.ParquetFile, group: int, start: int, wanted: np.ndarray, order: np.ndarray, columns: Sequence[str]
 ) -> Iterator[Texts]:
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=list(columns)):
+    about = file.metadata.row_group(group)
+    rows = max(1, min(BATCH_ROWS, BATCH_BYTES * about.num_rows // max(about.total_byte_size, 1)))
+    for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=list(columns)):
         first, last = np.searchsorted(wanted, (start, start + batch.num_rows))
         if first < last:
             some = batch.take(pa.array(wanted[first:last] - start)) if last - first < batch.num_rows else batch

@@ -3,6 +3,9 @@
 Shapes: N judgments, P distinct pairs, A annotators. Text stays on disk; a judgment costs about 60 bytes here.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum

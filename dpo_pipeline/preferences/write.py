@@ -4,10 +4,14 @@ Texts are read once in the order of the judgments, put aside in buckets of conse
 and written when all are read.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
+
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -200,7 +204,7 @@ def _spill(folder: Path, catalogue: Catalogue, kept: np.ndarray, step: int, sett
     return paths
 
 
-def _scatter(batch: pa.RecordBatch, bucket: np.ndarray, writers: list[pa.RecordBatchFileWriter]) -> None:
+def _scatter(batch: pa.RecordBatch, bucket: np.ndarray, writers: Sequence[Any]) -> None:
     """Write each row of a batch to its bucket."""
     order = np.argsort(bucket, kind="stable")
     batch = batch.take(pa.array(order))

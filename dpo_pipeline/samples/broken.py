@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dpo_pipeline.samples.exports import csv_line, json_line, label_studio_task, side_by_side_rows
+from dpo_pipeline.samples.exports import SIDE_BY_SIDE_COLUMNS, csv_line, json_line, label_studio_task, side_by_side_rows
 from dpo_pipeline.samples.items import Item
 
 
@@ -69,8 +69,6 @@ def _lone_surrogate(task: dict[str, Any]) -> bytes:
 
 
 def _cell(name: str, text: str) -> Callable[[list[str]], bytes]:
-    from dpo_pipeline.samples.exports import SIDE_BY_SIDE_COLUMNS
-
     place = SIDE_BY_SIDE_COLUMNS.index(name)
     return lambda row: csv_line([*row[:place], text, *row[place + 1 :]])
 

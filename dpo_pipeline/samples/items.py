@@ -45,6 +45,11 @@ class Item:
     copy_of: str | None = None
 
     @property
+    def is_unanimous(self) -> bool:
+        """Whether every verdict is for the same side."""
+        return {verdict.choice for verdict in self.verdicts} in ({"a"}, {"b"})
+
+    @property
     def identity(self) -> Mapping[str, str]:
         """How `planted.json` names it."""
         return {"prompt": self.prompt} | ({} if self.copy_of is None else {"copy_of": self.copy_of})
@@ -103,7 +108,10 @@ class Desk:
         return replace(item, verdicts=tuple(votes))
 
     def copied(self, original: Item, kind: Kind) -> Item:
-        """A planted copy of an item, judged anew by people who have not judged it yet (or, `REPEATED`, who have)."""
+        """A planted copy of an item, judged anew by people who have not judged it yet (or, `REPEATED`, who have).
+
+        The new verdicts go the way of the original's, so that what becomes of a copy depends on the copying alone.
+        """
         a, b, prompt = original.a, original.b, original.prompt
         if kind is Kind.SWAPPED:
             a, b = b, a
@@ -117,7 +125,11 @@ class Desk:
         if kind is Kind.REPEATED:
             return self.judged(copy, [original.verdicts[0].annotator])
         fresh = [annotator for annotator in ANNOTATORS if annotator not in known and not annotator.is_careless]
-        return self.judged(copy, self.chance.sample(fresh, 2))
+        side = original.verdicts[0].choice
+        if kind is Kind.SWAPPED:
+            side = {"a": "b", "b": "a"}[side]
+        verdicts = tuple(self._verdict(copy, annotator, side) for annotator in self.chance.sample(fresh, 2))
+        return replace(copy, verdicts=verdicts)
 
     def emptied(self, case: Case) -> Item:
         """A pair of which one response got lost on the platform."""
@@ -125,10 +137,14 @@ class Desk:
         blank = self.chance.choice(("", "   ", "\n"))
         return replace(item, kind=Kind.EMPTY, **{self.chance.choice("ab"): blank})
 
-    def _verdict(self, item: Item, annotator: Annotator) -> Verdict:
+    def _verdict(self, item: Item, annotator: Annotator, side: str | None = None) -> Verdict:
+        """What an annotator says, drawn until it is for the given side, if one is given."""
         self._minutes += self.chance.uniform(0.5, 6)
         at = self.start + timedelta(minutes=round(self._minutes, 2))
-        return judge(annotator, item.a, item.b, shown_first=item.shown_first, at=at, chance=self.chance)
+        while True:
+            found = judge(annotator, item.a, item.b, shown_first=item.shown_first, at=at, chance=self.chance)
+            if side is None or found.choice == side:
+                return found
 
 
 def _with_a_word_more(text: str, chance: random.Random) -> str:

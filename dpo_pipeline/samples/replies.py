@@ -83,6 +83,20 @@ HYPE = (
 )
 
 
+# What the agents on duty tend to write, by channel and by the customer's mood; where nothing stands, on-brand replies.
+# A model trained on the logs alone takes these habits over, so that preferences have something to change.
+HABITS = {
+    ("email", "annoyed"): Flaw.COLD,
+    ("email", "furious"): Flaw.GENERIC,
+    ("chat", "calm"): Flaw.HYPED,
+    ("chat", "furious"): Flaw.RUDE,
+    ("phone", "calm"): Flaw.VERBOSE,
+    ("phone", "worried"): Flaw.VERBOSE,
+    ("phone", "annoyed"): Flaw.IDLE,
+}
+SHARE_BY_HABIT = 0.75
+
+
 class Case(NamedTuple):
     """What a conversation is about; equal cases may still be worded differently."""
 
@@ -113,14 +127,17 @@ def draw_case(chance: random.Random, combinations: list[tuple[str, str]]) -> Cas
 
 
 def message(case: Case, chance: random.Random) -> str:
-    """What the customer writes: channel, mood, issue, order number and name, in one of several orders."""
+    """What the agent sees: the ticket's head, then what the customer writes, in one of several orders.
+
+    The head repeats order and name: a model of this size learns to copy what it meets twice, not what it meets once.
+    """
     opening = chance.choice(catalog.MOODS[case.mood])
     issue = chance.choice(catalog.ISSUES[case.issue].phrasings).format(product=case.product)
     order = chance.choice(catalog.ORDER_MENTIONS).format(order=case.order)
     ask = chance.choice(catalog.ASKS)
     middle = chance.choice(((issue, order, ask), (order, issue, ask), (issue, ask, order)))
     signed = chance.choice(catalog.SIGN_OFFS).format(name=case.name)
-    return " ".join((f"[{case.channel}]", opening, *middle, signed))
+    return " ".join((f"[{case.channel} {case.order} {case.name}]", opening, *middle, signed))
 
 
 def on_brand(case: Case, chance: random.Random) -> str:
@@ -144,6 +161,14 @@ def flawed(case: Case, flaw: Flaw, chance: random.Random) -> str:
     if flaw is Flaw.RUDE:
         return " ".join((greeting, chance.choice(RUDENESS), action))
     return " ".join((greeting, chance.choice(HYPE), acknowledgement, action))
+
+
+def logged(case: Case, chance: random.Random) -> str:
+    """What an agent once replied: mostly by the team's habit, else on-brand or with any flaw."""
+    flaw = HABITS.get((case.channel, case.mood))
+    if chance.random() >= SHARE_BY_HABIT:
+        flaw = chance.choice(list(Flaw)) if chance.random() < 0.5 else None
+    return on_brand(case, chance) if flaw is None else flawed(case, flaw, chance)
 
 
 def _sentences(case: Case, chance: random.Random) -> tuple[str, str, str, str]:

@@ -1,6 +1,6 @@
 """The bundled scenario: two drops written into an inbox, and beside it `planted.json` with every fault planted in them.
 
-The shop Fernhill aligns its agents' replies to its tone guidelines. Half of its agents' logs keep them, half do not;
+The shop Fernhill aligns its agents' replies to its tone guidelines. Some of its teams keep them, others do not;
 nine annotators compared replies, first in Label Studio, then on a vendor's side-by-side form.
 """
 
@@ -17,7 +17,7 @@ from dpo_pipeline.samples import broken, catalog, exports
 from dpo_pipeline.samples.broken import Broken
 from dpo_pipeline.samples.items import Desk, Item, Kind
 from dpo_pipeline.samples.judges import ANNOTATORS
-from dpo_pipeline.samples.replies import Flaw, draw_case, flawed, message, on_brand
+from dpo_pipeline.samples.replies import draw_case, logged, message
 
 FIRST, SECOND = "2026-09-first", "2026-10-second"
 COMPLETE = "_COMPLETE"
@@ -94,7 +94,7 @@ def generate_scenario(inbox: Path, *, seed: int, scale: float = 1.0) -> Scenario
     Args:
         inbox: Folder the drops are made in; must not hold them yet.
         seed: Seed of everything that uses chance.
-        scale: Share of the full size (5,000 demonstrations, 2,000 pairs); every planted kind keeps at least one.
+        scale: Share of the full size (5,000 demonstrations, 2,000 pairs); from 0.01 on every planted kind stays.
 
     Raises:
         FileExistsError: If one of the drops is already there.
@@ -147,7 +147,7 @@ def _scaled(count: int, scale: float) -> int:
 def _items(
     plan: _Plan, combinations: list[tuple[str, str]], earlier: list[Item], *, scale: float, chance: random.Random
 ) -> list[Item]:
-    """The drop's items in shuffled order; copies never stand for an original that was copied before."""
+    """The drop's items in shuffled order. Copied are items on which all agree, each at most once per drop."""
     desk = Desk(chance, plan.start, plan.random_sides)
     plain = [desk.plain(draw_case(chance, combinations)) for _ in range(_scaled(plan.plain, scale))]
     items = list(plain)
@@ -155,9 +155,10 @@ def _items(
         make = desk.emptied if kind is Kind.EMPTY else lambda case, kind=kind: desk.plain(case, kind)
         items += [make(draw_case(chance, combinations)) for _ in range(_scaled(count, scale))]
     for source, counts in ((plain, plan.copied), (earlier, plan.copied_from_earlier)):
-        originals = iter(chance.sample(source, len(source)))
-        for kind, count in counts.items():
-            items += [desk.copied(next(originals), kind) for _ in range(_scaled(count, scale))]
+        kinds = [kind for kind, count in counts.items() for _ in range(_scaled(count, scale))]
+        agreed = [item for item in source if item.is_unanimous]
+        originals = chance.sample(agreed, min(len(kinds), len(agreed)))
+        items += [desk.copied(original, kind) for original, kind in zip(originals, kinds, strict=False)]
     chance.shuffle(items)
     return items
 
@@ -165,13 +166,12 @@ def _items(
 def _conversations(
     combinations: list[tuple[str, str]], drop: str, count: int, chance: random.Random
 ) -> list[dict[str, Any]]:
-    """Agents' logs: half of them on-brand, the other half with each flaw about equally often."""
+    """Agents' logs: about half of them on-brand, the others as the teams' habits are."""
     conversations = []
     for number in range(1, count + 1):
         case = draw_case(chance, combinations)
         question = message(case, chance)
-        reply = on_brand(case, chance) if chance.random() < 0.5 else flawed(case, chance.choice(list(Flaw)), chance)
-        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": logged(case, chance)}]
         conversations.append({"conversation_id": f"{drop}/{number:05d}", "messages": turns})
     return conversations
 

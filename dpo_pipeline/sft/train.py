@@ -72,7 +72,7 @@ def train_sft(
     scorer = make_scorer(policy, device, probe=groups, max_length=model.max_length, reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    key = digest_of_json([CODE_VERSION, settings, device.precision, compute.batch_tokens, digest_of_groups(groups)])
+    key = digest_of_json([CODE_VERSION, settings, device.precision, device.batch_tokens, digest_of_groups(groups)])
 
     with Session(
         work, key=key, steps=len(steps), checkpoint_minutes=sft.checkpoint_minutes, device=device, reporter=reporter
@@ -84,7 +84,7 @@ def train_sft(
                 batch = [groups[index] for index in steps[step]]
                 response_tokens = sum(len(group.responses[0]) for group in batch)
                 loss = 0.0
-                for part in cut_by_tokens(batch, batch_tokens=compute.batch_tokens):
+                for part in cut_by_tokens(batch, batch_tokens=device.batch_tokens):
                     # A mean over the whole step's tokens, so that cutting the step differently changes nothing.
                     nll = -scorer.logps(pack(part, device.torch)).sum() / response_tokens
                     nll.backward()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from dpo_pipeline.annotations.schemas import DEMONSTRATIONS
 from dpo_pipeline.core.artifacts import Outcome
@@ -187,6 +188,13 @@ def _write_reference(folder: Path, pairs: list[dict[str, Any]]) -> None:
     _write_rows(folder, "reference_logprobs.parquet", rows, REFERENCE_LOGPROBS)
 
 
+@pytest.fixture(autouse=True)
+def whole_floats() -> Iterator[None]:
+    """Choosing a CPU flushes denormals for the whole process; hypothesis refuses to draw floats after that."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture
 def make_world(tmp_path: Path) -> Callable[..., World]:
     """Make a world of so many held-out pairs, two to a prompt; `hostile` stands in prompts, replies and labels."""
@@ -237,3 +245,9 @@ def _demonstrations() -> list[dict[str, Any]]:
 def speakers() -> dict[str, FakeSpeaker]:
     """An SFT model and a clearly better DPO model."""
     return {"sft": FakeSpeaker("sft", skill=0.45), "dpo": FakeSpeaker("dpo", skill=0.95)}
+
+
+@pytest.fixture
+def fake_speaker() -> type[FakeSpeaker]:
+    """The class of small speakers, for tests that need another one."""
+    return FakeSpeaker

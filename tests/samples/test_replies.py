@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from dpo_pipeline.samples import brand_rubric, catalog
-from dpo_pipeline.samples.brand import misses
-from dpo_pipeline.samples.replies import Dimension, Flaw, draw_case, flawed, message, on_brand
+from dpo_pipeline.samples import catalog
+from dpo_pipeline.samples.brand import brand_rubric, misses
+from dpo_pipeline.samples.replies import HABITS, Dimension, Flaw, draw_case, flawed, logged, message, on_brand
 
 COMBINATIONS = [(product, issue) for product in catalog.PRODUCTS for issue in catalog.ISSUES]
 
@@ -43,3 +43,11 @@ def test_prompts_are_all_different_and_name_the_order():
     drawn = [(case, message(case, chance)) for case, chance in cases(500)]
     assert len({text for _, text in drawn}) == 500
     assert all(case.order in text and case.name in text for case, text in drawn)
+
+
+def test_logs_follow_the_habit_of_the_team_on_duty_and_half_of_them_are_on_brand():
+    drawn = [(case, misses(logged(case, chance))) for case, chance in cases(4_000)]
+    assert 0.4 < sum(not missed for _, missed in drawn) / len(drawn) < 0.6
+    for (channel, mood), flaw in HABITS.items():
+        of_team = [missed for case, missed in drawn if (case.channel, case.mood) == (channel, mood)]
+        assert sum(flaw.breaks in missed for missed in of_team) / len(of_team) > 0.7

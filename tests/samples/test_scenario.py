@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dpo_pipeline.samples import generate_scenario
+from dpo_pipeline.samples.scenario import generate_scenario
 
 
 def digests(folder):

@@ -38,8 +38,7 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     question = _question(record, mapping.verdict if mapping else None)
     if question is None:
         raise Unusable(Reason.NO_VERDICT, "no question holds a ranking of fields")
-    nested = record.get("fields")
-    fields: Mapping[str, Any] = nested if isinstance(nested, dict) else record
+    fields = _fields(record)
     name = mapping.prompt if mapping else next((name for name in _PROMPTS if name in fields), _PROMPTS[0])
     prompt = prompt_of(fields.get(name), name)
     answers = list(_answers(record, question))
@@ -54,6 +53,11 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     return parts
 
 
+def _fields(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    nested = record.get("fields")
+    return nested if isinstance(nested, dict) else record
+
+
 def _question(record: Mapping[str, Any], wanted: str | None) -> str | None:
     """The name of the question that ranks fields, or whose label names one of two."""
     nested = record.get("responses")
@@ -62,7 +66,7 @@ def _question(record: Mapping[str, Any], wanted: str | None) -> str | None:
     names += [name for name, value in record.items() if isinstance(value, list) and _is_old_answer(value)]
     if wanted is not None:
         return wanted if wanted in names else None
-    fields = record.get("fields") if isinstance(record.get("fields"), dict) else record
+    fields = _fields(record)
     for name in names:
         for answer in _answers(record, name):
             if isinstance(answer.value, list) and answer.value and all(str(one) in fields for one in answer.value):
@@ -136,6 +140,7 @@ def _labelled(
     if mapping is None or mapping.response_a is None or mapping.response_b is None:
         raise Unusable(Reason.UNKNOWN_VERDICT, f"the answer is {kind_of(value)}, a ranking of fields was expected")
     sides = {mapping.response_a: ("a", -2), mapping.response_b: ("b", 2)}
-    choice, strength = sides.get(value) if isinstance(value, str) and value in sides else rules.verdict(value)
+    named = sides.get(value) if isinstance(value, str) else None
+    choice, strength = named or rules.verdict(value)
     a, b = (response_of(text_of(fields, name), name) for name in (mapping.response_a, mapping.response_b))
     return Judgment(prompt, a, b, choice, strength, **common)

@@ -115,7 +115,7 @@ def _number(value: Any, column: str) -> float:
     return number
 
 
-def _getter(mapping: ColumnMapping) -> Callable[[Mapping[str, Any], str | None], Any]:
+def _getter(mapping: ColumnMapping) -> Callable[[Mapping[Any, Any], str | None], Any]:
     """Reads a column by its name; None where there is no such column or the mapping names none."""
     single = [value for value in mapping.model_dump().values() if isinstance(value, str)]
     several = (*mapping.dimensions.values(), *mapping.responses, *mapping.ranks, *mapping.ratings)

@@ -45,7 +45,7 @@ def parse(tree: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     return parts
 
 
-def _rankings(root: Mapping[str, Any]) -> Iterator[tuple[Turns, list[Mapping[str, Any]]]]:
+def _rankings(root: Mapping[str, Any]) -> Iterator[tuple[Turns, Sequence[Mapping[str, Any]]]]:
     """Every conversation with two or more ranked assistant replies to its last turn, from the root down."""
     waiting: list[tuple[Turns, Mapping[str, Any]]] = [((), root)]
     while waiting:

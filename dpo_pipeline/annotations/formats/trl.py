@@ -111,5 +111,6 @@ def _difference(ours: Turns, theirs: Turns, names: tuple[str, str]) -> str:
 
 def _only_turn(turns: Turns, name: str) -> str:
     if len(turns) != 1 or turns[0][0] != "assistant":
-        raise Unusable(Reason.ROLE_ORDER, f"{name} holds {len(turns)} turns, one of the assistant was expected")
+        held = f"a turn of the {turns[0][0]}" if len(turns) == 1 else f"{len(turns)} turns"
+        raise Unusable(Reason.ROLE_ORDER, f"{name} holds {held}, one of the assistant was expected")
     return turns[0][1]

@@ -1,0 +1,89 @@
+"""The export formats that are known, and which of them a file is in.
+
+To add one: write its module under `formats/`, list it here, put a golden file under `tests/annotations/goldens/`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from dpo_pipeline.annotations.formats import (
+    alpaca,
+    appen,
+    arena,
+    argilla,
+    aws_nova,
+    axolotl,
+    columns,
+    helpsteer,
+    hh_rlhf,
+    label_studio,
+    label_studio_ranking,
+    llama_factory,
+    messages,
+    oasst,
+    openai,
+    prodigy,
+    sharegpt,
+    trl,
+    ultrafeedback,
+)
+from dpo_pipeline.annotations.records import Part
+from dpo_pipeline.annotations.rules import Rules
+
+
+class ExportFormat(Protocol):
+    """What a format's module offers."""
+
+    NAME: str
+
+    def recognise(self, sample: Sequence[Mapping[str, Any]]) -> float:
+        """How sure it is that these records are of this format, 0..1."""
+        ...
+
+    def parse(self, record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
+        """The judgments or the demonstration of one record, and its unusable parts; raises Unusable for the whole."""
+        ...
+
+
+FORMATS: dict[str, ExportFormat] = {
+    module.NAME: module  # type: ignore[misc] # a module is the protocol's simplest implementation
+    for module in (
+        hh_rlhf,
+        openai,
+        aws_nova,
+        ultrafeedback,
+        helpsteer,
+        arena,
+        oasst,
+        label_studio_ranking,
+        label_studio,
+        appen,
+        argilla,
+        prodigy,
+        llama_factory,
+        axolotl,
+        trl,
+        messages,
+        alpaca,
+        sharegpt,
+        columns,
+    )
+}
+LEAST_CONFIDENCE = 0.4
+
+
+def recognise(sample: Sequence[Mapping[str, Any]], rules: Rules) -> ExportFormat | None:
+    """The format of a file by its first records: what `drop.yaml` states, a mapping that fits, else the surest guess.
+
+    None where nothing is sure enough. Ties go to the format listed first.
+    """
+    if rules.file.format is not None:
+        return FORMATS[rules.file.format]
+    if rules.file.mapping is not None and sample and columns.fits(sample, rules.file.mapping):
+        # An Appen report is a spreadsheet too, but one in which some rows are no votes.
+        return FORMATS[appen.NAME if appen.recognise(sample) > 0.5 else columns.NAME]
+    if not sample:
+        return None
+    confidences = {name: module.recognise(sample) for name, module in FORMATS.items()}
+    best = max(confidences, key=lambda name: confidences[name])
+    return FORMATS[best] if confidences[best] >= LEAST_CONFIDENCE else None

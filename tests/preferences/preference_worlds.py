@@ -1,0 +1,71 @@
+"""Small judgments tables, written as the annotations room writes them."""
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import pyarrow as pa
+
+from dpo_pipeline.annotations.schemas import JUDGMENTS
+from dpo_pipeline.core.metrics import Quiet
+from dpo_pipeline.core.tables import write_table
+from dpo_pipeline.preferences.build import DropTables, build_pairs
+from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.sketch import sketch_drop
+
+STRENGTHS = {"a": -2, "b": 2}
+
+
+def judgment(prompt, a, b, choice="a", annotator="ann-1", **given):
+    """One row of the judgments table; a prompt given as text is a single user turn."""
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    row = {
+        "source": "test",
+        "file": "export.jsonl",
+        "file_sha256": "0" * 64,
+        "record_number": 1,
+        "prompt": turns,
+        "response_a": a,
+        "response_b": b,
+        "choice": choice,
+        "strength": STRENGTHS.get(choice, 0),
+        "annotator": annotator,
+        "votes": 1,
+        "dimensions": [],
+        "justification": None,
+        "shown_first": None,
+        "seconds": None,
+        "judged_at": None,
+        "guideline_version": None,
+        "group_id": None,
+        "sft_allowed": True,
+        **given,
+    }
+    if "judgment_id" not in row:
+        text = repr(sorted((name, value) for name, value in row.items()))
+        row["judgment_id"] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return row
+
+
+class World:
+    """Drops written and built below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.numbers = folder, itertools.count()
+
+    def new_folder(self, name: str) -> Path:
+        folder = self.folder / f"{next(self.numbers):03}-{name}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def drop(self, name, rows, *, settings=None):
+        judgments, sketches = self.new_folder("judgments"), self.new_folder("sketches")
+        table = pa.Table.from_pylist([{**row, "drop": name} for row in rows], schema=JUDGMENTS)
+        write_table(judgments / "judgments.parquet", table)
+        sketch_drop(judgments, sketches, settings=settings or PreferenceSettings(), reporter=Quiet())
+        return DropTables(name, judgments, sketches)
+
+    def build(self, *drops, settings=None):
+        out = self.new_folder("pairs")
+        outcome = build_pairs(drops, out, settings=settings or PreferenceSettings(), reporter=Quiet())
+        return out, outcome

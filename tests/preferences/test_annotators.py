@@ -1,0 +1,121 @@
+"""The annotator report: planted behaviour is found, unknown things are said to be unknown, the page is inert."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from preference_worlds import judgment
+
+from dpo_pipeline.core.metrics import Quiet
+from dpo_pipeline.preferences.annotators import report_annotators
+from dpo_pipeline.preferences.settings import PreferenceSettings
+
+SETTINGS = PreferenceSettings()
+
+
+def report(world, *drops):
+    pairs, _ = world.build(*drops)
+    out = world.new_folder("report")
+    outcome = report_annotators(drops, pairs, out, settings=SETTINGS, reporter=Quiet())
+    return out, outcome
+
+
+def planted_rows(chance, pair_count, *, shown=True):
+    """Four diligent annotators, one who clicks what stands first, one who answers at random and in half a second."""
+    rows = []
+    for number in range(pair_count):
+        good, bad = f"A long and careful reply, number {number}, with all that was asked.", f"No {number}."
+        for name in ("d1", "d2", "d3", "d4", "first", "random"):
+            good_first = chance.random() < 0.5
+            a, b = (good, bad) if good_first else (bad, good)
+            if name == "first":
+                choice = "a"
+            elif name == "random":
+                choice = chance.choice(["a", "b"])
+            else:
+                choice = "a" if good_first == (chance.random() < 0.9) else "b"
+            rows.append(
+                judgment(
+                    f"Question number {number} about something",
+                    a,
+                    b,
+                    str(choice),
+                    name,
+                    shown_first="a" if shown else None,
+                    seconds=0.5 if name == "random" else 30.0,
+                    justification="ok" if name == "random" else f"because of {number} {chance.integers(9)}",
+                    dimensions=[{"name": "tone", "strength": -1.0 if choice == "a" else 1.0}],
+                )
+            )
+    return rows
+
+
+def test_planted_behaviour_is_found(world):
+    out, outcome = report(world, world.drop("may", planted_rows(np.random.default_rng(2), 120)))
+    rows = {row["annotator"]: row for row in pq.read_table(out / "annotators.parquet").to_pylist()}
+    assert rows["first"]["suspected"] == ["disagrees", "picks_by_position"]
+    assert rows["random"]["suspected"] == ["disagrees", "too_fast", "one_justification"]
+    for name in ("d1", "d2", "d3", "d4"):
+        assert rows[name]["suspected"] == []
+        assert rows[name]["agreement"] > 0.75
+        assert rows[name]["reliability"] > rows["random"]["reliability"] + 0.2
+        assert rows[name]["agreement_low"] < rows[name]["agreement"] < rows[name]["agreement_high"]
+    assert rows["first"]["first_share"] == 1.0
+    assert rows["random"]["seconds_median"] == 0.5
+    assert outcome.counts["annotators"] == 6
+    assert outcome.counts["annotators_suspected"] == 2
+    overall = json.loads((out / "report.json").read_text())["overall"]
+    assert overall["longer_share"] > 0.6
+    assert 0 < overall["alpha_nominal"] < 1
+
+
+def test_position_is_unknown_where_the_export_does_not_say(world):
+    out, _ = report(world, world.drop("may", planted_rows(np.random.default_rng(2), 40, shown=False)))
+    rows = pq.read_table(out / "annotators.parquet").to_pylist()
+    assert all(row["first_share"] is None and row["position_z"] is None for row in rows)
+    assert not any("picks_by_position" in row["suspected"] for row in rows)
+    assert json.loads((out / "report.json").read_text())["overall"]["first_share"] is None
+    assert "position bias is unknown" in (out / "report.html").read_text()
+
+
+def test_few_judgments_accuse_nobody(world):
+    rows = [
+        judgment(f"question {n}", "yes", "no", c, who)
+        for n in range(5)
+        for who, c in (("x", "a"), ("y", "a"), ("z", "b"))
+    ]
+    out, outcome = report(world, world.drop("may", rows))
+    assert outcome.counts["annotators_with_few_judgments"] == 3
+    assert outcome.counts["annotators_suspected"] == 0
+    assert "few judgments" in (out / "report.html").read_text()
+
+
+def test_the_page_is_inert_and_escapes_what_annotators_wrote(world):
+    evil = "<script>alert(1)</script><img src=http://x onerror=y>"
+    rows = [
+        judgment(evil, evil + "1", evil + "2", choice, evil + who, dimensions=[{"name": evil, "strength": 1.0}])
+        for who, choice in (("one", "a"), ("two", "b"))
+    ]
+    out, _ = report(world, world.drop(evil, rows))
+    page = (out / "report.html").read_text()
+    assert "<script" not in page
+    assert "<img src=http" not in page
+    assert "default-src 'none'" in page
+    assert "&lt;script&gt;" in page
+    assert (out / "agreement.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_equal_inputs_give_equal_bytes(world):
+    rows = planted_rows(np.random.default_rng(4), 10)
+    one, _ = report(world, world.drop("may", rows))
+    other, _ = report(world, world.drop("may", rows[::-1]))
+    for name in ("annotators.parquet", "report.json", "report.html", "agreement.png"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+@pytest.mark.parametrize("rows", [[], [judgment("q", "yes", "no", "a", None)]])
+def test_nothing_known_is_no_error(world, rows):
+    out, outcome = report(world, world.drop("may", rows))
+    assert outcome.counts["annotators"] == 0
+    assert "Annotator report" in (out / "report.html").read_text()

@@ -1,0 +1,99 @@
+"""Every cleaning rule by example: what it finds, and what it lets pass."""
+
+import pyarrow as pa
+import pytest
+
+from dpo_pipeline.core.tables import MESSAGES
+from dpo_pipeline.preferences.cleaning import RULES, PairTexts, find_all, has_luhn_card, redact
+from dpo_pipeline.preferences.normalize import map_contents, normalise
+from dpo_pipeline.preferences.settings import PreferenceSettings, RuleActions
+
+GOOD = "You can return the lamp within thirty days, in its box, and we pay for the parcel."
+OTHER = "Returns are possible for a month. Please keep the box; sending it back is free."
+
+
+def found_by(prompt, low, high, **settings):
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    prompts = pa.array([turns], MESSAGES)
+    one, other = pa.array([low]), pa.array([high])
+    texts = PairTexts.of(prompts, one, other, map_contents(prompts, normalise), normalise(one), normalise(other))
+    return {name for name, hits in find_all(texts, PreferenceSettings(**settings)).items() if hits[0]}
+
+
+CASES = [
+    ("How do I return it?", GOOD, OTHER, set()),
+    ("", GOOD, OTHER, {"prompt_missing"}),
+    (" \u200b\n", GOOD, OTHER, {"prompt_missing"}),
+    ([], GOOD, OTHER, {"prompt_missing"}),
+    ([{"role": "system", "content": "Be kind."}], GOOD, OTHER, {"prompt_missing"}),
+    ("Hi", "", OTHER, {"empty_response", "length_ratio"}),
+    ("Hi", "\u200b \n", OTHER, {"empty_response", "length_ratio"}),
+    ("Hi", GOOD, GOOD.upper() + "  ", {"identical_responses"}),
+    ("Hi", GOOD, GOOD + " " + OTHER, {"truncated_response"}),
+    ("Hi", "Yes", "Yes, we do.", {"truncated_response"}),
+    ("Hi", "Yes, we do.", "Yes, we don't.", set()),
+    ("Hi", "Itâ€™s fine, weâ€™ll send it.", OTHER, {"encoding_damage"}),
+    ("Hi", GOOD, "We\ufffdll send it tomorrow morning.", {"encoding_damage"}),
+    ("Hi", "Señor, el café está à point – naïve “quotes” Ärger", OTHER, set()),
+    ("Hi", GOOD + "<|im_end|>", OTHER, {"template_artefact"}),
+    ("Hi", GOOD, "Human: what now?\nAssistant: nothing more to say.", {"template_artefact"}),
+    ("Hi", GOOD, "[INST] Say hello [/INST] hello and welcome", {"template_artefact"}),
+    ("Hi", GOOD, "In HTML, use <s>strike</s> or <b>bold</b>.", {"template_artefact"}),
+    ("Hi", "The humans: a story of many kinds.", OTHER, set()),
+    ("Hi", "I'm sorry, but I can't help with that.", "I cannot assist with this request.", {"refusal_only"}),
+    ("Hi", "I'm sorry, but I can't help with that.", OTHER, set()),
+    ("Hi", "No.", OTHER, {"length_ratio"}),
+    ("x" * 25_000, GOOD, OTHER, {"too_long"}),
+    ("Wie kann ich die Lampe zurückgeben?", "Вы можете вернуть лампу в течение месяца.", GOOD, {"script_mismatch"}),
+    ("¿Cómo devuelvo la lámpara que compré?", GOOD, OTHER, set()),
+    ("Hi", GOOD, OTHER + " Write to Jo.Doe+x@example.co.uk", {"email"}),
+    ("Mail me: a@b.org", GOOD, OTHER, {"email"}),
+    ("Hi", GOOD, OTHER + " Call +49 (30) 1234 5678.", {"phone"}),
+    ("Hi", GOOD, OTHER + " Call (555) 123-4567 or 555-123-4567.", {"phone"}),
+    ("Hi", GOOD, OTHER + " Order 20260914, 12 of 300, version 1.2.3", set()),
+    ("Hi", GOOD, OTHER + " Card 4111 1111 1111 1111.", {"payment_card"}),
+    ("Hi", GOOD, OTHER + " Number 4111 1111 1111 1112.", set()),
+]
+
+
+@pytest.mark.parametrize(("prompt", "low", "high", "expected"), CASES)
+def test_rules_find(prompt, low, high, expected):
+    assert found_by(prompt, low, high) == expected
+    assert found_by(prompt, high, low) == expected
+
+
+def test_toxic_patterns_are_the_users_own():
+    assert found_by("Hi", GOOD, "You BLOCKHEAD, " + OTHER, toxic_patterns=[r"\bblockhead\b"]) == {"toxic_pattern"}
+
+
+def test_a_rule_that_is_off_finds_nothing():
+    assert found_by("Hi", "", GOOD, rules={"empty_response": "off", "length_ratio": "off"}) == set()
+
+
+def test_limits_are_tunable():
+    assert found_by("Hi", "No.", OTHER, max_length_ratio=100) == set()
+    assert found_by("Hello " * 10, GOOD, OTHER, max_characters=100) == {"too_long"}
+
+
+def test_every_rule_has_an_action_and_every_action_a_rule():
+    assert sorted(rule.name for rule in RULES) == sorted(RuleActions.model_fields)
+    assert all(field.description for field in RuleActions.model_fields.values())
+
+
+def test_personal_data_length_language_and_refusals_are_flagged_by_default():
+    actions = RuleActions()
+    for name in ("email", "phone", "payment_card", "length_ratio", "too_long", "script_mismatch", "refusal_only"):
+        assert getattr(actions, name) == "flag"
+
+
+def test_redact_replaces_what_it_was_asked_to():
+    text = "Mail a@b.org, call 555-123-4567, card 4111-1111-1111-1111, order 4111-1111-1111-1112."
+    redacted = redact(pa.array([text]), rules=frozenset({"email", "phone", "payment_card"}))[0].as_py()
+    assert redacted == "Mail [EMAIL], call [PHONE], card [CARD], order 4111-1111-1111-1112."
+    assert redact(pa.array([text]), rules=frozenset())[0].as_py() == text
+
+
+@pytest.mark.parametrize("number", ["5555555555554444", "378282246310005", "6011 1111 1111 1117"])
+def test_luhn(number):
+    assert has_luhn_card(number)
+    assert not has_luhn_card(number[:-1] + str((int(number[-1]) + 1) % 10))

@@ -1,0 +1,160 @@
+"""The four ways of adding up verdicts: worked arithmetic, planted truth, and laws."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpo_pipeline.preferences.consensus import Verdict, bradley_terry, dawid_skene, majority, strength
+
+
+def verdicts(rows):
+    pair, annotator, side, force = np.array(rows, np.int64).reshape(-1, 4).T
+    return Verdict(pair, annotator, side, force, np.ones(len(pair), np.int64))
+
+
+def by_bradley_terry(some, pair_count, annotator_count):
+    return bradley_terry(some, np.arange(2 * pair_count).reshape(-1, 2), annotator_count)
+
+
+METHODS = [majority, strength, dawid_skene, by_bradley_terry]
+ROWS = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(-1, 3), st.integers(-1, 1), st.integers(1, 3)).map(
+        lambda row: (*row[:3], row[3] if row[2] else 0)
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+def test_majority_counts_votes():
+    """Two for low, one tie: (2 + 1/2) / 3. One each: 1/2. Two ties, one for high: a tie."""
+    result = majority(
+        verdicts(
+            [
+                (0, 0, 1, 3),
+                (0, 1, 1, 1),
+                (0, 2, 0, 0),
+                (1, 0, 1, 1),
+                (1, 1, -1, 3),
+                (2, 0, 0, 0),
+                (2, 1, 0, 0),
+                (2, 2, -1, 1),
+            ]
+        ),
+        3,
+        3,
+    )
+    assert result.p_low.tolist() == pytest.approx([2.5 / 3, 0.5, 1 / 3])
+    assert result.p_tie.tolist() == [0, 0, 1]
+
+
+def test_strength_weighs_votes():
+    """One strong for high against two slight for low: 2 of 5 speak for low."""
+    result = strength(verdicts([(0, 0, -1, 3), (0, 1, 1, 1), (0, 2, 1, 1)]), 1, 3)
+    assert result.p_low.tolist() == pytest.approx([0.4])
+
+
+def test_votes_count_as_people():
+    some = verdicts([(0, -1, 1, 2), (0, -1, -1, 2)])._replace(votes=np.array([3, 1]))
+    assert majority(some, 1, 0).p_low.tolist() == pytest.approx([0.75])
+
+
+def planted(chance, *, pair_count, per_pair, reliabilities, tie_share=0.1):
+    truth = chance.choice([-1, 1], pair_count)
+    truth[chance.random(pair_count) < tie_share] = 0
+    rows = []
+    for pair in range(pair_count):
+        for annotator in chance.choice(len(reliabilities), per_pair, replace=False):
+            if truth[pair] == 0:
+                side = 0 if chance.random() < 0.7 else chance.choice([-1, 1])
+            elif chance.random() < reliabilities[annotator]:
+                side = truth[pair]
+            else:
+                side = chance.choice([-truth[pair], 0], p=[0.8, 0.2])
+            rows.append((pair, annotator, side, 1 if side else 0))
+    return truth, verdicts(rows)
+
+
+def test_dawid_skene_finds_truth_and_reliability():
+    """Half of the annotators guess: weighing them beats counting, and their estimated reliability says who they are."""
+    chance = np.random.default_rng(5)
+    reliabilities = np.array([0.95] * 10 + [0.5] * 10)
+    truth, some = planted(chance, pair_count=1500, per_pair=5, reliabilities=reliabilities)
+    decided = truth != 0
+    accuracy = {
+        method.__name__: ((method(some, 1500, 20).p_low > 0.5) == (truth > 0))[decided].mean()
+        for method in (majority, dawid_skene)
+    }
+    assert accuracy["dawid_skene"] > accuracy["majority"] + 0.02
+    assert accuracy["dawid_skene"] > 0.96
+    result = dawid_skene(some, 1500, 20)
+    assert result.reliability[:10].min() > result.reliability[10:].max() + 0.1
+    assert result.p_tie[~decided].mean() > result.p_tie[decided].mean() + 0.5
+    sure = np.maximum(result.p_low, 1 - result.p_low)
+    is_right = (result.p_low > 0.5) == (truth > 0)
+    assert is_right[decided & (sure > 0.95)].mean() > 0.97
+
+
+def test_one_verdict_per_pair_teaches_nothing_about_annotators():
+    result = dawid_skene(verdicts([(pair, pair % 3, 1, 2) for pair in range(30)]), 30, 3)
+    assert np.ptp(result.reliability) < 1e-9
+    assert (result.p_low > 0.6).all()
+
+
+def test_bradley_terry_uses_the_whole_ranking():
+    """a beats b and b beats c, each twice; a against c was judged once, against the grain: the ranking outvotes it."""
+    items = np.array([[0, 1], [1, 2], [0, 2]])
+    some = verdicts([(0, 0, 1, 1)] * 4 + [(1, 0, 1, 1)] * 4 + [(2, 0, -1, 1)])
+    result = bradley_terry(some, items, 1)
+    assert (result.p_low > 0.5).all()
+    assert majority(some, 3, 1).p_low[2] == 0
+
+
+def test_bradley_terry_is_the_posterior_mode():
+    """The scores are where the gradient of the penalised likelihood vanishes, checked by finite differences."""
+    items = np.array([[0, 1], [1, 2], [0, 2]])
+    some = verdicts([(0, 0, 1, 1), (0, 0, 1, 1), (1, 0, -1, 1), (2, 0, 1, 1), (2, 0, 0, 0)])
+    p_low = bradley_terry(some, items, 1).p_low
+    odds = np.log(p_low / (1 - p_low))
+    assert odds[0] + odds[1] == pytest.approx(odds[2], abs=1e-6)
+
+    def loss(scores):
+        gap = scores[items[some.pair, 0]] - scores[items[some.pair, 1]]
+        won = (1 + some.side) / 2
+        game = won * np.log1p(np.exp(-gap)) + (1 - won) * np.log1p(np.exp(gap))
+        prior = np.log1p(np.exp(-scores)) / 2 + np.log1p(np.exp(scores)) / 2
+        return game.sum() + prior.sum()
+
+    from scipy.optimize import minimize
+
+    best = minimize(loss, np.zeros(3), tol=1e-12).x
+    assert odds[0] == pytest.approx(best[0] - best[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(rows=ROWS)
+def test_both_sides_are_treated_alike(method, rows):
+    some = verdicts(rows)
+    here, there = method(some, 5, 4), method(some._replace(side=-some.side), 5, 4)
+    assert here.p_tie == pytest.approx(there.p_tie, abs=1e-6)
+    judged = np.unique(some.pair)
+    assert here.p_low[judged] == pytest.approx(1 - there.p_low[judged], abs=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(rows=ROWS, data=st.data())
+def test_the_order_of_verdicts_does_not_matter(method, rows, data):
+    other = data.draw(st.permutations(rows))
+    here, there = method(verdicts(rows), 5, 4), method(verdicts(other), 5, 4)
+    assert here.p_low == pytest.approx(there.p_low, abs=1e-6)
+    assert here.p_tie == pytest.approx(there.p_tie, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(rows=ROWS)
+def test_probabilities_are_probabilities(method, rows):
+    result = method(verdicts(rows), 5, 4)
+    for some in (result.p_low, result.p_tie):
+        assert np.isfinite(some).all()
+        assert ((some >= 0) & (some <= 1)).all()
