@@ -85,12 +85,13 @@ def drop_list() -> None:
 @click.option("--profile", default="demo", show_default=True, help="Bundled profile or YAML file.")
 def drop_check(folder: Path, *, as_json: bool, profile: str) -> None:
     """Read a folder as a drop without keeping anything: what would be kept, what rejected and why."""
-    from dpo_pipeline.annotations.check import check_drop, findings_as_text
+    from dpo_pipeline.annotations.checking import check_drop
+    from dpo_pipeline.annotations.findings import findings_as_text, is_usable
     from dpo_pipeline.profiles import load_profile
 
     findings = check_drop(folder, load_profile(profile).annotations)
     click.echo(json.dumps(findings, indent=2, ensure_ascii=False) if as_json else findings_as_text(findings))
-    if not findings["usable"]:
+    if not is_usable(findings):
         sys.exit(1)
 
 

@@ -182,10 +182,15 @@ def _plain_files(folder: Path) -> list[Path]:
                 expected="plain files and folders, so that a drop cannot reach outside itself",
                 do="Replace it by the file itself",
             )
-        if path.name.startswith(".") or path.name == COMPLETE:
+        if is_left_out(path):
             continue
         found += _plain_files(path) if path.is_dir() else [path]
     return found
+
+
+def is_left_out(path: Path) -> bool:
+    """Whether a file of a drop's folder is not part of the delivery: the marker of completeness, a hidden file."""
+    return path.name == COMPLETE or path.name.startswith(".")
 
 
 def load_rules(folder: Path) -> DropRules:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dpo_pipeline.annotations.drops import DROP_YAML
+from dpo_pipeline.annotations.drops import DROP_YAML, is_left_out
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable, shown
 from dpo_pipeline.annotations.settings import AnnotationSettings
@@ -52,14 +52,16 @@ class Source:
 
 
 def sources_of(folder: Path, settings: AnnotationSettings) -> Iterator[Source]:
-    """Every file under a folder and every member of its archives, sorted by name; `drop.yaml` is left out.
+    """Every file under a folder and every member of its archives, sorted by name.
+
+    `drop.yaml`, the marker of completeness and hidden files are left out, as in `copy_drop`.
 
     A file with the same bytes as an earlier one is given as a problem, not read twice.
     """
     seen: dict[str, str] = {}
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
         name = _plain(path.relative_to(folder).as_posix())
-        if name == DROP_YAML or (path.is_dir() and not path.is_symlink()):
+        if name == DROP_YAML or is_left_out(path) or (path.is_dir() and not path.is_symlink()):
             continue
         if path.is_symlink() or not path.is_file():
             yield Source(name, "", problem=Unusable(Reason.UNREADABLE_FILE, "a link or special file"))

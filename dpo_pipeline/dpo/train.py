@@ -21,6 +21,7 @@ from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
 from dpo_pipeline.modeling.optimizer import make_optimizer
 from dpo_pipeline.modeling.policy import open_for_training, parameter_counts, policy_digest
+from dpo_pipeline.modeling.preflight import require_fit
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings, Precision
 
@@ -74,6 +75,7 @@ def train_dpo(
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
+    require_fit(model, compute, device, optimizer=dpo.optimizer.kind, reporter=reporter)
     policy, tokenizer = open_for_training(checkpoint / "model", device, settings=model, compute=compute)
     data = read_training_pairs(pairs, tokenizer, dpo=dpo, model=model, device=device)
     reference_logps = reference_of(

@@ -18,6 +18,7 @@ from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.forward import make_scorer
 from dpo_pipeline.modeling.optimizer import make_optimizer
 from dpo_pipeline.modeling.policy import make_trainable, parameter_counts
+from dpo_pipeline.modeling.preflight import require_fit
 from dpo_pipeline.modeling.scoring import mean_nll
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
@@ -59,6 +60,7 @@ def train_sft(
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
+    require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter)
     data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
     policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
     policy = make_trainable(policy, device, settings=model, compute=compute)

@@ -14,6 +14,9 @@ from dpo_pipeline.annotations.rules import Rules, field
 
 NAME = "columns"
 
+Getter = Callable[[str | None], Any]
+"""Reads a column; None where there is no such column, or no name."""
+
 
 def fits(sample: Sequence[Mapping[str, Any]], mapping: ColumnMapping) -> bool:
     """Whether most records have the columns a mapping names: a mapping holds for the files that do."""
@@ -40,35 +43,41 @@ def _reader(rules: Rules) -> Callable[[Mapping[str, Any]], Sequence[Part]]:
     if mapping is None:
         raise Unusable(Reason.UNKNOWN_FORMAT, "drop.yaml has no mapping for this file")
     if mapping.responses:
-        return partial(_ranking, mapping=mapping, get=_getter(mapping), rules=rules)
+        return partial(_ranking, mapping=mapping, getter_of=_getters(mapping), rules=rules)
     assert mapping.response_a  # the mapping's own validation sees to it
     assert mapping.response_b
     names = (mapping.prompt, mapping.response_a, mapping.response_b, mapping.verdict)
     name_prompt, name_a, name_b, name_verdict = names
     stated, dimensions = rules.file.guideline_version, tuple(mapping.dimensions.items())
-    sft_allowed, get = rules.sft_allowed(), _getter(mapping)
+    sft_allowed, getter_of = rules.sft_allowed(), _getters(mapping)
+    name_why, name_version, name_side = mapping.justification, mapping.guideline_version, mapping.shown_first
+    name_who, name_seconds, name_time, name_system = (
+        mapping.annotator,
+        mapping.seconds,
+        mapping.judged_at,
+        mapping.system,
+    )
 
     def read(record: Mapping[str, Any]) -> Sequence[Part]:
-        prompt = get(record, name_prompt)
-        a, b = _response(get(record, name_a), name_a), _response(get(record, name_b), name_b)
-        choice, strength = rules.verdict(get(record, name_verdict))
-        why = get(record, mapping.justification)
-        version = get(record, mapping.guideline_version)
-        side = get(record, mapping.shown_first)
+        get = getter_of(record)
+        prompt = get(name_prompt)
+        a, b = _response(get(name_a), name_a), _response(get(name_b), name_b)
+        choice, strength = rules.verdict(get(name_verdict))
+        version, side = get(name_version), get(name_side)
         return (
             Judgment(
-                prompt_of(prompt, name_prompt, system=get(record, mapping.system)),
+                prompt_of(prompt, name_prompt, system=get(name_system)),
                 a,
                 b,
                 choice,
                 strength,
-                rules.annotator(get(record, mapping.annotator)),
+                rules.annotator(get(name_who)),
                 1,
-                _dimensions(record, dimensions, get, rules) if dimensions else (),
-                stripped_or_none(why),
+                _dimensions(dimensions, get, rules) if dimensions else (),
+                stripped_or_none(get(name_why)),
                 None if side is None else rules.shown_first(side, a=name_a, b=name_b),
-                rules.seconds(get(record, mapping.seconds)),
-                rules.time(get(record, mapping.judged_at)),
+                rules.seconds(get(name_seconds)),
+                rules.time(get(name_time)),
                 stated if version in (None, "") else str(version),
                 None,
                 sft_allowed,
@@ -79,25 +88,26 @@ def _reader(rules: Rules) -> Callable[[Mapping[str, Any]], Sequence[Part]]:
 
 
 def _ranking(
-    record: Mapping[str, Any], mapping: ColumnMapping, get: Callable[..., Any], rules: Rules
+    record: Mapping[str, Any], mapping: ColumnMapping, getter_of: Callable[[Mapping[str, Any]], Getter], rules: Rules
 ) -> Sequence[Part]:
     """The pairs of K responses with ranks or ratings; a response without text and number is simply not there."""
+    get = getter_of(record)
     responses, numbers = [], []
     for name, column in zip(mapping.responses, mapping.ranks or mapping.ratings, strict=True):
-        text, number = get(record, name), get(record, column)
+        text, number = get(name), get(column)
         if text in (None, "") and number in (None, ""):
             continue
         responses.append(_response(text, name))
         numbers.append(_number(number, column))
     fields = {
-        "annotator": rules.annotator(get(record, mapping.annotator)),
-        "justification": stripped_or_none(get(record, mapping.justification)),
-        "seconds": rules.seconds(get(record, mapping.seconds)),
-        "judged_at": rules.time(get(record, mapping.judged_at)),
-        "guideline_version": stripped_or_none(get(record, mapping.guideline_version)) or rules.file.guideline_version,
+        "annotator": rules.annotator(get(mapping.annotator)),
+        "justification": stripped_or_none(get(mapping.justification)),
+        "seconds": rules.seconds(get(mapping.seconds)),
+        "judged_at": rules.time(get(mapping.judged_at)),
+        "guideline_version": stripped_or_none(get(mapping.guideline_version)) or rules.file.guideline_version,
         "sft_allowed": rules.sft_allowed(),
     }
-    prompt = prompt_of(get(record, mapping.prompt), mapping.prompt, system=get(record, mapping.system))
+    prompt = prompt_of(get(mapping.prompt), mapping.prompt, system=get(mapping.system))
     if mapping.ranks:
         return pairs_by_rank(prompt, responses, numbers, group="ranking", **fields)
     return pairs_by_rating(prompt, responses, numbers, group="ratings", step=rules.file.rating_step, **fields)
@@ -115,19 +125,17 @@ def _number(value: Any, column: str) -> float:
     return number
 
 
-def _getter(mapping: ColumnMapping) -> Callable[[Mapping[Any, Any], str | None], Any]:
-    """Reads a column by its name; None where there is no such column or the mapping names none."""
+def _getters(mapping: ColumnMapping) -> Callable[[Mapping[Any, Any]], Getter]:
+    """For a record, what reads its columns by name: a dictionary's own method, unless a name is a path."""
     single = [value for value in mapping.model_dump().values() if isinstance(value, str)]
     several = (*mapping.dimensions.values(), *mapping.responses, *mapping.ranks, *mapping.ratings)
     if any("." in column for column in (*single, *several)):
-        return lambda record, name: None if name is None else field(record, name)
-    return lambda record, name: record.get(name)
+        return lambda record: lambda name: None if name is None else field(record, name)
+    return lambda record: record.get
 
 
-def _dimensions(
-    record: Mapping[str, Any], dimensions: tuple[tuple[str, str], ...], get: Callable[..., Any], rules: Rules
-) -> tuple[tuple[str, float], ...]:
-    found = ((name, rules.dimension(get(record, column))) for name, column in dimensions)
+def _dimensions(dimensions: tuple[tuple[str, str], ...], get: Getter, rules: Rules) -> tuple[tuple[str, float], ...]:
+    found = ((name, rules.dimension(get(column))) for name, column in dimensions)
     return tuple((name, value) for name, value in found if value is not None)
 
 
