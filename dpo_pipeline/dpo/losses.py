@@ -67,22 +67,23 @@ def _of_margin(policy: Logps, reference: Logps, settings: DpoSettings) -> Tensor
         return simpo(policy.chosen, policy.rejected, beta=beta, gamma=settings.simpo_gamma, smoothing=smoothing)
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     match settings.loss:
-        case DpoLoss.SIGMOID | DpoLoss.SIGMOID_NORM:
-            return sigmoid(chosen - rejected, beta=beta, smoothing=smoothing)
         case DpoLoss.ROBUST:
-            return robust(chosen - rejected, beta=beta, smoothing=smoothing)
+            losses = robust(chosen - rejected, beta=beta, smoothing=smoothing)
         case DpoLoss.IPO:
-            return ipo(chosen - rejected, beta=beta)
+            losses = ipo(chosen - rejected, beta=beta)
         case DpoLoss.HINGE:
-            return hinge(chosen - rejected, beta=beta)
+            losses = hinge(chosen - rejected, beta=beta)
         case DpoLoss.APO_ZERO:
-            return apo_zero(chosen, rejected, beta=beta)
+            losses = apo_zero(chosen, rejected, beta=beta)
+        case DpoLoss.APO_DOWN:
+            losses = apo_down(chosen, rejected, beta=beta)
         case _:
-            return apo_down(chosen, rejected, beta=beta)
+            losses = sigmoid(chosen - rejected, beta=beta, smoothing=smoothing)
+    return losses
 
 
 def sigmoid(margin: Tensor, *, beta: float, smoothing: float = 0.0) -> Tensor:
-    """-log sigmoid(beta h): DPO (arXiv 2305.18290) eq. 7; with smoothing e the conservative cDPO.
+    """DPO (arXiv 2305.18290) eq. 7, -log sigmoid(beta h); with smoothing e the conservative cDPO.
 
     cDPO (E. Mitchell 2023, eq. 3): -(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h). TRL ignores `label_smoothing`
     here. On length-averaged log-probs this is the length-normalised loss of Tulu 3 (arXiv 2411.15124) eq. 6.
@@ -100,17 +101,17 @@ def robust(margin: Tensor, *, beta: float, smoothing: float) -> Tensor:
 
 
 def ipo(margin: Tensor, *, beta: float) -> Tensor:
-    """(h - 1 / (2 beta))^2 on length-averaged log-probs: IPO (arXiv 2310.12036) eq. 17, as its authors average it."""
+    """IPO (arXiv 2310.12036) eq. 17: (h - 1 / (2 beta))^2, on log-probs averaged over tokens as its authors mean it."""
     return (margin - 1 / (2 * beta)) ** 2
 
 
 def hinge(margin: Tensor, *, beta: float) -> Tensor:
-    """max(0, 1 - beta h): SLiC-HF (arXiv 2305.10425) eq. 1 on implicit rewards, as in arXiv 2309.06657."""
+    """SLiC-HF (arXiv 2305.10425) eq. 1 on implicit rewards, as in arXiv 2309.06657: max(0, 1 - beta h)."""
     return torch.relu(1 - beta * margin)
 
 
 def simpo(chosen: Tensor, rejected: Tensor, *, beta: float, gamma: float, smoothing: float = 0.0) -> Tensor:
-    """-log sigmoid(beta (c - r) - gamma beta) on length-averaged policy log-probs: SimPO (arXiv 2405.14734) eq. 6.
+    """SimPO (arXiv 2405.14734) eq. 6: -log sigmoid(beta (c - r) - gamma beta), on policy log-probs averaged over tokens.
 
     `gamma` is the target margin as a share of beta.
     """
@@ -118,12 +119,12 @@ def simpo(chosen: Tensor, rejected: Tensor, *, beta: float, gamma: float, smooth
 
 
 def apo_zero(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
-    """1 - sigmoid(r_w) + sigmoid(r_l): chosen up, rejected down; APO-zero (arXiv 2408.06266) eq. 7."""
+    """APO-zero (arXiv 2408.06266) eq. 7, chosen up and rejected down: 1 - sigmoid(r_w) + sigmoid(r_l)."""
     return 1 - torch.sigmoid(beta * chosen) + torch.sigmoid(beta * rejected)
 
 
 def apo_down(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
-    """sigmoid(r_w) + 1 - sigmoid(r_w - r_l): both down, rejected more; APO-down (arXiv 2408.06266) eq. 8."""
+    """APO-down (arXiv 2408.06266) eq. 8, both down and rejected more: sigmoid(r_w) + 1 - sigmoid(r_w - r_l)."""
     return torch.sigmoid(beta * chosen) + 1 - torch.sigmoid(beta * (chosen - rejected))
 
 

@@ -61,7 +61,7 @@ def compute_reference(
     new = [pair for pair in encoded.pairs if keys[pair.row] not in found]
     reporter.say(f"{len(encoded.pairs) - len(new)} of {len(encoded.pairs)} pairs are known; {len(new)} to score.")
     with capacity_in_words("scoring the reference"):
-        scores = score_encoded(policy, new, device=device, model_settings=model, reporter=reporter)
+        scores = score_encoded(policy, new, device=device, reporter=reporter)
         _write(out / TABLE, rows, encoded.pairs, keys, {**found, **{keys[row]: pair for row, pair in scores.items()}})
     books = Books(len(rows.texts), Counter(scored=len(encoded.pairs)), 0, Counter(encoded.left_out.values()))
     books.assert_balanced(of="the reference table")

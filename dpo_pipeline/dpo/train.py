@@ -39,7 +39,7 @@ METRICS = (
 SAME_POLICY = {Precision.FP32: 1e-3, Precision.BF16: 1e-1}
 
 
-def train_dpo(
+def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work folder, three settings, a reporter
     pairs: Path,
     reference: Path,
     checkpoint: Path,
@@ -89,7 +89,7 @@ def train_dpo(
         seed=seed_for(model.seed, "dpo"),
     )
     reporter.say(f"DPO on {books.kept_count} pairs of {len(groups)} prompts in {len(steps)} steps.")
-    scorer = make_scorer(policy, device, probe=groups, max_length=model.max_length, reporter=reporter)
+    scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
     assert_same_policy(scorer, groups, reference_logps)
     optimizer = make_optimizer(policy, dpo.optimizer)
     settings = {"dpo": dpo.model_dump(mode="json"), "model": model.model_dump(mode="json")}

@@ -11,7 +11,7 @@ prompt's keys and values and, causally, to itself.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -33,19 +33,27 @@ class Layout:
 
     def __init__(self, groups: Lengths, device: torch.device) -> None:
         self.groups, self.device = groups, device
-        self._masks: dict[tuple[int, int, torch.dtype], torch.Tensor] = {}
+        self._masks: dict[tuple[int, int, int | None, torch.dtype], torch.Tensor] = {}
 
     @cached_property
     def pieces(self) -> list[int]:
         """Lengths to split the row into: prompt + first response, then each further response; group after group."""
         return [size for prompt, (first, *others) in self.groups for size in (prompt + first, *others)]
 
-    def branch_mask(self, prompt: int, response: int, dtype: torch.dtype) -> torch.Tensor:
-        """What a further response adds to its scores: 0 where it may look, else -inf; (response, prompt + response)."""
-        key = (prompt, response, dtype)
+    def mask(self, queries: int, keys: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """What is added to the scores of the last `queries` of `keys` positions: 0 where they may look, else -inf.
+
+        Args:
+            queries: Rows: positions keys - queries ... keys - 1.
+            keys: Columns: positions 0 ... keys - 1.
+            window: How many positions, itself included, a query may look back on; None for all.
+            dtype: Number format of the scores.
+        """
+        key = (queries, keys, window, dtype)
         if key not in self._masks:
-            blocked = torch.full((response, prompt + response), float("-inf"), dtype=dtype, device=self.device)
-            self._masks[key] = blocked.triu(prompt + 1)
+            blocked = torch.full((queries, keys), float("-inf"), dtype=dtype, device=self.device)
+            future = blocked.triu(keys - queries + 1)
+            self._masks[key] = future if window is None else future + blocked.tril(keys - queries - window)
         return self._masks[key]
 
     @cached_property
@@ -84,39 +92,55 @@ class VarlenPlan:
         self.longest_query, self.longest_key = max(queries), max(keys)
 
 
+class Terms(NamedTuple):
+    """How scores are formed: scale, dropout, how far back a query looks, and the cap some models put on scores."""
+
+    scale: float | None
+    dropout: float
+    window: int | None
+    cap: float | None
+
+
 def shared_prompt_attention(
-    module: torch.nn.Module,
+    _module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    _mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of one packed row; the signature is transformers' AttentionInterface.
 
     Args:
-        module: The attention layer; gives the default scale.
         query: (1, H, T, D).
         key: (1, G, T, D).
         value: (1, G, T, D).
-        attention_mask: None: transformers builds none for this name.
-        options: `layout` (required), `scaling`, `dropout`; the rest is not for us.
+        options: `layout` (required), `scaling`, `dropout`, `sliding_window`, `softcap`.
 
     Returns:
         (1, T, H, D), and None for the attention weights.
+
+    Raises:
+        NotImplementedError: If the model wants something else of its attention, such as sinks.
     """
+    for name in ("s_aux", "position_bias", "head_mask"):
+        if options.get(name) is not None:
+            message = f"attention with {name}"
+            raise NotImplementedError(message)
     layout: Layout = options["layout"]
-    scale = options.get("scaling")
-    dropout = options.get("dropout", 0.0)
-    if query.is_cuda and query.dtype in {torch.bfloat16, torch.float16} and dropout == 0:
-        return _varlen(query, key, value, layout=layout, scale=scale), None
-    return _split(query, key, value, layout=layout, scale=scale, dropout=dropout), None
+    terms = Terms(
+        options.get("scaling"), options.get("dropout", 0.0), options.get("sliding_window"), options.get("softcap")
+    )
+    has_kernel = query.is_cuda and query.dtype in {torch.bfloat16, torch.float16}
+    if has_kernel and not terms.dropout and terms.cap is None:
+        return _varlen(query, key, value, layout=layout, terms=terms), None
+    return _split(query, key, value, layout=layout, terms=terms), None
 
 
 def _split(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, layout: Layout, scale: float | None, dropout: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, layout: Layout, terms: Terms
 ) -> torch.Tensor:
-    """One scaled-dot-product call per piece: flash kernels, no mask for first responses, a small one for the others."""
+    """One call per piece: first responses with their prompt, causal; further ones against prompt and themselves."""
     share = query.shape[1] // key.shape[1]
     if share > 1:
         key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
@@ -125,18 +149,31 @@ def _split(
     outputs = []
     for prompt, (_, *others) in layout.groups:
         q, k, v = next(pieces)
-        outputs.append(scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, dropout_p=dropout))
-        prompt_keys, prompt_values = k[:, :, :prompt], v[:, :, :prompt]
-        for response in others:
-            q, k, v = next(pieces)
-            k, v = torch.cat([prompt_keys, k], dim=2), torch.cat([prompt_values, v], dim=2)
-            mask = layout.branch_mask(prompt, response, q.dtype)
-            outputs.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, dropout_p=dropout))
+        outputs.append(_attend(q, k, v, layout=layout, terms=terms))
+        for _ in others:
+            q, own_k, own_v = next(pieces)
+            branch_k, branch_v = torch.cat([k[:, :, :prompt], own_k], 2), torch.cat([v[:, :, :prompt], own_v], 2)
+            outputs.append(_attend(q, branch_k, branch_v, layout=layout, terms=terms))
     return torch.cat([output.transpose(1, 2) for output in outputs], dim=1)
 
 
+def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, layout: Layout, terms: Terms) -> torch.Tensor:
+    """Causal attention of the last positions to all: a flash kernel without a mask wherever one will do."""
+    queries, keys = q.shape[2], k.shape[2]
+    window = terms.window if terms.window is not None and terms.window < keys else None
+    if terms.cap is not None:
+        scale = terms.scale if terms.scale is not None else q.shape[-1] ** -0.5
+        scores = terms.cap * torch.tanh(q @ k.transpose(-1, -2) * (scale / terms.cap))
+        weights = (scores + layout.mask(queries, keys, window, q.dtype)).float().softmax(-1).to(q.dtype)
+        return torch.dropout(weights, terms.dropout, terms.dropout > 0) @ v
+    if queries == keys and window is None:
+        return scaled_dot_product_attention(q, k, v, is_causal=True, scale=terms.scale, dropout_p=terms.dropout)
+    mask = layout.mask(queries, keys, window, q.dtype)
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=terms.scale, dropout_p=terms.dropout)
+
+
 def _varlen(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, layout: Layout, scale: float | None
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, layout: Layout, terms: Terms
 ) -> torch.Tensor:
     """One flash call for all pieces; keys and values gathered so that every branch has its prompt's before its own."""
     from torch.nn.attention.varlen import varlen_attn
@@ -150,8 +187,9 @@ def _varlen(
         plan.key_bounds,
         plan.longest_query,
         plan.longest_key,
-        scale=scale,
-        window_size=(-1, 0),  # causal, aligned at the bottom right
+        scale=terms.scale,
+        # Causal, aligned at the bottom right: the last query sees the last key.
+        window_size=(-1 if terms.window is None else terms.window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
     assert isinstance(output, torch.Tensor)

@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from dpo_pipeline.core.errors import ArtifactError, InputError
@@ -70,13 +77,17 @@ def load_weights(name: str, *, dtype: torch.dtype, revision: str | None = None, 
         extra["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
+    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    # Caps on attention scores exist in plain code only; sdpa refuses them.
+    is_capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     model = AutoModelForCausalLM.from_pretrained(
         name,
+        config=config,
         revision=revision,
         dtype=dtype,
         use_safetensors=True,
         trust_remote_code=False,
-        attn_implementation="sdpa",
+        attn_implementation="eager" if is_capped else "sdpa",
         **extra,
     )
     return without_dropout(model)

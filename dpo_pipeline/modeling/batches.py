@@ -170,6 +170,7 @@ class Packed:
         position_ids: Positions, (1, T); each response continues its prompt's count.
         layout: Per group the prompt's length and the responses' lengths; what the attention needs.
         predictors: Position in T whose hidden state predicts each response token, (N,).
+        needed: The same positions, each once, in order.
         targets: The response tokens, (N,).
         owners: The response, 0..S-1, each response token belongs to, (N,).
         lengths: Tokens of each response, (S,).
@@ -182,6 +183,7 @@ class Packed:
     position_ids: torch.Tensor
     layout: tuple[tuple[int, tuple[int, ...]], ...]
     predictors: torch.Tensor
+    needed: torch.Tensor
     targets: torch.Tensor
     owners: torch.Tensor
     lengths: torch.Tensor
@@ -228,6 +230,7 @@ def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
         position_ids=tensor(np.concatenate(positions))[None],
         layout=tuple((len(group.prompt), tuple(map(len, group.responses))) for group in groups),
         predictors=tensor(np.concatenate(predictors)),
+        needed=tensor(np.unique(np.concatenate(predictors))),
         targets=tensor(np.concatenate(targets)),
         owners=tensor(np.concatenate(owners)),
         lengths=tensor(lengths),

@@ -6,6 +6,7 @@ Shapes: S responses, N response tokens, B padded rows, L padded length, V vocabu
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.modeling.attention import NAME, Layout, attention
 from dpo_pipeline.modeling.batches import Group, Packed, pack
 from dpo_pipeline.modeling.device import Device
-from dpo_pipeline.modeling.head import token_logps
+from dpo_pipeline.modeling.head import Finish, token_logps
 from dpo_pipeline.modeling.settings import Precision
 
-# Largest disagreement between packed and padded, in nats per response token, that counts as rounding.
+# Largest disagreement with the model's own forward pass, in nats per response token, that counts as rounding.
 PROBE_TOLERANCE = {Precision.FP32: 1e-3, Precision.BF16: 5e-2}
 PROBE_GROUPS = 2
 
@@ -60,46 +61,59 @@ class NeededRows:
         return whole.index_copy(1, self.rows, output)
 
 
+class Way(StrEnum):
+    """How a model's log-probs are computed; each gives the same numbers, at a different price."""
+
+    TRIMMED = "packed, prompts shared, the last layer's products where they are needed"
+    PACKED = "packed, prompts shared"
+    PADDED = "padded rows through the model's own forward"
+
+
 class Scorer:
     """A model as a function from packed groups to log-probs.
 
     Args:
         model: A transformers causal language model, or a peft model around one.
         device: Where it lies.
-        packed: Shared prompts without padding; False: every response on a padded row of its own.
+        way: How; `make_scorer` finds the cheapest one that is right.
     """
 
-    def __init__(self, model: Any, device: Device, *, packed: bool) -> None:
-        self.model, self.device, self.packed = model, device, packed
+    def __init__(self, model: Any, device: Device, way: Way) -> None:
+        self.model, self.device, self.way = model, device, way
         self._causal = causal_model(model)
+        self._finish = Finish.of(self._causal.config)
         self._needed = NeededRows()
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """The context to score in: it gives the model the attention and the hooks that this way of scoring needs."""
+        with ExitStack() as stack:
+            if self.way is not Way.PADDED:
+                stack.enter_context(attention(self._causal, NAME))
+            if self.way is Way.TRIMMED:
+                stack.enter_context(self._needed.installed(self._causal.base_model))
+            yield
 
     def logps(self, batch: Packed) -> torch.Tensor:
         """The summed log-prob of each response in nats, (S,) float64 (float32 on mps, which has no float64)."""
         with self.device.autocast():
-            tokens = self._packed(batch) if self.packed else self._padded(batch)
+            tokens = self._padded(batch) if self.way is Way.PADDED else self._packed(batch)
         wide = torch.float32 if tokens.device.type == "mps" else torch.float64
         # Sums of hundreds of fp32 log-probs lose a digit: 4e-4 nats in fp32 against 4e-5 in float64.
         sums = torch.zeros(len(batch.lengths), dtype=wide, device=tokens.device)
         return sums.index_add(0, batch.owners, tokens.to(wide))
 
-    @contextmanager
-    def session(self) -> Iterator[None]:
-        """The context to score in: it gives the model the attention this way of scoring needs."""
-        with ExitStack() as stack:
-            stack.enter_context(attention(self._causal, NAME if self.packed else "sdpa"))
-            if self.packed:
-                stack.enter_context(self._needed.installed(self._causal.base_model))
-            yield
-
     def _packed(self, batch: Packed) -> torch.Tensor:
-        layout = Layout(batch.layout, batch.input_ids.device)
-        self._needed.rows = batch.predictors.unique()
+        self._needed.rows = batch.needed
         hidden = self._causal.base_model(
-            input_ids=batch.input_ids, position_ids=batch.position_ids, layout=layout, use_cache=False
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            layout=Layout(batch.layout, batch.input_ids.device),
+            use_cache=False,
         ).last_hidden_state
         head = self._causal.get_output_embeddings()
-        return token_logps(hidden[0, batch.predictors], head.weight, getattr(head, "bias", None), batch.targets)
+        predicting = hidden[0].index_select(0, batch.predictors)
+        return token_logps(predicting, head.weight, getattr(head, "bias", None), batch.targets, finish=self._finish)
 
     def _padded(self, batch: Packed) -> torch.Tensor:
         ids, mask, rows, columns = _as_rows(batch)
@@ -115,68 +129,57 @@ def causal_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def make_scorer(model: Any, device: Device, *, probe: Sequence[Group], max_length: int, reporter: Reporter) -> Scorer:
-    """A scorer on the packed path, or on the padded one where the packed path does not give the model's own numbers.
+def make_scorer(model: Any, device: Device, *, probe: Sequence[Group], reporter: Reporter) -> Scorer:
+    """The cheapest scorer whose log-probs on two groups are those of the model's own forward pass.
 
     Args:
         model: The model.
         device: Where it lies.
-        probe: Some groups of the data; the two shortest with several responses are scored both ways.
-        max_length: Longest prompt + response, in tokens.
+        probe: Some groups of the data; the two shortest with several responses are scored every way.
         reporter: Hears which way was taken, and why.
     """
-    if obstacle := _obstacle_by_name(causal_model(model).config, max_length):
-        reporter.say(f"Padded path: {obstacle}. Slower, same numbers.")
-        return Scorer(model, device, packed=False)
-    several = sorted(probe, key=lambda group: (len(group.responses) < 2, group.tokens))[:PROBE_GROUPS]
-    disagreement = _disagreement(model, device, several)
-    if disagreement > PROBE_TOLERANCE[device.precision]:
-        reporter.say(
-            f"Padded path: packed and padded log-probs differ by {disagreement:.2g} nats per token on "
-            f"{type(causal_model(model)).__name__}. Slower, same numbers."
-        )
-        return Scorer(model, device, packed=False)
-    reporter.say(f"Packed path: prompts shared, no padding; agrees with the padded path to {disagreement:.1g}.")
-    return Scorer(model, device, packed=True)
+    groups = sorted(probe, key=lambda group: (len(group.responses) < 2, group.tokens))[:PROBE_GROUPS]
+    batch, tolerance = pack(groups, device.torch), PROBE_TOLERANCE[device.precision]
+    obstacle = _obstacle_by_name(causal_model(model).config)
+    reasons = [obstacle] if obstacle else []
+    truth = None if obstacle else _try(Scorer(model, device, Way.PADDED), batch)
+    for way in () if obstacle else (Way.TRIMMED, Way.PACKED):
+        found = _try(Scorer(model, device, way), batch)
+        if isinstance(found, str) or isinstance(truth, str) or truth is None:
+            reasons.append(f"{way}: {found if isinstance(found, str) else truth}")
+            continue
+        difference = float(((found - truth).abs() / batch.lengths).max())
+        if difference <= tolerance:
+            reporter.say(f"Log-probs {way}; they agree with the model's own to {difference:.0e} nats a token.")
+            return Scorer(model, device, way)
+        reasons.append(f"{way}: differs by {difference:.2g} nats a token")
+    reporter.say(f"Log-probs on {Way.PADDED}, which is slower and takes more memory; {'; '.join(reasons)}.")
+    return Scorer(model, device, Way.PADDED)
 
 
-def _obstacle_by_name(config: Any, max_length: int) -> str:
-    """Why the packed path cannot serve this configuration; empty where it can."""
-    kinds = set(getattr(config, "layer_types", None) or ())
-    window = getattr(config, "sliding_window", None)
-    slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
-    if window and slides and window < max_length:
-        return f"sliding_window {window} is shorter than max_length {max_length}"
-    for name in ("attn_logit_softcapping", "final_logit_softcapping"):
-        if getattr(config, name, None):
-            return f"the model caps its logits ({name} {getattr(config, name)})"
-    for name in ("logit_scale", "logits_scaling", "lm_head_multiplier"):
-        if getattr(config, name, None) not in {None, 1}:
-            return f"the model scales its logits ({name} {getattr(config, name)})"
-    if others := kinds - {"full_attention", "sliding_attention"}:
-        return f"the model has layers of kind {', '.join(sorted(others))}"
+def _obstacle_by_name(config: Any) -> str:
+    """Why the packed ways cannot serve this configuration; empty where the probe may decide."""
+    config = config.get_text_config()
+    known = {"full_attention", "sliding_attention"}
+    if others := sorted(set(getattr(config, "layer_types", None) or ()) - known):
+        return f"the model has layers of kind {', '.join(others)}"
+    if getattr(config, "attention_chunk_size", None):
+        return "the model attends in chunks (attention_chunk_size)"
     return ""
 
 
 @torch.no_grad()
-def _disagreement(model: Any, device: Device, groups: Sequence[Group]) -> float:
-    """Largest difference between packed and padded log-probs, in nats per token; infinite where packing fails."""
-    was_training = model.training
-    model.eval()
-    batch = pack(groups, device.torch)
-    results = []
+def _try(scorer: Scorer, batch: Packed) -> torch.Tensor | str:
+    """The log-probs, or what went wrong: an architecture need not take our attention, or have head and body apart."""
+    was_training = scorer.model.training
+    scorer.model.eval()
     try:
-        for packed in (False, True):
-            scorer = Scorer(model, device, packed=packed)
-            with scorer.session():
-                results.append(scorer.logps(batch))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        # A model that does not go through AttentionInterface, or has no separate backbone and head.
-        return float("inf")
+        with scorer.session():
+            return scorer.logps(batch)
+    except (AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
     finally:
-        model.train(was_training)
-    difference = ((results[0] - results[1]).abs() / batch.lengths).max().item()
-    return difference if difference == difference else float("inf")  # noqa: PLR0124  NaN is a disagreement
+        scorer.model.train(was_training)
 
 
 def _as_rows(batch: Packed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

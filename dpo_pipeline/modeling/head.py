@@ -4,7 +4,7 @@ Logits of a tile are formed, reduced in fp32 and dropped; the backward pass form
 V vocabulary.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,22 +12,41 @@ TILE_ELEMENTS = 1 << 22
 """Most logits at once: 16 MiB in fp32."""
 
 
+class Finish(NamedTuple):
+    """What some models do to their logits: multiply by `scale`, then squash smoothly to within +-`cap`."""
+
+    scale: float = 1.0
+    cap: float | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> "Finish":
+        """As a configuration states it: Gemma's cap, Cohere's factor, Granite's divisor."""
+        scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+        return cls(float(scale), getattr(config, "final_logit_softcapping", None))
+
+
 def token_logps(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    *,
+    finish: Finish = Finish(),  # noqa: B008  immutable
 ) -> torch.Tensor:
-    """Log softmax(hidden @ weight.T + bias)[targets] in fp32, (N,), without ever holding (N, V).
+    """Log softmax(finish(hidden @ weight.T + bias))[targets] in fp32, (N,), without ever holding (N, V).
 
     Args:
         hidden: Hidden states that predict the targets, (N, C).
         weight: Output embeddings, (V, C).
         bias: Output bias, (V,), or None.
         targets: Token ids, (N,).
+        finish: What the model does to its logits.
     """
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    return _TokenLogps.apply(hidden, weight, bias, targets)
+    return _TokenLogps.apply(hidden, weight, bias, targets, finish)
 
 
 class _TokenLogps(torch.autograd.Function):
@@ -35,34 +54,42 @@ class _TokenLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        finish: Finish,
     ) -> torch.Tensor:
         tiles = _tiles(len(targets), len(weight))
         logps = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         normalizers = torch.empty_like(logps)
         logits = None
         for tile in tiles:
-            logits = _logits(hidden[tile], weight, bias)
+            logits = _logits(hidden[tile], weight, bias, finish)
             normalizers[tile] = logits.logsumexp(-1)
             logps[tile] = logits.gather(-1, targets[tile, None])[:, 0] - normalizers[tile]
         # One tile is small enough to keep; of several, each is formed again when its gradient is due.
         ctx.save_for_backward(hidden, weight, bias, targets, normalizers, logits if len(tiles) == 1 else None)
+        ctx.finish = finish
         return logps
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, normalizers, kept = ctx.saved_tensors
-        needs_hidden, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        finish: Finish = ctx.finish
+        needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
         grad_bias = torch.zeros(len(weight), dtype=torch.float32, device=weight.device) if needs_bias else None
         for tile in _tiles(len(targets), len(weight)):
-            logits = _logits(hidden[tile], weight, bias) if kept is None else kept
+            logits = _logits(hidden[tile], weight, bias, finish) if kept is None else kept
+            slope = finish.scale if finish.cap is None else finish.scale * (1 - (logits / finish.cap) ** 2)
             scores = logits.sub_(normalizers[tile, None]).exp_().mul_(-grad[tile, None])
             scores.scatter_add_(1, targets[tile, None], grad[tile, None])
+            scores = (scores if finish == Finish() else scores.mul_(slope)).to(hidden.dtype)
             if grad_bias is not None:
                 grad_bias += scores.sum(0)
-            scores = scores.to(hidden.dtype)
             if grad_hidden is not None:
                 grad_hidden[tile] = scores @ weight
             if grad_weight is not None and grad_weight.dtype == hidden.dtype:
@@ -74,12 +101,15 @@ class _TokenLogps(torch.autograd.Function):
             None if grad_weight is None else grad_weight.to(weight.dtype),
             None if grad_bias is None else grad_bias.to(weight.dtype),
             None,
+            None,
         )
 
 
-def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    logits = torch.nn.functional.linear(hidden, weight, bias)
-    return logits.float()
+def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, finish: Finish) -> torch.Tensor:
+    logits = torch.nn.functional.linear(hidden, weight, bias).float()
+    if finish.scale != 1:
+        logits = logits * finish.scale
+    return logits if finish.cap is None else finish.cap * torch.tanh(logits / finish.cap)
 
 
 def _tiles(tokens: int, vocabulary: int) -> list[slice]:

@@ -83,9 +83,7 @@ def score_pairs(
         One row per pair in the order given, except those left out (over-long, special tokens in the text).
     """
     encoded = encode_pairs(tokenizer, pairs, max_length=model_settings.max_length)
-    scores = score_encoded(
-        model, encoded.pairs, device=choose_device(compute), model_settings=model_settings, reporter=reporter
-    )
+    scores = score_encoded(model, encoded.pairs, device=choose_device(compute), reporter=reporter)
     rows = [
         PairScore(pairs[pair.row].pair_id, *scores[pair.row], len(pair.chosen), len(pair.rejected))
         for pair in encoded.pairs
@@ -114,7 +112,7 @@ def mean_nll(
     if not groups:
         return NllResult(math.nan, 0, 0, left_out)
     device = choose_device(compute)
-    scorer = make_scorer(model, device, probe=groups, max_length=model_settings.max_length, reporter=reporter)
+    scorer = make_scorer(model, device, probe=groups, reporter=reporter)
     total = 0.0
 
     def add(_: Sequence[Group], logps: list[float]) -> None:
@@ -143,18 +141,13 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], *, max_length: int) -> E
 
 
 def score_encoded(
-    model: Any,
-    pairs: Sequence[EncodedPair],
-    *,
-    device: Device,
-    model_settings: ModelSettings,
-    reporter: Reporter,
+    model: Any, pairs: Sequence[EncodedPair], *, device: Device, reporter: Reporter
 ) -> Mapping[int, tuple[float, float]]:
     """Per row of a pair the summed log-probs of chosen and rejected."""
     if not pairs:
         return {}
     groups = group_pairs(pairs, most_pairs=len(pairs), most_tokens=device.batch_tokens)
-    scorer = make_scorer(model, device, probe=groups, max_length=model_settings.max_length, reporter=reporter)
+    scorer = make_scorer(model, device, probe=groups, reporter=reporter)
     scores: dict[int, tuple[float, float]] = {}
 
     def keep(batch: Sequence[Group], logps: list[float]) -> None:

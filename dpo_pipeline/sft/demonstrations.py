@@ -30,11 +30,13 @@ class Demonstrations:
         train: To learn from.
         held_out: Kept aside, by prompt, to measure perplexity on.
         books: In = train + held_out + merged (exact repeats) + rejected by reason.
+        against_permission: Conversations learned from although their source forbids it (`override_sft_permission`).
     """
 
     train: list[Conversation] = field(default_factory=list)
     held_out: list[Conversation] = field(default_factory=list)
     books: Books = field(default_factory=Books)
+    against_permission: int = 0
 
 
 def read_demonstrations(
@@ -58,7 +60,7 @@ def read_demonstrations(
         for conversation, is_permitted, prompt_id in zip(messages, permitted, prompt_ids, strict=True):
             result.books.records_in += 1
             identity = (prompt_id, conversation[-1]["content"])
-            if not is_permitted:
+            if not (is_permitted or settings.override_sft_permission):
                 result.books.rejected["sft_not_permitted"] += 1
             elif prompt_id in blocked:
                 result.books.rejected["prompt_held_out"] += 1
@@ -66,6 +68,7 @@ def read_demonstrations(
                 result.books.merged += 1
             else:
                 seen.add(identity)
+                result.against_permission += not is_permitted
                 _file(result, conversation, prompt_id, settings=settings, seed=seed)
     result.books.kept = Counter(train=len(result.train), held_out=len(result.held_out))
     result.books.assert_balanced(of="the demonstrations")
@@ -80,7 +83,7 @@ def _file(result: Demonstrations, conversation: Any, prompt_id: str, *, settings
 def _conversations(
     demonstrations: Sequence[Path], pairs: Path, settings: SftSettings
 ) -> Iterator[tuple[list[list[dict[str, str]]], list[bool]]]:
-    """Batches of conversations that end with the assistant's turn, and whether each may be learned from."""
+    """Batches of conversations that end with the assistant's turn, and whether their source lets SFT learn them."""
     for folder in demonstrations:
         with pq.ParquetFile(folder / DEMONSTRATIONS) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=["messages"]):
@@ -93,7 +96,7 @@ def _conversations(
             rows = batch.filter(pc.equal(batch.column("split"), "train")).to_pylist()
             yield (
                 [[*row["prompt"], {"role": "assistant", "content": row["chosen"]}] for row in rows],
-                [row["sft_allowed"] or settings.override_sft_permission for row in rows],
+                [row["sft_allowed"] for row in rows],
             )
 
 

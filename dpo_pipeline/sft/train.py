@@ -71,7 +71,9 @@ def train_sft(
         [1] * len(groups), batch_size=sft.batch_size, epochs=sft.epochs, seed=seed_for(model.seed, "sft")
     )
     reporter.say(f"SFT on {len(groups)} conversations in {len(steps)} steps; {len(data.held_out)} kept aside.")
-    scorer = make_scorer(policy, device, probe=groups, max_length=model.max_length, reporter=reporter)
+    if data.against_permission:
+        reporter.say(f"{data.against_permission} of them come from sources that forbid it: a smoke run, not for use.")
+    scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
     key = digest_of_json([CODE_VERSION, settings, device.precision, device.batch_tokens, digest_of_groups(groups)])
@@ -101,6 +103,7 @@ def train_sft(
     counts = {
         "conversations": len(groups),
         "held_out_conversations": held_out.conversations,
+        "against_permission": data.against_permission,
         "prompts_cut": len(cut),
         "prompt_tokens_cut": sum(cut),
         "steps": len(steps),

@@ -1,0 +1,80 @@
+"""What SFT may learn from: never a held-out prompt, never a forbidden source unless told to and then counted."""
+
+import pyarrow as pa
+import pytest
+
+from dpo_pipeline.annotations.schemas import DEMONSTRATIONS
+from dpo_pipeline.core.tables import write_table
+from dpo_pipeline.preferences.identifiers import to_hex
+from dpo_pipeline.preferences.normalize import prompt_keys
+from dpo_pipeline.preferences.schemas import PAIRS, SPLITS
+from dpo_pipeline.sft.demonstrations import read_demonstrations
+from dpo_pipeline.sft.settings import SftSettings
+
+
+def filled(schema, **values):
+    """A row of a table: what is given, and plain values for the rest."""
+    plain = {"string": "", "int64": 1, "bool": True, "float": 1.0, "int32": 1}
+    row = {
+        f.name: None if f.nullable else plain.get(str(f.type), [] if pa.types.is_list(f.type) else "") for f in schema
+    }
+    return row | values
+
+
+def conversation(prompt, reply):
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
+
+
+def prompt_id(prompt):
+    from dpo_pipeline.core.tables import MESSAGES
+
+    return to_hex(prompt_keys(pa.array([[{"role": "user", "content": prompt}]], MESSAGES))).to_pylist()[0]
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """One drop of demonstrations, and pairs of a source that forbids SFT; the prompt `held out` is held out."""
+    drop, pairs = tmp_path / "drop", tmp_path / "pairs"
+    drop.mkdir()
+    pairs.mkdir()
+    said = [("a", "one"), ("a", "one"), ("b", "two"), ("held out", "three")]
+    rows = [filled(DEMONSTRATIONS, messages=conversation(*turn)) for turn in said]
+    write_table(drop / "demonstrations.parquet", pa.Table.from_pylist(rows, schema=DEMONSTRATIONS))
+    pair = {"prompt": [{"role": "user", "content": "c"}], "chosen": "four", "split": "train", "sft_allowed": False}
+    write_table(pairs / "pairs.parquet", pa.Table.from_pylist([filled(PAIRS, **pair)], schema=PAIRS))
+    split = filled(SPLITS, prompt_id=prompt_id("held out"), split="held_out")
+    write_table(pairs / "splits.parquet", pa.Table.from_pylist([split], schema=SPLITS))
+    return drop, pairs
+
+
+def read(tables, **settings):
+    drop, pairs = tables
+    return read_demonstrations([drop], pairs, settings=SftSettings(held_out_share=0.0, **settings), seed=1)
+
+
+def replies(found):
+    return [messages[-1]["content"] for messages in found.train]
+
+
+def test_repeats_are_merged_and_held_out_prompts_left_out(tables):
+    found = read(tables)
+    assert replies(found) == ["one", "two"]
+    assert found.books.as_dict() == {
+        "in": 4,
+        "kept": {"held_out": 0, "train": 2},
+        "merged": 1,
+        "rejected": {"prompt_held_out": 1},
+    }
+
+
+def test_a_source_that_forbids_sft_is_left_out_with_its_reason(tables):
+    found = read(tables, chosen_as_demonstrations=True)
+    assert replies(found) == ["one", "two"]
+    assert found.books.rejected["sft_not_permitted"] == 1
+    assert found.against_permission == 0
+
+
+def test_a_smoke_run_may_override_it_and_is_counted(tables):
+    found = read(tables, chosen_as_demonstrations=True, override_sft_permission=True)
+    assert replies(found) == ["one", "two", "four"]
+    assert found.against_permission == 1
