@@ -12,11 +12,11 @@ def is_usable(findings: Mapping[str, Any]) -> bool:
 
 
 def findings_as_text(findings: Mapping[str, Any]) -> str:
-    """The findings of `check_drop`, per file, with examples of what would be rejected and a proposal where one helps."""
-    lines = [
-        f"{findings['records_in']:,} records: {findings['judgments']:,} judgments, "
-        f"{findings['demonstrations']:,} demonstrations, {sum(findings['rejected'].values()):,} rejected"
-    ]
+    """The findings of `check_drop`, per file, with examples of what is rejected and a proposal where one helps."""
+    judgments, demonstrations = findings["judgments"], findings["demonstrations"]
+    rejected = sum(findings["rejected"].values())
+    records = findings["records_in"]
+    lines = [f"{records:,} records: {judgments:,} judgments, {demonstrations:,} demonstrations, {rejected:,} rejected"]
     for name, file in findings["files"].items():
         lines += ["", f"{name}  read as {file['source']}"]
         lines += [f"  {line}" for line in _file(file)]

@@ -83,7 +83,7 @@ def _of_margin(policy: Logps, reference: Logps, settings: DpoSettings) -> Tensor
 
 
 def sigmoid(margin: Tensor, *, beta: float, smoothing: float = 0.0) -> Tensor:
-    """DPO (arXiv 2305.18290) eq. 7, -log sigmoid(beta h); with smoothing e the conservative cDPO.
+    """The loss of DPO (arXiv 2305.18290), eq. 7: -log sigmoid(beta h); with smoothing e the conservative cDPO.
 
     cDPO (E. Mitchell 2023, eq. 3): -(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h). TRL ignores `label_smoothing`
     here. On length-averaged log-probs this is the length-normalised loss of Tulu 3 (arXiv 2411.15124) eq. 6.
@@ -111,7 +111,7 @@ def hinge(margin: Tensor, *, beta: float) -> Tensor:
 
 
 def simpo(chosen: Tensor, rejected: Tensor, *, beta: float, gamma: float, smoothing: float = 0.0) -> Tensor:
-    """SimPO (arXiv 2405.14734) eq. 6: -log sigmoid(beta (c - r) - gamma beta), on policy log-probs averaged over tokens.
+    """SimPO (arXiv 2405.14734) eq. 6: -log sigmoid(beta (c - r) - gamma beta), on log-probs averaged over tokens.
 
     `gamma` is the target margin as a share of beta.
     """

@@ -208,7 +208,7 @@ def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        model.set_attn_implementation(before or "sdpa")
 
 
 AttentionInterface.register(NAME, shared_prompt_attention)

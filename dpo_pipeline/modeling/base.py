@@ -183,7 +183,7 @@ def _scratch_model(scratch: ScratchModel, tokenizer: Any, settings: ModelSetting
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  taken by the base class
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(settings.seed, "scratch weights"))

@@ -120,7 +120,7 @@ def plan_steps(weights: Sequence[int], *, batch_size: int, epochs: float, seed: 
         seed: Seed of the order.
 
     >>> plan_steps([1, 1, 1, 1, 1], batch_size=2, epochs=1, seed=5)
-    [[0, 4], [2, 1], [3]]
+    [[3, 4], [2, 1], [0]]
     """
     steps: list[list[int]] = []
     whole, rest = int(epochs), epochs - int(epochs)

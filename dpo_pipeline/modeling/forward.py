@@ -32,7 +32,7 @@ class NeededRows:
     """
 
     def __init__(self) -> None:
-        self.rows: torch.Tensor | None = None
+        self.rows = torch.empty(0, dtype=torch.long)
 
     @contextmanager
     def installed(self, backbone: Any) -> Iterator[None]:
@@ -86,7 +86,7 @@ class Scorer:
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """The context to score in: it gives the model the attention and the hooks that this way of scoring needs."""
+        """The context for scores and their gradients: it gives the model the attention and hooks this way needs."""
         with ExitStack() as stack:
             if self.way is not Way.PADDED:
                 stack.enter_context(attention(self._causal, NAME))

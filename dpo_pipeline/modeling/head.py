@@ -75,7 +75,9 @@ class _TokenLogps(torch.autograd.Function):
         return logps
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  torch types it for any number of gradients
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, normalizers, kept = ctx.saved_tensors
         finish: Finish = ctx.finish
         needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad

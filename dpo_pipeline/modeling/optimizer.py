@@ -24,7 +24,7 @@ def make_optimizer(model: torch.nn.Module, settings: OptimizerSettings) -> torch
         fused = all(parameter.device.type in {"cuda", "cpu", "mps"} for parameter in trainable)
         return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=fused)
     try:
-        import bitsandbytes
+        import bitsandbytes  # pyright: ignore[reportMissingImports]  an extra, CUDA only
     except ImportError as error:
         raise CapacityError(
             f"optimizer.kind is {settings.kind} and bitsandbytes is not installed",

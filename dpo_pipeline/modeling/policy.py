@@ -6,6 +6,9 @@ is either the pinned one its configuration names, or a copy in `base/` where the
 
 import hashlib
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +64,15 @@ def make_trainable(model: Any, device: Device, *, settings: ModelSettings, compu
         if not isinstance(model, PeftModel):
             model = attach_adapter(model, settings.adapter, seed=seed_for(settings.seed, "adapter"))
     if compute.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     is_quantized = getattr(model, "is_quantized", False)
     return model if is_quantized else model.to(device.torch)
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Have the model recompute its layers' activations in the backward pass; only while it is in training mode."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def parameter_counts(model: Any) -> dict[str, int]:
@@ -84,7 +93,8 @@ def open_policy(
     name, revision = _base_of(folder)
     refuse_foreign_code(name)
     base = load_weights(name, dtype=dtype, revision=revision, quantize=quantize)
-    model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, use_safetensors=True)
+    with _peft_at_work():
+        model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, use_safetensors=True)
     return _adapter_in_fp32(model), tokenizer
 
 
@@ -101,7 +111,8 @@ def attach_adapter(model: Any, settings: AdapterSettings, *, seed: int) -> PeftM
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        adapted = get_peft_model(model, config)
+        with _peft_at_work():
+            adapted = get_peft_model(model, config)
     return _adapter_in_fp32(adapted)
 
 
@@ -120,6 +131,14 @@ def policy_digest(folder: Path) -> str:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_of_file(path)}\n".encode())
     return digest.hexdigest()
+
+
+@contextmanager
+def _peft_at_work() -> Iterator[None]:
+    """Without the warning that peft (0.21) asks transformers (5.23) for a property by its old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def _base_of(folder: Path) -> tuple[str, str | None]:
@@ -151,7 +170,7 @@ def _sort_lists(path: Path) -> None:
 
 def _save_base(model: PeftModel, folder: Path) -> None:
     """The frozen weights under their own names, as if no adapter had ever been there."""
-    causal = model.get_base_model()
+    causal: Any = model.get_base_model()
     state = {
         name.replace(".base_layer", ""): value for name, value in causal.state_dict().items() if ".lora_" not in name
     }

@@ -134,7 +134,7 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], *, max_length: int) -> E
         if isinstance(item, LeftOut):
             result.left_out[pair.pair_id] = str(item)
             continue
-        result.pairs.append(EncodedPair(item.prompt, *item.responses, row))
+        result.pairs.append(EncodedPair(item.prompt, item.responses[0], item.responses[1], row))
         if item.prompt_tokens_cut:
             result.cut[pair.pair_id] = item.prompt_tokens_cut
     return result

@@ -66,23 +66,23 @@ class PreferenceSettings(Settings):
     """How votes are added up: count them, sum their strengths, weigh annotators by estimated reliability, or fit one
     score per response to all judgments of its prompt (for rankings of K responses)."""
 
-    min_p_chosen: float = Field(0.6, gt=0.5, le=1)
+    min_p_chosen: float = Field(default=0.6, gt=0.5, le=1)
     """Least probability that the chosen response is the better one; below it the pair is a contradiction."""
 
-    min_p_chosen_when_split: float = Field(0.8, gt=0.5, le=1)
+    min_p_chosen_when_split: float = Field(default=0.8, gt=0.5, le=1)
     """The same where no more votes stand for the chosen response than against it: only who voted then decides."""
 
-    min_judgments: int = Field(1, ge=1)
+    min_judgments: int = Field(default=1, ge=1)
     """Fewest judgments a pair needs, an annotator's repeated verdict counted once."""
 
-    near_duplicate_jaccard: float = Field(0.5, gt=0, le=1)
+    near_duplicate_jaccard: float = Field(default=0.5, gt=0, le=1)
     """Similarity of word 2-grams that the prompts and both responses must each have to count as the same pair. With
     5 % of the words edited, 0.5 finds 98 %, 0.8 only 14 %: a few edits change much of a short text."""
 
-    prompt_cluster_jaccard: float = Field(0.5, gt=0, le=1)
+    prompt_cluster_jaccard: float = Field(default=0.5, gt=0, le=1)
     """Similarity of word 2-grams from which two prompts must stand on the same side of the split."""
 
-    held_out_share: float = Field(0.1, gt=0, lt=1)
+    held_out_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of prompt clusters held out for evaluation."""
 
     split_salt: str = "dpo-pipeline/1"
@@ -91,20 +91,20 @@ class PreferenceSettings(Settings):
     rules: RuleActions = RuleActions()
     """What each cleaning rule does with the pairs it finds."""
 
-    max_length_ratio: float = Field(10.0, gt=1)
+    max_length_ratio: float = Field(default=10.0, gt=1)
     """Longest allowed ratio of the two responses' lengths in characters, for the rule `length_ratio`."""
 
-    max_characters: int = Field(24_000, ge=100)
+    max_characters: int = Field(default=24_000, ge=100)
     """Longest allowed prompt plus longer response in characters (about 4 per token), for the rule `too_long`."""
 
     toxic_patterns: tuple[str, ...] = ()
     """RE2 patterns searched in lower-cased responses, for the rule `toxic_pattern`; none are shipped."""
 
-    reading_words_per_minute: float = Field(1_000.0, gt=0)
+    reading_words_per_minute: float = Field(default=1_000.0, gt=0)
     """Reading speed above which a judgment counts as too fast to have been read, in the annotator report."""
 
-    careless_agreement: float = Field(0.65, gt=0, lt=1)
+    careless_agreement: float = Field(default=0.65, gt=0, lt=1)
     """An annotator whose agreement with the others lies below this share with 99 % confidence is suspected careless."""
 
-    few_judgments: int = Field(20, ge=1)
+    few_judgments: int = Field(default=20, ge=1)
     """Fewer comparable judgments than this and the annotator report draws no conclusion."""

@@ -93,7 +93,7 @@ def _conversations(
         return
     with pq.ParquetFile(pairs / PAIRS) as file:
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=["prompt", "chosen", "split", "sft_allowed"]):
-            rows = batch.filter(pc.equal(batch.column("split"), "train")).to_pylist()
+            rows = batch.filter(pc.field("split") == "train").to_pylist()
             yield (
                 [[*row["prompt"], {"role": "assistant", "content": row["chosen"]}] for row in rows],
                 [row["sft_allowed"] for row in rows],
@@ -103,4 +103,4 @@ def _conversations(
 def _blocked_prompts(pairs: Path) -> set[str]:
     """Prompts on the evaluation's side of the split."""
     splits = pq.read_table(pairs / SPLITS, columns=["prompt_id", "split"])
-    return set(splits.filter(pc.not_equal(splits["split"], "train"))["prompt_id"].to_pylist())
+    return set(splits.filter(pc.field("split") != "train")["prompt_id"].to_pylist())

@@ -1,0 +1,52 @@
+"""Log-probs of tokens tile by tile, against float64 autograd over whole logits."""
+
+import pytest
+import torch
+
+from dpo_pipeline.modeling import head
+from dpo_pipeline.modeling.head import Finish, token_logps
+
+FINISHES = [Finish(), Finish(scale=0.3), Finish(cap=2.0), Finish(scale=2.0, cap=1.5)]
+
+
+def witness(hidden, weight, bias, targets, finish):
+    """The formula in float64, whole logits at once."""
+    inputs = [tensor.detach().double().requires_grad_() for tensor in (hidden, weight, bias)]
+    logits = (inputs[0] @ inputs[1].T + inputs[2]) * finish.scale
+    logits = logits if finish.cap is None else finish.cap * torch.tanh(logits / finish.cap)
+    logps = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    return logps, inputs
+
+
+@pytest.mark.parametrize("tile", [1, 100, 1 << 20])
+@pytest.mark.parametrize("finish", FINISHES)
+def test_values_and_gradients_are_those_of_the_formula(tile, finish, monkeypatch):
+    monkeypatch.setattr(head, "TILE_ELEMENTS", tile)
+    torch.manual_seed(0)
+    tensors = [torch.randn(13, 8), torch.randn(29, 8), torch.randn(29)]
+    hidden, weight, bias = (tensor.requires_grad_() for tensor in tensors)
+    targets, pull = torch.randint(29, (13,)), torch.randn(13)
+    logps = token_logps(hidden, weight, bias, targets, finish=finish)
+    expected, inputs = witness(hidden, weight, bias, targets, finish)
+    assert (logps - expected).abs().max() < 1e-5
+    (logps * pull).sum().backward()
+    (expected * pull.double()).sum().backward()
+    for ours, theirs in zip((hidden, weight, bias), inputs, strict=True):
+        assert (ours.grad - theirs.grad).abs().max() < 1e-5
+
+
+def test_frozen_weights_cost_no_gradient():
+    hidden, weight = torch.randn(5, 8, requires_grad=True), torch.randn(29, 8)
+    token_logps(hidden, weight, None, torch.randint(29, (5,))).sum().backward()
+    assert hidden.grad is not None
+    assert weight.grad is None
+
+
+def test_bf16_products_are_reduced_in_fp32():
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(40, 64), torch.randn(500, 64) / 8, torch.randint(500, (40,))
+    with torch.autocast("cpu", torch.bfloat16):
+        logps = token_logps(hidden, weight, None, targets)
+    expected, _ = witness(hidden, weight, torch.zeros(500), targets, Finish())
+    assert logps.dtype == torch.float32
+    assert (logps - expected).abs().max() < 0.05
