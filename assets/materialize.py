@@ -8,6 +8,7 @@ import argparse
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ class OwnWords(logging.Filter):
         if event is not None and event.event_type_value == "STEP_FAILURE":
             record.words = _why(event.step_failure_data)
             return True
-        return event is None and record.levelno in {logging.INFO, logging.WARNING}
+        is_ours = event is None and not str(record.words).startswith("[pipes]")
+        return is_ours and record.levelno in {logging.INFO, logging.WARNING}
 
 
 def _why(failure: Any) -> str:
@@ -64,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*is currently in preview")  # Dagster's own, about Pipes
     prepare_instance(Home.default())
     started = time.monotonic()
     with dg.DagsterInstance.get() as instance:

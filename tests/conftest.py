@@ -1,6 +1,7 @@
 """Shared fixtures: a home of one's own, hypothesis profiles, one thread per test process."""
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,3 +27,11 @@ settings.load_profile("here")
 def home(tmp_path):
     """An empty home."""
     return Home(tmp_path / "home")
+
+
+@pytest.fixture(autouse=True)
+def subnormal_floats():
+    """Training flushes subnormal floats to zero for the whole process; hypothesis needs them back."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)

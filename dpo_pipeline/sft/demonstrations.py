@@ -6,19 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.randomness import seed_for
-from dpo_pipeline.core.tables import MESSAGES
 from dpo_pipeline.modeling.template import Conversation
-from dpo_pipeline.preferences.identifiers import to_hex
-from dpo_pipeline.preferences.normalize import prompt_keys
+from dpo_pipeline.sft.held_out import PAIRS, HeldOutPrompts
 from dpo_pipeline.sft.settings import SftSettings
 
-DEMONSTRATIONS, PAIRS, SPLITS = "demonstrations.parquet", "pairs.parquet", "splits.parquet"
+DEMONSTRATIONS = "demonstrations.parquet"
 ROWS_AT_ONCE = 4_096
 
 
@@ -45,7 +42,7 @@ def read_demonstrations(
     """The conversations of all drops, sorted by use.
 
     Laws: a prompt is never in both uses; adding conversations moves no other one from one use to the other; a prompt
-    on the evaluation's side of the preference split (held out or quarantined) is in neither.
+    on the evaluation's side of the preference split (held out or quarantined), or nearly one of those, is in neither.
 
     Args:
         demonstrations: `demonstrations` artifact folders, in order of arrival.
@@ -53,17 +50,17 @@ def read_demonstrations(
         settings: Share kept aside, and whether chosen responses are learned too.
         seed: Seed of the choice of what is kept aside.
     """
-    blocked = _blocked_prompts(pairs)
+    held_out = HeldOutPrompts(pairs, similarity=settings.held_out_similarity)
     result, seen = Demonstrations(), set[tuple[str, str]]()
     for messages, permitted in _conversations(demonstrations, pairs, settings):
-        prompt_ids = to_hex(prompt_keys(pa.array([m[:-1] for m in messages], MESSAGES))).to_pylist()
-        for conversation, is_permitted, prompt_id in zip(messages, permitted, prompt_ids, strict=True):
+        ids, reasons = held_out.reasons([conversation[:-1] for conversation in messages])
+        for conversation, is_permitted, prompt_id, reason in zip(messages, permitted, ids, reasons, strict=True):
             result.books.records_in += 1
             identity = (prompt_id, conversation[-1]["content"])
             if not (is_permitted or settings.override_sft_permission):
                 result.books.rejected["sft_not_permitted"] += 1
-            elif prompt_id in blocked:
-                result.books.rejected["prompt_held_out"] += 1
+            elif reason is not None:
+                result.books.rejected[reason] += 1
             elif identity in seen:
                 result.books.merged += 1
             else:
@@ -98,9 +95,3 @@ def _conversations(
                 [[*row["prompt"], {"role": "assistant", "content": row["chosen"]}] for row in rows],
                 [row["sft_allowed"] for row in rows],
             )
-
-
-def _blocked_prompts(pairs: Path) -> set[str]:
-    """Prompts on the evaluation's side of the split."""
-    splits = pq.read_table(pairs / SPLITS, columns=["prompt_id", "split"])
-    return set(splits.filter(pc.field("split") != "train")["prompt_id"].to_pylist())

@@ -100,9 +100,7 @@ def test_bf16_is_close_to_fp32():
 
 @settings(max_examples=25)
 @given(
-    st.lists(
-        st.tuples(st.integers(1, 9), st.lists(st.integers(1, 7), min_size=1, max_size=4)), min_size=1, max_size=4
-    ),
+    st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 7), min_size=1, max_size=4)), min_size=1, max_size=4),
     st.integers(0, 99),
 )
 def test_packing_is_blind_to_neighbours(sizes, seed):
@@ -157,7 +155,13 @@ def test_attention_sinks_are_not_ours_and_the_padded_way_is_taken():
     config = {"num_local_experts": 2, "num_experts_per_tok": 1, "layer_types": ["full_attention"] * 2}
     from transformers import AutoModelForCausalLM, GptOssConfig
 
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "head_dim": 8,
+    }
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(GptOssConfig(vocab_size=64, num_key_value_heads=2, **sizes, **config))
     notes = Notes()
@@ -167,7 +171,9 @@ def test_attention_sinks_are_not_ours_and_the_padded_way_is_taken():
 
 
 def test_a_model_that_disagrees_is_scored_on_padded_rows(monkeypatch):
-    monkeypatch.setattr("dpo_pipeline.modeling.forward.Finish.of", lambda config: type("", (), {"scale": 2, "cap": None}))
+    monkeypatch.setattr(
+        "dpo_pipeline.modeling.forward.Finish.of", lambda config: type("", (), {"scale": 2, "cap": None})
+    )
     notes = Notes()
     scorer = make_scorer(small_model(), choose_device(COMPUTE), probe=random_groups(8, SIZES), reporter=notes)
     assert scorer.way is Way.PADDED

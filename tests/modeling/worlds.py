@@ -1,5 +1,6 @@
 """Small things to train on: a tokenizer, models of several architectures, pairs, demonstrations, artifact folders."""
 
+import filecmp
 import functools
 import random
 
@@ -10,13 +11,24 @@ import transformers
 
 from dpo_pipeline.annotations.schemas import DEMONSTRATIONS
 from dpo_pipeline.core.tables import MESSAGES, write_table
+from dpo_pipeline.dpo.reference import compute_reference
+from dpo_pipeline.dpo.settings import DpoSettings
+from dpo_pipeline.dpo.train import train_dpo
 from dpo_pipeline.modeling.base import train_tokenizer, without_dropout
 from dpo_pipeline.modeling.batches import Comparison, Group
 from dpo_pipeline.modeling.scoring import Pair
-from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings, ScratchModel
+from dpo_pipeline.modeling.settings import (
+    AdapterSettings,
+    ComputeSettings,
+    ModelSettings,
+    OptimizerSettings,
+    ScratchModel,
+)
 from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.normalize import prompt_keys
 from dpo_pipeline.preferences.schemas import PAIRS, SPLITS
+from dpo_pipeline.sft.settings import SftSettings
+from dpo_pipeline.sft.train import train_sft
 
 COMPUTE = ComputeSettings(device="cpu", threads=1)
 SCRATCH = ModelSettings(
@@ -68,7 +80,7 @@ def pairs_of(count, seed=0):
 
 
 def write_pairs(folder, triples, *, held_out_every=5, sft_allowed=True):
-    """A `preference_pairs` artifact folder: pairs.parquet and splits.parquet."""
+    """A `preference_pairs` artifact folder: pairs.parquet and splits.parquet; 0 holds nothing out."""
     folder.mkdir(parents=True, exist_ok=True)
     ids = to_hex(prompt_keys(pa.array([t[0] for t in triples], MESSAGES))).to_pylist()
     rows = [
@@ -76,7 +88,7 @@ def write_pairs(folder, triples, *, held_out_every=5, sft_allowed=True):
             "pair_id": f"pair-{number}",
             "prompt_id": prompt_id,
             "cluster_id": prompt_id,
-            "split": "held_out" if number % held_out_every == 0 else "train",
+            "split": "held_out" if held_out_every and number % held_out_every == 0 else "train",
             "prompt": prompt,
             "chosen": chosen,
             "rejected": rejected,
@@ -150,7 +162,12 @@ ARCHITECTURES = {
     "gemma": ("GemmaConfig", {"num_key_value_heads": 1}),
     "gemma2, caps and windows": (
         "Gemma2Config",
-        {"sliding_window": 6, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 1.5, "query_pre_attn_scalar": 8},
+        {
+            "sliding_window": 6,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 1.5,
+            "query_pre_attn_scalar": 8,
+        },
     ),
     "gemma3, windows": ("Gemma3TextConfig", {"sliding_window": 6, "num_hidden_layers": 7}),
     "phi3": ("Phi3Config", {"pad_token_id": 0}),
@@ -168,3 +185,65 @@ def small_model(name="llama", seed=0, **changes):
     capped = getattr(config, "attn_logit_softcapping", None) is not None
     config._attn_implementation = "eager" if capped else "sdpa"
     return without_dropout(transformers.AutoModelForCausalLM.from_config(config))
+
+
+DPO = DpoSettings(
+    batch_size=8, epochs=2, optimizer=OptimizerSettings(learning_rate=1e-3, warmup_share=0, schedule="linear")
+)
+SFT = SftSettings(batch_size=16, epochs=1, optimizer=OptimizerSettings(learning_rate=1e-2))
+ADAPTED = SCRATCH.model_copy(update={"adapter": AdapterSettings(rank=4, alpha=8)})
+
+
+class World:
+    """Demonstrations, pairs, an SFT checkpoint and its reference table."""
+
+    def __init__(self, root, model):
+        self.root, self.model = root, model
+        self.pairs = write_pairs(root / "pairs", list(texts(30)))
+        demonstrations = write_demonstrations(root / "demonstrations", conversations(40))
+        self.checkpoint = self.folder("sft")
+        train_sft(
+            [demonstrations], self.pairs, self.checkpoint, work=root / "work sft", sft=SFT, model=model,
+            compute=COMPUTE, reporter=Notes(),
+        )  # fmt: skip
+        self.reference = self.folder("reference")
+        self.outcome = self.refer(self.reference)
+
+    def folder(self, name):
+        path = self.root / name
+        path.mkdir()
+        return path
+
+    def refer(self, out, known=(), **changes):
+        return compute_reference(
+            changes.get("pairs", self.pairs), self.checkpoint, out, known=known, model=self.model, compute=COMPUTE,
+            reporter=Notes(),
+        )  # fmt: skip
+
+    def train(self, name, *, dpo=DPO, compute=COMPUTE, reporter=None, work=None, **changes):
+        out = self.folder(name)
+        outcome = train_dpo(
+            changes.get("pairs", self.pairs), changes.get("reference", self.reference), self.checkpoint, out,
+            work=work or self.root / f"work {name}", dpo=dpo, model=self.model, compute=compute,
+            reporter=reporter or Notes(),
+        )  # fmt: skip
+        return out, outcome
+
+
+def same_bytes(one, other):
+    names = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
+    assert names == sorted(p.relative_to(other) for p in other.rglob("*") if p.is_file())
+    return [str(n) for n in names if not filecmp.cmp(one / n, other / n, shallow=False)]
+
+
+class Stop(Notes):
+    """A reporter that pulls the plug after some steps."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def metrics(self, step, values):
+        super().metrics(step, values)
+        if step == self.after:
+            raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 import pytest
+from worlds import conversations, texts, write_demonstrations, write_pairs
 
 from dpo_pipeline.annotations.schemas import DEMONSTRATIONS
 from dpo_pipeline.core.tables import write_table
@@ -78,3 +79,30 @@ def test_a_smoke_run_may_override_it_and_is_counted(tables):
     found = read(tables, chosen_as_demonstrations=True, override_sft_permission=True)
     assert replies(found) == ["one", "two", "four"]
     assert found.against_permission == 1
+
+
+def test_a_near_copy_of_a_held_out_prompt_is_left_out(tmp_path):
+    asked = "My lamp arrived broken yesterday and nobody at the shop answers the phone, please send me a new one"
+    pairs = write_pairs(tmp_path / "pairs", [([{"role": "user", "content": asked}], "yes", "no")], held_out_every=1)
+    said = [asked.upper(), asked.replace("lamp", "tent"), "Where is my parcel? It has been three weeks."]
+    drop = write_demonstrations(tmp_path / "drop", [conversation(text, "Sorry.") for text in said])
+    found = read_demonstrations([drop], pairs, settings=SftSettings(held_out_share=0.0), seed=1)
+    assert found.books.rejected == {"prompt_held_out": 1, "prompt_near_held_out": 1}
+    assert [messages[0]["content"] for messages in found.train] == [said[2]]
+
+
+def test_a_prompt_has_one_use_and_more_conversations_move_none(tmp_path):
+    """Laws of `read_demonstrations`."""
+    pairs = write_pairs(tmp_path / "pairs", list(texts(5, seed=8)))
+    settings = SftSettings(held_out_share=0.3)
+    few, many = (
+        read_demonstrations(
+            [write_demonstrations(tmp_path / str(count), conversations(count))], pairs, settings=settings, seed=1
+        )
+        for count in (40, 80)
+    )
+    uses = [{str(c[:-1]) for c in found} for found in (many.train, many.held_out)]
+    assert uses[0].isdisjoint(uses[1])
+    assert len(many.held_out) > 10
+    assert many.train[: len(few.train)] == few.train
+    assert many.held_out[: len(few.held_out)] == few.held_out

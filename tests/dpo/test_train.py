@@ -1,0 +1,154 @@
+"""DPO training on small worlds: books, ln 2, equal runs, cut steps, resumed runs, weights, guards."""
+
+import filecmp
+import json
+import math
+
+import pytest
+import torch
+from worlds import ADAPTED, COMPUTE, DPO, SCRATCH, Notes, Stop, World, same_bytes, texts, write_pairs
+
+from dpo_pipeline.core.errors import ArtifactError, InputError, TrainingError
+from dpo_pipeline.core.metrics import read_metrics
+from dpo_pipeline.dpo import train as dpo_train
+from dpo_pipeline.modeling.policy import load_policy
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("whole"), SCRATCH)
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("adapted"), ADAPTED)
+
+
+@pytest.fixture(scope="module")
+def trained(world):
+    return world.train("trained")
+
+
+def losses(folder):
+    return [line["loss"] for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def test_training_starts_at_ln_2_and_learns(trained):
+    out, outcome = trained
+    history = read_metrics(out / "metrics.jsonl")
+    assert [line["step"] for line in history] == [1, 2, 3, 4, 5, 6]
+    assert history[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert abs(history[0]["rewards/margin"]) < 1e-5
+    assert history[-1]["rewards/margin"] > 0.01
+    assert history[-1]["loss"] < 0.69
+    assert outcome.counts["pairs"] == 24
+    assert outcome.books.as_dict() == {"in": 24, "kept": {"trained": 24}, "merged": 0, "rejected": {}}
+    assert sorted(p.name for p in out.iterdir()) == ["curves.png", "metrics.jsonl", "model", "training.json"]
+    assert json.loads((out / "training.json").read_text())["settings"]["dpo"]["beta"] == 0.1
+    assert "tokens_per_second" not in history[0], "seconds would make the artifact differ from run to run"
+
+
+def test_the_same_again_gives_the_same_bytes(world, trained):
+    again, _ = world.train("again")
+    assert same_bytes(trained[0], again) == []
+
+
+def test_cutting_the_steps_smaller_changes_nothing_but_rounding(world, trained):
+    cut, _ = world.train("cut", compute=COMPUTE.model_copy(update={"batch_tokens": 100}))
+    assert losses(cut) == pytest.approx(losses(trained[0]), rel=1e-5)
+
+
+def test_gradient_checkpointing_gives_the_same_bytes(world, trained):
+    again, _ = world.train("checkpointed", compute=COMPUTE.model_copy(update={"gradient_checkpointing": True}))
+    assert same_bytes(trained[0], again) == []
+
+
+def test_the_policy_loads_and_speaks(trained):
+    model, tokenizer = load_policy(trained[0] / "model", device="cpu")
+    assert model.config.vocab_size == len(tokenizer)
+    assert not model.training
+
+
+@pytest.mark.parametrize("kind", ["world", "adapted"])
+def test_a_resumed_run_ends_where_a_straight_one_does(kind, request):
+    world = request.getfixturevalue(kind)
+    often = DPO.model_copy(update={"checkpoint_minutes": 1e-9})
+    straight, _ = world.train("straight", dpo=often)
+    work = world.root / "work resumed"
+    with pytest.raises(KeyboardInterrupt):
+        world.train("stopped", dpo=often, reporter=Stop(after=4), work=work)
+    notes = Notes()
+    resumed, outcome = world.train("resumed", dpo=often, reporter=notes, work=work)
+    assert any("Resumed" in sentence for sentence in notes.sentences)
+    assert notes.numbers[0][0] == outcome.remarks["resumed_from_step"] + 1 == 4
+    assert same_bytes(straight, resumed) == []
+
+
+def test_an_adapter_is_continued_and_its_base_untouched(adapted):
+    out, outcome = adapted.train("adapter")
+    assert losses(out)[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert losses(out)[-1] < 0.692
+    assert outcome.counts["trained_parameters"] < outcome.counts["parameters"] / 5
+    base = "model/base/model.safetensors"
+    assert filecmp.cmp(out / base, adapted.checkpoint / base, shallow=False)
+    model, _ = load_policy(out / "model", device="cpu")
+    assert len(model.peft_config) == 1
+
+
+def test_agreement_weighs_pairs(world):
+    """p is 1 and 0.75 in turn: weights 1 and 0.5, so the first loss is between ln 2 / 2 and ln 2."""
+    out, _ = world.train("weighed", dpo=DPO.model_copy(update={"use_agreement": True}))
+    assert math.log(2) / 2 <= losses(out)[0] < math.log(2) - 1e-3
+
+
+def test_an_over_long_pair_is_left_out_and_booked(world):
+    triples = [*list(texts(30))[:6], ([{"role": "user", "content": "Tell me all."}], "word " * 200, "no")]
+    pairs = write_pairs(world.root / "long pairs", triples, held_out_every=100)
+    pairs_reference = world.folder("long reference")
+    told = world.refer(pairs_reference, pairs=pairs)
+    assert told.books.as_dict()["rejected"] == {"response_too_long": 1}
+    out, outcome = world.train("long", pairs=pairs, reference=pairs_reference)
+    assert outcome.books.as_dict()["rejected"] == {"response_too_long": 1}
+    assert json.loads((out / "training.json").read_text())["left_out"] == {"pair-6": "response_too_long"}
+
+
+def test_a_table_of_other_pairs_is_refused(world):
+    others = write_pairs(world.root / "other pairs", list(texts(5, seed=9)))
+    with pytest.raises(ArtifactError, match="4 of 4 pairs are not in the reference table"):
+        world.train("other", pairs=others)
+
+
+def test_nothing_to_learn_from_is_said_with_the_books(world):
+    none = write_pairs(world.root / "no pairs", list(texts(1)), held_out_every=1)
+    with pytest.raises(InputError, match="no pair is left to learn from"):
+        world.train("none", pairs=none)
+
+
+def test_a_reference_that_is_another_model_is_refused(world, monkeypatch):
+    frozen = dpo_train.reference_of
+    monkeypatch.setattr(
+        dpo_train, "reference_of", lambda *a, **k: {r: (c - 5.0, j) for r, (c, j) in frozen(*a, **k).items()}
+    )
+    with pytest.raises(TrainingError, match="differs from the reference table by .* nats per token"):
+        world.train("differs")
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_pairs_named(world, monkeypatch):
+    work = world.root / "work nan"
+    real = dpo_train.preference_losses
+
+    def poisoned(policy, reference, settings):
+        values = real(policy, reference, settings)
+        return values + torch.where(torch.arange(len(values)) == 1, math.nan, 0.0)
+
+    monkeypatch.setattr(dpo_train, "preference_losses", poisoned)
+    with pytest.raises(TrainingError, match=r"step 1 is not finite for the pairs pair-\d+\."):
+        world.train("nan", work=work)
+    monkeypatch.setattr(dpo_train, "preference_losses", real)
+    world.train("after nan", work=work)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(world, monkeypatch):
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a, **k: torch.tensor(math.inf))
+    with pytest.raises(TrainingError, match="gradient norm inf, in examples pair-"):
+        world.train("infinite")

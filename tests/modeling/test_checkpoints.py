@@ -1,0 +1,135 @@
+"""Checkpoints: whole or not there, of this training or not touched, and everything that changes is in them."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import Notes, random_groups, small_model
+
+from dpo_pipeline.modeling.batches import pack
+from dpo_pipeline.modeling.checkpoints import resume, save_checkpoint
+from dpo_pipeline.modeling.optimizer import make_optimizer
+from dpo_pipeline.modeling.settings import OptimizerSettings
+
+SETTINGS = OptimizerSettings(learning_rate=1e-2, weight_decay=0.1)
+FILES = ["chance.safetensors", "manifest.json", "moments.safetensors", "state.json", "weights.safetensors"]
+
+
+def fresh(seed=0):
+    model = small_model("llama, grouped queries, tied", seed=seed)
+    return model, make_optimizer(model, SETTINGS)
+
+
+def step(model, optimizer, number):
+    ids = pack(random_groups(number, [(5, (6,))])).input_ids
+    noise = torch.rand(()) + 0.5  # uses chance, as dropout would
+    (model(input_ids=ids).logits.logsumexp(-1).mean() * noise).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_resumed_is_straight_to_the_bit(tmp_path):
+    torch.manual_seed(1)
+    model, optimizer = fresh()
+    for number in range(3):
+        step(model, optimizer, number)
+    save_checkpoint(tmp_path, model, optimizer, step=3, key="k")
+    for number in range(3, 6):
+        step(model, optimizer, number)
+    torch.manual_seed(99)
+    again, its_optimizer = fresh(seed=5)
+    assert resume(tmp_path, again, its_optimizer, key="k", reporter=Notes()) == 3
+    for number in range(3, 6):
+        step(again, its_optimizer, number)
+    assert all(torch.equal(value, state(again)[name]) for name, value in state(model).items())
+
+
+def test_the_newest_two_are_kept(tmp_path):
+    model, optimizer = fresh()
+    for number in range(1, 5):
+        step(model, optimizer, number)
+        save_checkpoint(tmp_path, model, optimizer, step=number, key="k")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000003", "step-000000004"]
+    assert sorted(path.name for path in (tmp_path / "step-000000004").iterdir()) == FILES
+
+
+def test_nothing_is_pickled(tmp_path):
+    model, optimizer = fresh()
+    step(model, optimizer, 1)
+    folder = save_checkpoint(tmp_path, model, optimizer, step=1, key="k")
+    for path in folder.iterdir():
+        if path.suffix == ".safetensors":
+            header = path.read_bytes()
+            assert json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])
+        else:
+            json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    model, optimizer = fresh()
+    for number in (1, 2):
+        step(model, optimizer, number)
+        save_checkpoint(folder, model, optimizer, step=number, key="k")
+    return folder
+
+
+@given(st.sampled_from(FILES), st.sampled_from(["cut", "flipped", "removed", "emptied"]), st.integers(0, 10_000))
+def test_an_altered_or_partial_checkpoint_is_skipped_for_the_one_before(tmp_path_factory, two, name, harm, place):
+    folder = tmp_path_factory.mktemp("harmed")
+    shutil.copytree(two, folder, dirs_exist_ok=True)
+    path = folder / "step-000000002" / name
+    content = bytearray(path.read_bytes())
+    if harm == "removed":
+        path.unlink()
+    elif harm == "flipped":
+        content[place % len(content)] ^= 1
+        path.write_bytes(content)
+    else:
+        path.write_bytes(content[: 0 if harm == "emptied" else place % len(content)])
+    notes = Notes()
+    model, optimizer = fresh()
+    assert resume(folder, model, optimizer, key="k", reporter=notes) == 1
+    assert notes.sentences[0].startswith("Skipped the checkpoint step-000000002: ")
+    assert notes.sentences[1] == "Resumed from step-000000001: 1 steps are done."
+
+
+def test_what_a_dying_writer_left_is_removed(two, tmp_path):
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    (tmp_path / ".writing-abc").mkdir()
+    (tmp_path / ".writing-abc" / "weights.safetensors").write_bytes(b"half")
+    model, optimizer = fresh()
+    assert resume(tmp_path, model, optimizer, key="k", reporter=Notes()) == 2
+    assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_another_trainings_checkpoint_is_left_alone(two, tmp_path):
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    model, optimizer = fresh()
+    before = state(model)
+    assert resume(tmp_path, model, optimizer, key="other", reporter=Notes()) == 0
+    assert all(torch.equal(value, before[name]) for name, value in state(model).items())
+
+
+def test_a_full_disk_leaves_the_checkpoints_there_were(two, tmp_path, monkeypatch):
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    model, optimizer = fresh()
+    step(model, optimizer, 1)
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dpo_pipeline.modeling.checkpoints._sync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path, model, optimizer, step=3, key="k")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001", "step-000000002"]
+    monkeypatch.undo()
+    assert resume(tmp_path, model, optimizer, key="k", reporter=Notes()) == 2
