@@ -68,6 +68,7 @@ def main() -> int:
         pass
     finally:
         pages.shutdown()
+        pages.server_close()
         _stop(processes)
     return 0
 

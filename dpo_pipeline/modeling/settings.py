@@ -1,11 +1,14 @@
 """Settings of the model and of the machine it runs on; free of torch, so that loading a profile is quick."""
 
+import re
 from enum import StrEnum
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from dpo_pipeline.core.settings import Settings
+
+PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
 
 class Precision(StrEnum):
@@ -146,6 +149,9 @@ class ModelSettings(Settings):
         given = [name for name in ("scratch", "path", "hub") if getattr(self, name) is not None]
         if len(given) != 1:
             message = f"set exactly one of scratch, path and hub; found {given or 'none'}"
+            raise ValueError(message)
+        if self.hub is not None and not PINNED.fullmatch(self.hub):
+            message = f"hub {self.hub!r} names no revision; a branch can change, so give owner/name@<40 hex digits>"
             raise ValueError(message)
         return self
 

@@ -10,6 +10,7 @@ from dpo_pipeline.dpo.pairs import pair_weights, read_pairs
 from dpo_pipeline.dpo.reference import TABLE, compute_reference
 from dpo_pipeline.modeling.policy import load_policy
 from dpo_pipeline.modeling.scoring import score_pairs
+from dpo_pipeline.modeling.settings import Precision
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_the_table_is_what_the_live_reference_thinks(world):
 
 
 def test_with_an_untrained_adapter_the_base_is_the_reference(world):
-    """A fresh adapter changes nothing: the same table comes from adapter and base, and from the adapter switched off."""
+    """The adapter switched off is the base: the same numbers from both."""
     from dpo_pipeline.modeling.device import choose_device
     from dpo_pipeline.modeling.scoring import encode_pairs, score_encoded
 
@@ -67,7 +68,7 @@ def test_other_weights_length_or_precision_share_no_row(world):
     cut = outcome.counts["prompts_cut"]
     assert cut > 0
     assert outcome.remarks["reused"] == 30 - cut - outcome.books.rejected_count, "only pairs that were not cut"
-    bf16 = COMPUTE.model_copy(update={"precision": "bf16"})
+    bf16 = COMPUTE.model_copy(update={"precision": Precision.BF16})
     out = world.folder("bf16 reference")
     outcome = compute_reference(
         world.pairs, world.checkpoint, out, known=[world.reference], model=world.model, compute=bf16, reporter=Notes()

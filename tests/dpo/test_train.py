@@ -129,7 +129,7 @@ def test_a_reference_that_is_another_model_is_refused(world, monkeypatch):
     monkeypatch.setattr(
         dpo_train, "reference_of", lambda *a, **k: {r: (c - 5.0, j) for r, (c, j) in frozen(*a, **k).items()}
     )
-    with pytest.raises(TrainingError, match="differs from the reference table by .* nats per token"):
+    with pytest.raises(TrainingError, match=r"differs from the reference table by .* nats per token"):
         world.train("differs")
 
 

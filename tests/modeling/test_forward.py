@@ -1,4 +1,4 @@
-"""Every way of computing log-probs gives the model's own: architectures, groups of every shape, gradients, fallbacks."""
+"""Every way of computing log-probs gives the model's own: architectures, groups, gradients, fallbacks."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from dpo_pipeline.modeling.batches import pack
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.forward import Scorer, Way, make_scorer
 from dpo_pipeline.modeling.policy import attach_adapter, checkpoint_activations
-from dpo_pipeline.modeling.settings import AdapterSettings
+from dpo_pipeline.modeling.settings import AdapterSettings, Precision
 
 SIZES = [(7, (5, 9)), (12, (3,)), (1, (4, 2, 6)), (10, (1, 1))]
 
@@ -89,7 +89,7 @@ def test_gradient_checkpointing_changes_nothing():
 
 def test_bf16_is_close_to_fp32():
     model, batch = small_model().eval(), pack(random_groups(7, SIZES))
-    device = choose_device(COMPUTE.model_copy(update={"precision": "bf16"}))
+    device = choose_device(COMPUTE.model_copy(update={"precision": Precision.BF16}))
     scorer = Scorer(model, device, Way.TRIMMED)
     with torch.no_grad(), scorer.session():
         found = scorer.logps(batch)

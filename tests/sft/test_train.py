@@ -105,7 +105,7 @@ def test_other_settings_do_not_resume_from_the_same_folder(root):
 def test_two_trainings_never_share_a_work_folder(root):
     with (
         sole_owner(root / "work shared"),
-        pytest.raises(TrainingError, match="another training, process .*, is at work"),
+        pytest.raises(TrainingError, match=r"another training, process \d+, is at work"),
     ):
         train(root, "shared", work=root / "work shared")
 

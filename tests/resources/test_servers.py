@@ -1,0 +1,94 @@
+"""`make ui`: reports are served without scripts, weights and tables are not served, one signal stops all."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from resources.servers import serve_pages
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def pages(tmp_path):
+    folder = tmp_path / "artifacts" / "evaluation_report" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("<h1>hello</h1>")
+    (folder / "model.safetensors").write_text("weights")
+    (tmp_path / "secret.html").write_text("outside")
+    server = serve_pages(tmp_path / "artifacts", 0)
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def get(port, path, host="127.0.0.1"):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path, headers={"Host": f"{host}:{port}"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(), answer.headers
+    finally:
+        connection.close()
+
+
+def test_a_report_is_served_and_no_script_can_run_in_it(pages):
+    status, text, headers = get(pages, "/evaluation_report/abc/report.html")
+    assert (status, text) == (200, "<h1>hello</h1>")
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/evaluation_report/",
+        "/evaluation_report/abc/model.safetensors",
+        "/../secret.html",
+        "/%2e%2e/secret.html",
+        "/.staging/x.html",
+    ],
+)
+def test_nothing_else_is_served(pages, path):
+    assert get(pages, path)[0] == 404
+
+
+def test_another_hosts_name_is_refused(pages):
+    assert get(pages, "/evaluation_report/abc/report.html", host="evil.example")[0] == 404
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts processes by group")
+def test_one_signal_stops_all_three_servers(tmp_path):
+    ports = {f"{name}_PORT": str(free_port()) for name in ("DAGSTER", "MLFLOW", "PAGES")}
+    environment = {**os.environ, **ports, "DPO_PIPELINE_HOME": str(tmp_path / "home")}
+    environment.pop("DAGSTER_HOME", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resources.servers"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        while b"Ctrl-C stops all" not in process.stdout.readline():
+            assert process.poll() is None
+        assert get(int(ports["DAGSTER_PORT"]), "/server_info")[0] == 200
+        assert get(int(ports["MLFLOW_PORT"]), "/health")[0] == 200
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 4
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=40)
+        process.stdout.close()
+    deadline = time.monotonic() + 20
+    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
+        assert time.monotonic() < deadline, "a server outlived Ctrl-C"
+        time.sleep(0.2)
