@@ -29,11 +29,12 @@ class OwnWords(logging.Filter):
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
         event = meta.get("dagster_event")
         record.stage = meta.get("step_key") or "run"
-        record.words = str(meta.get("orig_message", record.getMessage())).strip()
+        words = str(meta.get("orig_message", record.getMessage())).strip()
+        record.words = words
         if event is not None and event.event_type_value == "STEP_FAILURE":
             record.words = _why(event.step_failure_data)
             return True
-        is_ours = event is None and not str(record.words).startswith("[pipes]")
+        is_ours = event is None and not words.startswith("[pipes]")
         return is_ours and record.levelno in {logging.INFO, logging.WARNING}
 
 

@@ -75,7 +75,7 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
-    require_fit(model, compute, device, optimizer=dpo.optimizer.kind, reporter=reporter)
+    require_fit(model, compute, device, optimizer=dpo.optimizer.kind, reporter=reporter, folder=work)
     policy, tokenizer = open_for_training(checkpoint / "model", device, settings=model, compute=compute)
     data = read_training_pairs(pairs, tokenizer, dpo=dpo, model=model, device=device)
     reference_logps = reference_of(

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
 
 from dpo_pipeline.core.errors import CapacityError
 from dpo_pipeline.modeling.settings import ComputeSettings, Precision
+
+CGROUP = Path("/sys/fs/cgroup")
 
 # Beyond this a CPU gains no speed, only memory use: products are efficient already and activations leave the caches.
 CPU_BATCH_TOKENS = 1_024
@@ -65,7 +68,8 @@ def choose_device(compute: ComputeSettings) -> Device:
         torch.set_flush_denormal(True)
         # A CPU computes bf16 too, but not every one is faster with it: it has to be asked for.
         precision = Precision.FP32 if compute.precision is Precision.AUTO else compute.precision
-        name, memory = f"CPU with {torch.get_num_threads()} threads", psutil.virtual_memory().total
+        name = f"CPU with {torch.get_num_threads()} threads"
+        memory = int(min(psutil.virtual_memory().total, _container_limit()))
         return Device(kind, name, precision, memory, min(tokens, CPU_BATCH_TOKENS))
     if kind == "cuda":
         card = torch.cuda.get_device_properties(0)
@@ -81,6 +85,15 @@ def peak_memory_bytes(device: Device) -> int:
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_memory_bytes(device: Device) -> float:
+    """Memory a training could take now: free on the card, else available in this machine or container."""
+    if device.kind == "cuda":
+        return float(torch.cuda.mem_get_info()[0])
+    used = CGROUP / "memory.current"
+    in_container = _container_limit() - (int(used.read_text(encoding="ascii")) if used.exists() else 0)
+    return float(min(psutil.virtual_memory().available, in_container))
 
 
 @contextmanager
@@ -132,3 +145,10 @@ def _precision(wanted: Precision, *, best: Precision) -> Precision:
             "compute.precision is bf16, which this device does not have", do="Set compute.precision to auto or fp32"
         )
     return wanted
+
+
+def _container_limit() -> float:
+    """The memory this container may use at most; infinite where nothing limits it."""
+    limit = CGROUP / "memory.max"
+    text = limit.read_text(encoding="ascii").strip() if limit.exists() else "max"
+    return float("inf") if text == "max" else float(text)

@@ -1,7 +1,7 @@
 """What a training needs, in bytes, before anything is loaded, and whether the machine has it.
 
 The sums are stated term by term so that a person can check them. Weights, gradients and optimizer are exact;
-activations are an estimate from the tensors a Llama layer keeps for its backward pass.
+activations are what a Llama layer was measured to keep for its backward pass.
 """
 
 import json
@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
-
 from dpo_pipeline.core.errors import CapacityError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.modeling.base import where_is
-from dpo_pipeline.modeling.device import Device, choose_device
+from dpo_pipeline.modeling.device import Device, choose_device, free_memory_bytes
 from dpo_pipeline.modeling.head import TILE_ELEMENTS
 from dpo_pipeline.modeling.settings import Architecture, ComputeSettings, ModelSettings, Precision
 
@@ -89,8 +86,16 @@ class Plan:
         return f"{_gib(self.memory_free)} free on {self.device}: {enough}"
 
 
-def plan_training(model: ModelSettings, compute: ComputeSettings, *, optimizer: str = "adamw") -> Plan:
+def plan_training(
+    model: ModelSettings, compute: ComputeSettings, *, optimizer: str = "adamw", folder: Path | None = None
+) -> Plan:
     """What training under these settings needs on this machine; loads no weights.
+
+    Args:
+        model: The base model and adapter.
+        compute: The machine.
+        optimizer: As in OptimizerSettings.kind.
+        folder: Where checkpoints would go; the current directory unless given.
 
     Raises:
         CapacityError: If the model's shape is not known here.
@@ -100,12 +105,18 @@ def plan_training(model: ModelSettings, compute: ComputeSettings, *, optimizer: 
     except CapacityError as error:
         precision = Precision.BF16 if compute.precision is Precision.AUTO else compute.precision
         wanted = Device(compute.device, str(error.found), precision, 0, compute.batch_tokens)
-        return _plan(model, compute, wanted, optimizer=optimizer, memory_free=None)
-    return _plan(model, compute, device, optimizer=optimizer, memory_free=_free_memory(device))
+        return _plan(model, compute, wanted, optimizer=optimizer, memory_free=None, folder=folder)
+    return _plan(model, compute, device, optimizer=optimizer, memory_free=free_memory_bytes(device), folder=folder)
 
 
 def require_fit(
-    model: ModelSettings, compute: ComputeSettings, device: Device, *, optimizer: str, reporter: Reporter
+    model: ModelSettings,
+    compute: ComputeSettings,
+    device: Device,
+    *,
+    optimizer: str,
+    reporter: Reporter,
+    folder: Path | None = None,
 ) -> None:
     """Say the sum in one line, and stop before anything is loaded if it does not come out.
 
@@ -115,20 +126,21 @@ def require_fit(
         CapacityError: With the whole sum.
     """
     try:
-        plan = _plan(model, compute, device, optimizer=optimizer, memory_free=_free_memory(device))
+        free = free_memory_bytes(device)
+        plan = _plan(model, compute, device, optimizer=optimizer, memory_free=free, folder=folder)
     except CapacityError as error:
         reporter.say(f"Not checked whether it fits: {error.found}.")
         return
-    need, free = _gib(plan.memory_bytes), _gib(plan.memory_free or 0.0)
+    need, there = _gib(plan.memory_bytes), _gib(free)
     if not plan.fits:
         raise CapacityError(
             f"the training does not fit this machine:\n{plan.as_text()}\n",
-            expected=f"at most {free} of memory and {_gib(plan.disk_free)} of disk",
+            expected=f"at most {there} of memory and {_gib(plan.disk_free)} of disk",
             do="Lower compute.batch_tokens, switch on compute.gradient_checkpointing, or train an adapter "
             "(model.adapter), with quantize_base if need be",
         )
     terms = ", ".join(f"{term.name} {_gib(term.size)}" for term in plan.memory)
-    reporter.say(f"Needs about {need} of {free} free: {terms}.")
+    reporter.say(f"Needs about {need} of {there} free: {terms}.")
 
 
 def architecture_of(model: ModelSettings) -> Architecture:
@@ -174,7 +186,13 @@ def adapter_parameter_count(shape: Architecture, *, rank: int) -> int:
 
 
 def _plan(
-    model: ModelSettings, compute: ComputeSettings, device: Device, *, optimizer: str, memory_free: float | None
+    model: ModelSettings,
+    compute: ComputeSettings,
+    device: Device,
+    *,
+    optimizer: str,
+    memory_free: float | None,
+    folder: Path | None,
 ) -> Plan:
     shape = architecture_of(model)
     parameters = parameter_count(shape)
@@ -187,7 +205,7 @@ def _plan(
         disk_bytes=KEPT_CHECKPOINTS * trained * (FP32 + max(ADAM_BYTES[optimizer], 2.0)) + published,
         device=f"{device.name} ({device.kind}, {device.precision})" if memory_free is not None else device.name,
         memory_free=memory_free,
-        disk_free=float(shutil.disk_usage(Path.cwd()).free),
+        disk_free=float(shutil.disk_usage(_existing(folder or Path.cwd())).free),
         notes=tuple(_notes(model, parameters)),
     )
 
@@ -210,9 +228,12 @@ def _terms(
     yield Term(
         "optimizer", trained * ADAM_BYTES[optimizer], f"{trained:,} x {ADAM_BYTES[optimizer]:g} bytes ({optimizer})"
     )
-    tokens, layer = device.batch_tokens, _layer_elements(shape) * compute_bytes
+    if adapter is None and device.precision is Precision.BF16:
+        yield Term("copies", parameters * BF16, "of the weights in bf16, for the products")
+    # A pair is never torn apart: the longest one takes twice max_length, whatever the budget.
+    tokens, layer = max(device.batch_tokens, 2 * model.max_length), _layer_bytes(shape, compute_bytes=compute_bytes)
     if compute.gradient_checkpointing:
-        kept = tokens * (shape.layer_count * shape.hidden_size * compute_bytes + layer)
+        kept = tokens * (shape.layer_count * shape.hidden_size * FP32 + layer)
         yield Term(
             "activations", kept, f"{tokens:,} tokens; the inputs of {shape.layer_count} layers, and one layer whole"
         )
@@ -236,11 +257,15 @@ def _linear_layers(shape: Architecture) -> list[tuple[int, int]]:
     ]
 
 
-def _layer_elements(shape: Architecture) -> int:
-    """Elements a layer keeps per token: residuals, normed inputs, q, k, v, attention output, and four of the MLP."""
+def _layer_bytes(shape: Architecture, *, compute_bytes: float) -> float:
+    """Bytes a layer keeps per token: residual stream and norms in fp32; q, k, v, attention and MLP as computed.
+
+    Counted on Llama layers of seven shapes with `saved_tensors_hooks`: 24 h + 26 q + 16 f in fp32 for width h, query
+    width q and MLP width f (keys and values are spread to the query heads); a tenth more in the norms under bf16.
+    """
     queries = shape.head_count * shape.head_size
-    keys = shape.key_value_head_count * shape.head_size
-    return 5 * shape.hidden_size + 2 * queries + 2 * keys + 4 * shape.intermediate_size
+    residual = 24 * shape.hidden_size * (1.25 if compute_bytes == BF16 else 1)
+    return residual + compute_bytes * (6.5 * queries + 4.2 * shape.intermediate_size)
 
 
 def _notes(model: ModelSettings, parameters: int) -> Iterator[str]:
@@ -274,10 +299,9 @@ def _from_config(config: dict[str, Any]) -> Architecture:
     )
 
 
-def _free_memory(device: Device) -> float:
-    if device.kind == "cuda":
-        return float(torch.cuda.mem_get_info()[0])
-    return float(psutil.virtual_memory().available)
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there already."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def _gib(size: float) -> str:

@@ -32,9 +32,9 @@ class HeldOutPrompts:
     def __init__(self, pairs: Path, *, similarity: float) -> None:
         self.similarity = similarity
         splits = pq.read_table(pairs / SPLITS, columns=["prompt_id", "split"])
-        self._ids = set(splits.filter(pc.not_equal(splits["split"], "train"))["prompt_id"].to_pylist())
+        self._ids = set(splits.filter(pc.field("split") != "train")["prompt_id"].to_pylist())
         table = pq.read_table(pairs / PAIRS, columns=["prompt", "split"])
-        prompts = table.filter(pc.equal(table["split"], "held_out"))["prompt"].combine_chunks()
+        prompts = table.filter(pc.field("split") == "held_out")["prompt"].combine_chunks()
         self._sets, keys = _sketches(prompts)
         self._order = np.argsort(keys, axis=1, kind="stable")
         self._keys = np.take_along_axis(keys, self._order, axis=1)

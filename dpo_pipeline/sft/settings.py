@@ -27,7 +27,7 @@ class SftSettings(Settings):
     held_out_share: float = Field(default=0.02, ge=0, lt=1)
     """Share of demonstrations kept aside, by prompt, to measure perplexity."""
 
-    held_out_similarity: float = Field(0.5, gt=0, le=1)
+    held_out_similarity: float = Field(default=0.5, gt=0, le=1)
     """Jaccard similarity of word 2-grams from which a prompt counts as a copy of one the evaluation holds out, and is
     not learned; keep it equal to preferences.prompt_cluster_jaccard."""
 

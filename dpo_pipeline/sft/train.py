@@ -60,7 +60,7 @@ def train_sft(
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
-    require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter)
+    require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter, folder=work)
     data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
     policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
     policy = make_trainable(policy, device, settings=model, compute=compute)

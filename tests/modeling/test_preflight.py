@@ -3,12 +3,28 @@
 import json
 
 import pytest
+import torch
+from worlds import random_groups, small_model
 
 from dpo_pipeline.core.errors import CapacityError
 from dpo_pipeline.core.metrics import Quiet
+from dpo_pipeline.modeling.batches import pack
 from dpo_pipeline.modeling.device import choose_device
-from dpo_pipeline.modeling.preflight import architecture_of, parameter_count, plan_training, require_fit
-from dpo_pipeline.modeling.settings import AdapterSettings, ComputeSettings, ModelSettings, ScratchModel
+from dpo_pipeline.modeling.forward import Scorer, Way
+from dpo_pipeline.modeling.preflight import (
+    _layer_bytes,
+    architecture_of,
+    parameter_count,
+    plan_training,
+    require_fit,
+)
+from dpo_pipeline.modeling.settings import (
+    AdapterSettings,
+    Architecture,
+    ComputeSettings,
+    ModelSettings,
+    ScratchModel,
+)
 from dpo_pipeline.profiles import load_profile
 
 CPU = ComputeSettings(device="cpu")
@@ -54,11 +70,44 @@ def test_the_sum_for_full_fine_tuning_is_sixteen_bytes_a_parameter_beside_activa
 
 def test_checkpointing_and_fewer_tokens_each_shrink_activations():
     def activations(**compute):
-        plan = plan_training(load_profile("llama-3.1-8b-lora-24gb").model, ComputeSettings(device="cpu", **compute))
+        model = load_profile("llama-3.1-8b-lora-24gb").model.model_copy(update={"max_length": 128})
+        plan = plan_training(model, ComputeSettings(device="cpu", **compute))
         return {term.name: term.size for term in plan.memory}["activations"]
 
     assert activations(gradient_checkpointing=True) < activations() / 10
     assert activations(batch_tokens=512) == activations(batch_tokens=1_024) / 2
+
+
+@pytest.mark.parametrize(("name", "precision"), [("llama", "fp32"), ("qwen3", "fp32"), ("llama", "bf16")])
+def test_activations_are_what_a_layer_keeps(name, precision):
+    """Counted through autograd's hooks on models of two and three layers, the estimate is within a fifth."""
+    sizes = {"hidden_size": 96, "intermediate_size": 256, "num_attention_heads": 4, "head_dim": 16}
+
+    def kept(layers):
+        model = small_model(name, num_hidden_layers=layers, **sizes)
+        batch = pack(random_groups(1, [(60, (40, 40))]))
+        device = choose_device(ComputeSettings(device="cpu", precision=precision))
+        scorer, weights = (
+            Scorer(model, device, Way.PACKED),
+            {p.untyped_storage().data_ptr() for p in model.parameters()},
+        )
+        found = {}
+
+        def keep(tensor):
+            if tensor.untyped_storage().data_ptr() not in weights and tensor.numel() >= batch.tokens:
+                found[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), scorer.session():
+            scorer.logps(batch)
+        return sum(size for size, _ in found.values()) / batch.tokens
+
+    shape = Architecture(
+        layer_count=1, hidden_size=96, intermediate_size=256, head_count=4, key_value_head_count=4, head_size=16,
+        vocabulary_size=64,
+    )  # fmt: skip
+    estimate = _layer_bytes(shape, compute_bytes=2.0 if precision == "bf16" else 4.0)
+    assert kept(3) - kept(2) == pytest.approx(estimate, rel=0.2)
 
 
 def test_four_bit_weights_take_a_quarter_of_sixteen():
