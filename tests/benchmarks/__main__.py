@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 COMMANDS = (
     "bench_reading.py --peers",
     "bench_preferences.py near",

@@ -27,7 +27,11 @@ VARIANTS = {
     "ours": {"side": "ours"},
     "ours, LoRA r16": {"side": "ours", "lora": True},
 }
-SFT_VARIANTS = {"trl sft, packing": {"side": "trl-sft"}, "ours sft": {"side": "ours-sft"}}
+SFT_VARIANTS = {
+    "trl sft, padded": {"side": "trl-sft", "packing": False},
+    "trl sft, packing": {"side": "trl-sft", "packing": True},
+    "ours sft": {"side": "ours-sft"},
+}
 
 
 # ---------------------------------------------------------------------------------------------------- the workload
@@ -92,11 +96,28 @@ def prepare(data, folder, steps, single_turn):
     }
     (folder / "pairs").mkdir()
     write_table(folder / "pairs" / "pairs.parquet", pa.table(table))
+    write_demonstrations(folder, chosen)
     (folder / "reference").mkdir()
     compute_reference(
         folder / "pairs", folder / "sft", folder / "reference", known=[], model=model_settings(folder),
         compute=ComputeSettings(device="cpu", threads=threads()), reporter=Quiet(),
     )  # fmt: skip
+
+
+def write_demonstrations(folder, rows):
+    """The chosen responses as demonstrations, and a split that holds nothing out."""
+    import pyarrow as pa
+
+    from dpo_pipeline.core.tables import MESSAGES, write_table
+
+    said = [[*prompt, {"role": "assistant", "content": chosen}] for prompt, chosen, _ in rows]
+    (folder / "demonstrations").mkdir()
+    write_table(folder / "demonstrations" / "demonstrations.parquet", pa.table({"messages": pa.array(said, MESSAGES)}))
+    (folder / "nothing held out").mkdir()
+    names = pa.array([], pa.string())
+    write_table(folder / "nothing held out" / "splits.parquet", pa.table({"prompt_id": names, "split": names}))
+    prompts = pa.table({"prompt": pa.array([], MESSAGES), "split": names})
+    write_table(folder / "nothing held out" / "pairs.parquet", prompts)
 
 
 def model_settings(folder, *, lora=False):
@@ -137,6 +158,24 @@ class Clock:
         self.tock()
 
 
+def ticks(clock):
+    """The clock as a callback of transformers' Trainer."""
+    from transformers import TrainerCallback
+
+    class Ticks(TrainerCallback):
+        def on_step_begin(self, *_, **__):
+            clock.tick()
+
+        def on_log(self, args, state, control, logs=None, **_):
+            if "loss" in logs:
+                clock.losses.append(logs["loss"])
+
+        def on_step_end(self, *_, **__):
+            clock.tock()
+
+    return Ticks()
+
+
 def run_ours(folder, options):
     from dpo_pipeline.dpo.settings import DpoSettings
     from dpo_pipeline.dpo.train import train_dpo
@@ -172,7 +211,7 @@ def run_trl(folder, options):
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer
     from trl.trainer import utils
 
@@ -194,17 +233,6 @@ def run_trl(folder, options):
     )
     clock = Clock()
 
-    class Ticks(TrainerCallback):
-        def on_step_begin(self, *_, **__):
-            clock.tick()
-
-        def on_log(self, args, state, control, logs=None, **_):
-            if "loss" in logs:
-                clock.losses.append(logs["loss"])
-
-        def on_step_end(self, *_, **__):
-            clock.tock()
-
     micro = options.get("micro", BATCH)
     arguments = DPOConfig(
         output_dir=str(folder / f"trl-{os.getpid()}"), per_device_train_batch_size=micro,
@@ -220,8 +248,56 @@ def run_trl(folder, options):
         args=arguments,
         train_dataset=data,
         processing_class=AutoTokenizer.from_pretrained(name),
-        callbacks=[Ticks()],
+        callbacks=[ticks(clock)],
         peft_config=lora if options.get("lora") else None,
+    )
+    trainer.train()
+    return clock
+
+
+def run_ours_sft(folder, _):
+    from dpo_pipeline.modeling.settings import ComputeSettings, OptimizerSettings
+    from dpo_pipeline.sft.settings import SftSettings
+    from dpo_pipeline.sft.train import train_sft
+
+    out = folder / f"out-{os.getpid()}"
+    out.mkdir()
+    clock = Clock()
+    optimizer = OptimizerSettings(learning_rate=RATE, schedule="constant", warmup_share=0)
+    train_sft(
+        [folder / "demonstrations"], folder / "nothing held out", out, work=out / "work",
+        sft=SftSettings(epochs=1, batch_size=BATCH, held_out_share=0, optimizer=optimizer),
+        model=model_settings(folder), compute=ComputeSettings(device="cpu", threads=threads()), reporter=clock,
+    )  # fmt: skip
+    return clock
+
+
+def run_trl_sft(folder, options):
+    """TRL's SFTTrainer, loss on the assistant's words; with packing each row holds about a batch's eighth of tokens."""
+    import pyarrow.parquet as pq
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    torch.set_num_threads(threads())
+    torch.set_flush_denormal(True)
+    rows = pq.read_table(folder / "demonstrations" / "demonstrations.parquet").to_pylist()
+    data = Dataset.from_list([{"prompt": r["messages"][:-1], "completion": r["messages"][-1:]} for r in rows])
+    arguments = SFTConfig(
+        output_dir=str(folder / f"trl-{os.getpid()}"), learning_rate=RATE, lr_scheduler_type="constant",
+        per_device_train_batch_size=3 if options["packing"] else BATCH, packing=options["packing"],
+        num_train_epochs=1, max_length=MAX_LENGTH, bf16=False, gradient_checkpointing=False, use_cpu=True,
+        logging_steps=1, save_strategy="no", report_to=[], dataloader_pin_memory=False, disable_tqdm=True,
+    )  # fmt: skip
+    clock = Clock()
+    name = str(folder / "sft" / "model")
+    trainer = SFTTrainer(
+        AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, attn_implementation="sdpa"),
+        args=arguments,
+        train_dataset=data,
+        processing_class=AutoTokenizer.from_pretrained(name),
+        callbacks=[ticks(clock)],
     )
     trainer.train()
     return clock
@@ -229,19 +305,17 @@ def run_trl(folder, options):
 
 def measure(folder, name, options):
     """Run one side in this process and print its figures as JSON."""
-    clock = {"ours": run_ours, "trl": run_trl}[options["side"]](folder, options)
-    print(
-        "RESULT "
-        + json.dumps(
-            {
-                "name": name,
-                "cpu": statistics.median(clock.cpu[1:]),
-                "wall": statistics.median(clock.wall[1:]),
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "losses": clock.losses,
-            }
-        )
-    )
+    sides = {"ours": run_ours, "trl": run_trl, "ours-sft": run_ours_sft, "trl-sft": run_trl_sft}
+    clock = sides[options["side"]](folder, options)
+    figures = {
+        "name": name,
+        "cpu": statistics.median(clock.cpu[1:]),
+        "wall": statistics.median(clock.wall[1:]),
+        "cpu_all": sum(clock.cpu),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "losses": clock.losses,
+    }
+    print("RESULT " + json.dumps(figures))
 
 
 # ------------------------------------------------------------------------------------------------------ the report
@@ -266,26 +340,37 @@ def in_a_process(*arguments):
 
 
 def report(results):
-    base = {name: result for name, result in results.items() if name.startswith("trl")}
+    """The table, the ratios, and whether both sides computed the same."""
     ours = results["ours"]
     print(f"{'variant':38} {'CPU s/step':>10} {'wall':>7} {'peak MiB':>9} {'ours is faster by':>18} {'memory':>7}")
     for name, result in results.items():
-        ratio = f"{result['cpu'] / ours['cpu']:.2f}x" if name in base else ""
-        memory = f"{ours['peak_mib'] / result['peak_mib']:.2f}" if name in base else ""
+        ratio, memory = "", ""
+        if name.startswith("trl"):
+            ratio, memory = f"{result['cpu'] / ours['cpu']:.2f}x", f"{ours['peak_mib'] / result['peak_mib']:.2f}"
         print(
             f"{name:38} {result['cpu']:10.3f} {result['wall']:7.3f} {result['peak_mib']:9.0f} {ratio:>18} {memory:>7}"
         )
-    worst = max(abs(a - b) / abs(b) for a, b in zip(ours["losses"], results["trl default"]["losses"], strict=True))
+    pairs = zip(ours["losses"], results["trl default"]["losses"], strict=True)
+    worst = max(abs(mine - theirs) / abs(theirs) for mine, theirs in pairs)
     print(f"largest relative difference of a step's loss, ours and TRL default: {worst:.1e}")
 
 
+def report_sft(results):
+    """CPU seconds for one pass over the same conversations."""
+    ours = results["ours sft"]
+    for name, result in results.items():
+        ratio = f"{result['cpu_all'] / ours['cpu_all']:.2f}x" if name != "ours sft" else ""
+        print(f"{name:38} {result['cpu_all']:10.1f} CPU s an epoch, peak {result['peak_mib']:.0f} MiB {ratio:>8}")
+
+
 def main():
+    """Parse, prepare once, run every variant in its own process, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("DPO_BENCH_HH"), help="hh_rlhf_harmless/test.jsonl.gz")
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--single-turn", action="store_true", help="only pairs with a short, single-turn prompt")
-    parser.add_argument("--only", default="", help="variants whose name contains this; with TRL default")
-    parser.add_argument("--folder", type=Path, help="reuse a prepared folder")
+    parser.add_argument("--single-turn", action="store_true", help="only pairs whose prompt is a single turn")
+    parser.add_argument("--folder", type=Path, help="keep what is prepared here, or reuse it")
+    parser.add_argument("--skip-sft", action="store_true", help="DPO only")
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -293,7 +378,7 @@ def main():
         if what == "prepare":
             prepare(Path(rest[0]), Path(folder), int(rest[1]), rest[2] == "True")
         else:
-            measure(Path(folder), what, VARIANTS[what])
+            measure(Path(folder), what, {**VARIANTS, **SFT_VARIANTS}[what])
         return
     if not arguments.data:
         sys.exit("name the data: --data .../hh_rlhf_harmless/test.jsonl.gz, or DPO_BENCH_HH")
@@ -304,12 +389,9 @@ def main():
             in_a_process(
                 "--child", "prepare", str(folder), arguments.data, str(arguments.steps), str(arguments.single_turn)
             )
-        results = {name: in_a_process("--child", name, str(folder)) for name in VARIANTS if arguments.only in name}
-    if "ours" in results and "trl default" in results:
-        report(results)
-    else:
-        for name, result in results.items():
-            print(f"{name:38} {result['cpu']:10.3f} {result['wall']:7.3f} {result['peak_mib']:9.0f}")
+        report({name: in_a_process("--child", name, str(folder)) for name in VARIANTS})
+        if not arguments.skip_sft:
+            report_sft({name: in_a_process("--child", name, str(folder)) for name in SFT_VARIANTS})
 
 
 if __name__ == "__main__":
