@@ -29,7 +29,7 @@ def prepare_instance(home: Home) -> dict[str, str]:
     if not os.environ.get("DAGSTER_HOME"):
         folder = home.root / "dagster"
         folder.mkdir(parents=True, exist_ok=True)
-        settings = yaml.safe_load(_instance_file().read_text(encoding="utf-8"))
+        settings = yaml.safe_load(shipped("dagster.yaml").read_text(encoding="utf-8"))
         kept = {name: value for name, value in settings.items() if name not in STATE_FOLDERS}
         (folder / "dagster.yaml").write_text(yaml.safe_dump(kept), encoding="utf-8")
         (folder / ".nux").mkdir(exist_ok=True)
@@ -39,6 +39,7 @@ def prepare_instance(home: Home) -> dict[str, str]:
     return variables
 
 
-def _instance_file() -> Path:
-    in_checkout = SOURCE_ROOT / "dagster.yaml"
-    return in_checkout if in_checkout.exists() else Path(__file__).with_name("dagster.yaml")
+def shipped(name: str) -> Path:
+    """A file of the repository's root; in an installed wheel it lies beside this module."""
+    in_checkout = SOURCE_ROOT / name
+    return in_checkout if in_checkout.exists() else Path(__file__).with_name(name)

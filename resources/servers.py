@@ -12,9 +12,8 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dpo_pipeline.core.environment import SOURCE_ROOT
 from dpo_pipeline.core.home import Home
-from resources.instance import prepare_instance
+from resources.instance import prepare_instance, shipped
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
@@ -90,7 +89,7 @@ def serve_pages(root: Path, port: int) -> http.server.ThreadingHTTPServer:
 
 
 def _dagster_command(port: int) -> list[str]:
-    workspace = str(SOURCE_ROOT / "workspace.yaml")
+    workspace = str(shipped("workspace.yaml"))
     return [sys.executable, "-m", "dagster", "dev", "-w", workspace, "--host", LOOPBACK, "--port", str(port)]
 
 
