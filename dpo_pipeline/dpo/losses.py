@@ -85,8 +85,8 @@ def _of_margin(policy: Logps, reference: Logps, settings: DpoSettings) -> Tensor
 def sigmoid(margin: Tensor, *, beta: float, smoothing: float = 0.0) -> Tensor:
     """The loss of DPO (arXiv 2305.18290, eq. 7), minus log sigmoid of beta h; with smoothing e the conservative cDPO.
 
-    cDPO (E. Mitchell 2023, eq. 3): -(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h).
-    TRL ignores `label_smoothing` here. On length-averaged log-probs this is the length-normalised loss of Tulu 3 (arXiv 2411.15124) eq. 6.
+    cDPO (E. Mitchell 2023, eq. 3): -(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h). TRL ignores `label_smoothing`
+    here. On length-averaged log-probs this is the length-normalised loss of Tulu 3 (arXiv 2411.15124) eq. 6.
     """
     return -(1 - smoothing) * logsigmoid(beta * margin) - smoothing * logsigmoid(-beta * margin)
 

@@ -29,10 +29,12 @@ class Layout:
     Args:
         groups: Per group the prompt's length and the responses' lengths.
         device: Where the masks are needed.
+        last_layer: Index of a layer after which nobody asks for the prompts' rows but the last one of each: their
+            queries are skipped there, and zeros stand in. None: no such layer.
     """
 
-    def __init__(self, groups: Lengths, device: torch.device) -> None:
-        self.groups, self.device = groups, device
+    def __init__(self, groups: Lengths, device: torch.device, *, last_layer: int | None = None) -> None:
+        self.groups, self.device, self.last_layer = groups, device, last_layer
         self._masks: dict[tuple[int, int, int | None, torch.dtype], torch.Tensor] = {}
 
     @cached_property
@@ -102,7 +104,7 @@ class Terms(NamedTuple):
 
 
 def shared_prompt_attention(
-    _module: torch.nn.Module,
+    module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -112,6 +114,7 @@ def shared_prompt_attention(
     """Attention of one packed row; the signature is transformers' AttentionInterface.
 
     Args:
+        module: The attention layer; its `layer_idx` tells whether it is the last.
         query: (1, H, T, D).
         key: (1, G, T, D).
         value: (1, G, T, D).
@@ -134,11 +137,18 @@ def shared_prompt_attention(
     has_kernel = query.is_cuda and query.dtype in {torch.bfloat16, torch.float16}
     if has_kernel and not terms.dropout and terms.cap is None:
         return _varlen(query, key, value, layout=layout, terms=terms), None
-    return _split(query, key, value, layout=layout, terms=terms), None
+    is_last = layout.last_layer is not None and getattr(module, "layer_idx", None) == layout.last_layer
+    return _split(query, key, value, layout=layout, terms=terms, skip_prompts=is_last), None
 
 
 def _split(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, layout: Layout, terms: Terms
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    layout: Layout,
+    terms: Terms,
+    skip_prompts: bool = False,
 ) -> torch.Tensor:
     """One call per piece: first responses with their prompt, causal; further ones against prompt and themselves."""
     share = query.shape[1] // key.shape[1]
@@ -149,6 +159,9 @@ def _split(
     outputs = []
     for prompt, (_, *others) in layout.groups:
         q, k, v = next(pieces)
+        if skip_prompts and prompt > 1:
+            outputs.append(torch.zeros_like(q[:, :, : prompt - 1]))
+            q = q[:, :, prompt - 1 :]
         outputs.append(_attend(q, k, v, layout=layout, terms=terms))
         for _ in others:
             q, own_k, own_v = next(pieces)

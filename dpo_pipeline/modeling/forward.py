@@ -25,10 +25,10 @@ PROBE_GROUPS = 2
 
 
 class NeededRows:
-    """The last layer's output and feed-forward matrices, for the rows that predict a response token and no others.
+    """The last layer's query, output and feed-forward matrices, for rows that predict a response token and no others.
 
-    After the last attention no row looks at another one, so what becomes of the prompt's rows cannot matter any more:
-    their products are skipped and zeros stand in. In a model of two layers this is a quarter of the work.
+    In the last layer a prompt's rows are looked at, but what becomes of them cannot matter any more: these products are
+    skipped for them and zeros stand in. In a model of two layers this is a quarter of the work.
     """
 
     def __init__(self) -> None:
@@ -36,9 +36,10 @@ class NeededRows:
 
     @contextmanager
     def installed(self, backbone: Any) -> Iterator[None]:
-        """Hooks on the last layer's `self_attn.o_proj` and `mlp`, where the architecture has them by these names."""
+        """Hooks on the last layer's `q_proj`, `o_proj` and `mlp`, where the architecture has them by these names."""
         last = (getattr(backbone, "layers", None) or [None])[-1]
-        modules = [getattr(getattr(last, "self_attn", None), "o_proj", None), getattr(last, "mlp", None)]
+        attends = getattr(last, "self_attn", None)
+        modules = [getattr(attends, "q_proj", None), getattr(attends, "o_proj", None), getattr(last, "mlp", None)]
         hooks = [
             hook
             for module in modules
@@ -105,10 +106,11 @@ class Scorer:
 
     def _packed(self, batch: Packed) -> torch.Tensor:
         self._needed.rows = batch.needed
+        last_layer = self._causal.config.get_text_config().num_hidden_layers - 1 if self.way is Way.TRIMMED else None
         hidden = self._causal.base_model(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
-            layout=Layout(batch.layout, batch.input_ids.device),
+            layout=Layout(batch.layout, batch.input_ids.device, last_layer=last_layer),
             use_cache=False,
         ).last_hidden_state
         head = self._causal.get_output_embeddings()
