@@ -77,7 +77,7 @@ def complete_drops(inbox: Path) -> Iterator[tuple[Path, str]]:
         files = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
         if not files:
             continue
-        at_rest = time.time() - max(stat.st_mtime for stat in files.values()) > QUIET_SECONDS
+        at_rest = time.time() - max(max(stat.st_mtime, stat.st_ctime) for stat in files.values()) > QUIET_SECONDS
         if at_rest or (folder / COMPLETE_MARKER).exists():
             state = [
                 [path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns] for path, stat in files.items()

@@ -25,7 +25,7 @@ def reference_logprobs(step: Step) -> Outcome:
         pairs=step.read("preference_pairs"),
         checkpoint=step.read("sft_checkpoint"),
         out=step.folder(),
-        known=[artifact.path for artifact in step.home.all_made("reference_logprobs")],
+        known=[artifact.path for artifact in step.home.all_made("reference_logprobs") if not artifact.verify()],
         model=step.profile.model,
         compute=step.profile.compute,
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.abandoned import close_abandoned
 from assets.automation import complete_drops
 from assets.definitions import build_definitions
 from assets.tracked import DROPS_NAME
@@ -80,20 +81,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def materialize(definitions: dg.Definitions, instance: dg.DagsterInstance, *, home: Home, job: str) -> bool:
     """Run `ingest` for each complete drop of the inbox, then `job`; whether every run succeeded.
 
-    The first failing run ends it: what would follow rests on what failed.
+    Every drop is taken in, also after one that failed; the job runs only if all of them could be.
     """
+    for attempt in close_abandoned(home, instance):
+        sys.stderr.write(f"{attempt} was left open by a killed process; it is booked as killed.\n")
     drops = [folder.name for folder, _ in complete_drops(home.inbox)]
     instance.add_dynamic_partitions(DROPS_NAME, drops)
-    runs = [("ingest", drop) for drop in drops]
-    runs += [] if job == "ingest" else [(job, None)]
-    for name, drop in runs:
-        found = definitions.resolve_job_def(name)
-        result = found.execute_in_process(
-            {"loggers": {"console": {}}}, instance=instance, partition_key=drop, raise_on_error=False
-        )
-        if not result.success:
-            return False
-    return True
+    taken_in = [_run(definitions, instance, "ingest", drop) for drop in drops]
+    if not all(taken_in):
+        return False
+    return job == "ingest" or _run(definitions, instance, job, None)
+
+
+def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, drop: str | None) -> bool:
+    found = definitions.resolve_job_def(job)
+    config = {"loggers": {"console": {}}}
+    result = found.execute_in_process(config, instance=instance, partition_key=drop, raise_on_error=False)
+    if not result.success:
+        sys.stderr.write(f"{job}{f' of drop {drop}' if drop else ''} failed.\n")
+    return result.success
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Ledger:
         return line
 
     def lines(self) -> Iterator[Mapping[str, Any]]:
-        """Every line in order, without checking the chain.
+        """Every line in order, without checking the chain; a torn last line, never acknowledged, is passed over.
 
         Raises:
             LedgerError: At a line that is not JSON.
@@ -58,6 +58,8 @@ class Ledger:
             return
         with self.path.open(encoding="utf-8") as stream:
             for number, text in enumerate(stream, start=1):
+                if not text.endswith("\n"):
+                    return
                 try:
                     yield json.loads(text)
                 except ValueError as error:

@@ -37,13 +37,16 @@ class Rewards(NamedTuple):
     rejected: Tensor
 
 
-def preference_losses(policy: Logps, reference: Logps, settings: DpoSettings) -> Tensor:
+def preference_losses(
+    policy: Logps, reference: Logps, settings: DpoSettings, *, strengths: Tensor | None = None
+) -> Tensor:
     """The loss of each comparison, (M,), in the dtype of the log-probs.
 
     Args:
         policy: Log-probs with gradients.
         reference: Log-probs of the frozen reference; not looked at where `settings.loss.needs_reference` is false.
-        settings: Which loss, beta, label smoothing, and the weight of the NLL term.
+        settings: Which loss, beta, label smoothing, the offset by strength, and the weight of the NLL term.
+        strengths: Annotators' mean strength toward chosen, (M,); matters only where `settings.strength_offset` is set.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> same = Logps(zero, zero, one, one)
@@ -51,34 +54,38 @@ def preference_losses(policy: Logps, reference: Logps, settings: DpoSettings) ->
     0.6931471824645996
     """
     if settings.loss.is_length_averaged:
-        losses = _of_margin(policy.per_token, reference.per_token, settings)
-    else:
-        losses = _of_margin(policy, reference, settings)
+        policy, reference = policy.per_token, reference.per_token
+    # ODPO (arXiv 2402.10571): log sigmoid(beta h - offset), so that strong preferences ask for a wider margin.
+    offset = settings.strength_offset * strengths / settings.beta if strengths is not None else 0.0
+    losses = _of_margin(policy, reference, offset, settings)
     if settings.nll_weight:
         # RPO (arXiv 2404.19733) eq. 2: the length-normalised negative log-likelihood of the chosen response.
-        losses = losses - settings.nll_weight * policy.per_token.chosen
+        average = policy.chosen if settings.loss.is_length_averaged else policy.per_token.chosen
+        losses = losses - settings.nll_weight * average
     return losses
 
 
-def _of_margin(policy: Logps, reference: Logps, settings: DpoSettings) -> Tensor:
-    """The loss as a function of log-ratios, (M,)."""
+def _of_margin(policy: Logps, reference: Logps, offset: Tensor | float, settings: DpoSettings) -> Tensor:
+    """The loss as a function of log-ratios, (M,); `offset` is taken off their difference."""
     beta, smoothing = settings.beta, settings.label_smoothing
     if not settings.loss.needs_reference:
-        return simpo(policy.chosen, policy.rejected, beta=beta, gamma=settings.simpo_gamma, smoothing=smoothing)
+        margin = policy.chosen - policy.rejected - offset
+        return simpo(margin, beta=beta, gamma=settings.simpo_gamma, smoothing=smoothing)
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
+    margin = chosen - rejected - offset
     match settings.loss:
         case DpoLoss.ROBUST:
-            losses = robust(chosen - rejected, beta=beta, smoothing=smoothing)
+            losses = robust(margin, beta=beta, smoothing=smoothing)
         case DpoLoss.IPO:
-            losses = ipo(chosen - rejected, beta=beta)
+            losses = ipo(margin, beta=beta)
         case DpoLoss.HINGE:
-            losses = hinge(chosen - rejected, beta=beta)
+            losses = hinge(margin, beta=beta)
         case DpoLoss.APO_ZERO:
             losses = apo_zero(chosen, rejected, beta=beta)
         case DpoLoss.APO_DOWN:
             losses = apo_down(chosen, rejected, beta=beta)
         case _:
-            losses = sigmoid(chosen - rejected, beta=beta, smoothing=smoothing)
+            losses = sigmoid(margin, beta=beta, smoothing=smoothing)
     return losses
 
 
@@ -110,12 +117,13 @@ def hinge(margin: Tensor, *, beta: float) -> Tensor:
     return torch.relu(1 - beta * margin)
 
 
-def simpo(chosen: Tensor, rejected: Tensor, *, beta: float, gamma: float, smoothing: float = 0.0) -> Tensor:
-    """SimPO (arXiv 2405.14734) eq. 6: -log sigmoid(beta (c - r) - gamma beta), on log-probs averaged over tokens.
+def simpo(margin: Tensor, *, beta: float, gamma: float, smoothing: float = 0.0) -> Tensor:
+    """SimPO (arXiv 2405.14734) eq. 6: -log sigmoid(beta (c - r) - gamma beta).
 
-    `gamma` is the target margin as a share of beta.
+    `margin` is c - r, the difference of the policy's log-probs averaged over tokens; `gamma` the target margin as a
+    share of beta.
     """
-    return sigmoid(chosen - rejected - gamma, beta=beta, smoothing=smoothing)
+    return sigmoid(margin - gamma, beta=beta, smoothing=smoothing)
 
 
 def apo_zero(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.errors import InputError
+from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.modeling.batches import EncodedPair, Group, group_pairs
 from dpo_pipeline.modeling.device import Device
@@ -17,31 +18,36 @@ from dpo_pipeline.modeling.scoring import Pair, encode_pairs
 from dpo_pipeline.modeling.settings import ModelSettings
 
 PAIRS = "pairs.parquet"
-COLUMNS = ["pair_id", "split", "prompt", "chosen", "rejected", "p_chosen"]
+COLUMNS = ["pair_id", "split", "prompt", "chosen", "rejected", "p_chosen", "margin"]
 
 
 class PreferencePairs(NamedTuple):
-    """The rows of pairs.parquet in its order: texts, splits ("train" or "held_out"), and p_chosen."""
+    """The rows of pairs.parquet in its order: texts, splits ("train" or "held_out"), p_chosen and margin."""
 
     texts: list[Pair]
     splits: list[str]
     p_chosen: list[float]
+    margins: list[float]
 
     def of_split(self, split: str) -> "PreferencePairs":
         """The rows of one split, in order."""
         rows = [row for row, name in enumerate(self.splits) if name == split]
         return PreferencePairs(
-            [self.texts[row] for row in rows], [split] * len(rows), [self.p_chosen[row] for row in rows]
+            [self.texts[row] for row in rows],
+            [split] * len(rows),
+            [self.p_chosen[row] for row in rows],
+            [self.margins[row] for row in rows],
         )
 
 
 def read_pairs(folder: Path) -> PreferencePairs:
     """All pairs of a `preference_pairs` artifact folder."""
-    pairs = PreferencePairs([], [], [])
+    pairs = PreferencePairs([], [], [], [])
     for row in _rows(folder / PAIRS):
         pairs.texts.append(Pair(row["pair_id"], row["prompt"], row["chosen"], row["rejected"]))
         pairs.splits.append(row["split"])
         pairs.p_chosen.append(row["p_chosen"])
+        pairs.margins.append(row["margin"])
     return pairs
 
 
@@ -64,12 +70,26 @@ def pair_weights(p_chosen: Sequence[float], *, use_agreement: bool) -> list[floa
 
 
 class TrainingPairs(NamedTuple):
-    """The train split, ready for the loop; names and weights are indexed by a comparison's `row`."""
+    """The train split, ready for the loop.
+
+    Attributes:
+        groups: To learn from.
+        validation: Kept aside, by prompt, to watch the training on.
+        encoded: The pairs of both, as tokens.
+        names: Pair ids by a comparison's `row`.
+        weights: How much each pair counts, by row.
+        strengths: Annotators' mean strength toward chosen, 0..3, by row.
+        cut: Prompt tokens cut, by pair id.
+        left_out: Reason code, by pair id.
+        books: In = trained + validation + rejected by reason.
+    """
 
     groups: list[Group]
+    validation: list[Group]
     encoded: list[EncodedPair]
     names: list[str]
     weights: list[float]
+    strengths: list[float]
     cut: dict[str, int]
     left_out: dict[str, str]
     books: Books
@@ -85,20 +105,35 @@ def read_training_pairs(
     """
     rows = read_pairs(folder).of_split("train")
     encoded = encode_pairs(tokenizer, rows.texts, max_length=model.max_length)
-    books = Books(len(rows.texts), Counter(trained=len(encoded.pairs)), 0, Counter(encoded.left_out.values()))
-    books.assert_balanced(of="the training pairs")
-    if not encoded.pairs:
-        raise InputError("no pair is left to learn from", do=f"Look at the books: {books.as_dict()}")
     groups = group_pairs(encoded.pairs, most_pairs=dpo.batch_size, most_tokens=device.batch_tokens)
+    kept_aside = [is_kept_aside(group, share=dpo.validation_share, seed=model.seed) for group in groups]
+    train = [group for group, aside in zip(groups, kept_aside, strict=True) if not aside]
+    validation = [group for group, aside in zip(groups, kept_aside, strict=True) if aside]
+    kept = Counter(trained=_pair_count(train), validation=_pair_count(validation))
+    books = Books(len(rows.texts), kept, 0, Counter(encoded.left_out.values()))
+    books.assert_balanced(of="the training pairs")
+    if not train:
+        raise InputError("no pair is left to learn from", do=f"Look at the books: {books.as_dict()}")
     return TrainingPairs(
-        groups=groups,
+        groups=train,
+        validation=validation,
         encoded=encoded.pairs,
         names=[pair.pair_id for pair in rows.texts],
         weights=pair_weights(rows.p_chosen, use_agreement=dpo.use_agreement),
+        strengths=rows.margins,
         cut=encoded.cut,
         left_out=encoded.left_out,
         books=books,
     )
+
+
+def is_kept_aside(group: Group, *, share: float, seed: int) -> bool:
+    """Whether a prompt's pairs are for validation: a function of its tokens, so that more pairs move no earlier one."""
+    return seed_for(seed, "validation", group.prompt.tobytes().hex()) < share * 2**63
+
+
+def _pair_count(groups: Sequence[Group]) -> int:
+    return sum(len(group.comparisons) for group in groups)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Settings of direct preference optimization."""
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dpo_pipeline.core.settings import Settings
 from dpo_pipeline.modeling.settings import OptimizerSettings
@@ -24,6 +25,11 @@ class DpoLoss(StrEnum):
     def needs_reference(self) -> bool:
         """Whether the loss uses the frozen reference's log-probs."""
         return self is not DpoLoss.SIMPO
+
+    @property
+    def has_margin(self) -> bool:
+        """Whether the loss asks for a margin between the two responses, which the annotators' strength can raise."""
+        return self not in {DpoLoss.IPO, DpoLoss.APO_ZERO, DpoLoss.APO_DOWN}
 
     @property
     def is_length_averaged(self) -> bool:
@@ -52,6 +58,10 @@ class DpoSettings(Settings):
     use_agreement: bool = False
     """Weigh each pair by 2 * p_chosen - 1, so that contested pairs count less."""
 
+    strength_offset: float = Field(default=0.0, ge=0)
+    """Margin of implicit rewards demanded per unit of the annotators' mean strength (ODPO, arXiv 2402.10571); not for
+    ipo, apo_zero and apo_down, which have no margin to raise."""
+
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the training pairs."""
 
@@ -61,5 +71,24 @@ class DpoSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=5e-7)
     """AdamW and its schedule."""
 
+    validation_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training prompts kept aside to watch the training on; the evaluation's own are never looked at."""
+
+    validations: int = Field(default=10, ge=1)
+    """How many times, evenly spread, the prompts kept aside are scored."""
+
+    patience: int = Field(default=0, ge=0)
+    """Validations without a better accuracy after which training stops early; 0 never does."""
+
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     """Minutes between checkpoints a retry can resume from."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.strength_offset and not self.loss.has_margin:
+            message = f"strength_offset {self.strength_offset} has no meaning under loss {self.loss}; set it to 0"
+            raise ValueError(message)
+        if self.patience and not self.validation_share:
+            message = f"patience {self.patience} needs pairs to look at; set validation_share above 0"
+            raise ValueError(message)
+        return self

@@ -1,21 +1,28 @@
 """Direct preference optimization, top to bottom: checkpoint + pairs + reference table -> policy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.digests import digest_of_json
-from dpo_pipeline.core.errors import TrainingError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.randomness import seed_for
-from dpo_pipeline.dpo.losses import Logps, Rewards, implicit_rewards, preference_losses
-from dpo_pipeline.dpo.pairs import read_training_pairs
+from dpo_pipeline.dpo.comparisons import (
+    METRICS,
+    ReferenceLogps,
+    assert_same_policy,
+    guard,
+    is_stale,
+    losses_and_sums,
+    validate,
+)
+from dpo_pipeline.dpo.pairs import TrainingPairs, read_training_pairs
 from dpo_pipeline.dpo.reference import reference_of
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.modeling import CODE_VERSION
-from dpo_pipeline.modeling.batches import Group, Packed, cut_by_tokens, digest_of_groups, pack, plan_steps
+from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
 from dpo_pipeline.modeling.curves import DPO_PANELS
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
@@ -23,20 +30,10 @@ from dpo_pipeline.modeling.optimizer import make_optimizer
 from dpo_pipeline.modeling.policy import open_for_training, parameter_counts, policy_digest
 from dpo_pipeline.modeling.preflight import require_fit
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
-from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings, Precision
+from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 
-METRICS = (
-    "loss",
-    "rewards/chosen",
-    "rewards/rejected",
-    "rewards/margin",
-    "rewards/accuracy",
-    "logps/chosen",
-    "logps/rejected",
-)
-
-# Largest difference of policy and reference before the first step, in nats per token, that counts as rounding.
-SAME_POLICY = {Precision.FP32: 1e-3, Precision.BF16: 1e-1}
+FINAL = ("loss", "rewards/margin", "rewards/accuracy")
+"""Metrics whose mean over the last steps is a fact of the artifact."""
 
 
 def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work folder, three settings, a reporter
@@ -78,22 +75,18 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     require_fit(model, compute, device, optimizer=dpo.optimizer.kind, reporter=reporter, folder=work)
     policy, tokenizer = open_for_training(checkpoint / "model", device, settings=model, compute=compute)
     data = read_training_pairs(pairs, tokenizer, dpo=dpo, model=model, device=device)
-    reference_logps = reference_of(
-        data.encoded, reference, policy_digest=policy_digest(checkpoint / "model"), precision=device.precision
-    )
-    groups, books = data.groups, data.books
-    steps = plan_steps(
-        [len(group.comparisons) for group in groups],
-        batch_size=dpo.batch_size,
-        epochs=dpo.epochs,
-        seed=seed_for(model.seed, "dpo"),
-    )
-    reporter.say(f"DPO on {books.kept_count} pairs of {len(groups)} prompts in {len(steps)} steps.")
+    groups, digest = data.groups, policy_digest(checkpoint / "model")
+    frozen = reference_of(data.encoded, reference, policy_digest=digest, precision=device.precision)
+    sizes = [len(group.comparisons) for group in groups]
+    steps = plan_steps(sizes, batch_size=dpo.batch_size, epochs=dpo.epochs, seed=seed_for(model.seed, "dpo"))
+    reporter.say(f"DPO on {sum(sizes)} pairs of {len(groups)} prompts in {len(steps)} steps.")
     scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
-    assert_same_policy(scorer, groups, reference_logps)
+    assert_same_policy(scorer, groups, frozen)
     optimizer = make_optimizer(policy, dpo.optimizer)
     settings = {"dpo": dpo.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    key = digest_of_json([CODE_VERSION, settings, device.precision, device.batch_tokens, digest_of_groups(groups)])
+    machine = [device.kind, device.precision, device.batch_tokens]
+    key = digest_of_json([CODE_VERSION, settings, machine, digest, digest_of_groups([*groups, *data.validation])])
+    validate_every = max(1, len(steps) // dpo.validations)
 
     with Session(
         work, key=key, steps=len(steps), checkpoint_minutes=dpo.checkpoint_minutes, device=device, reporter=reporter
@@ -102,105 +95,66 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
         with scorer.session():
             policy.train()
             for step in session.remaining():
+                if is_stale(session.history, patience=dpo.patience):
+                    reporter.say(f"Stopped after step {step}: {dpo.patience} validations brought no gain.")
+                    break
                 batch = [groups[index] for index in steps[step]]
-                pair_count = sum(len(group.comparisons) for group in batch)
-                sums = torch.zeros(len(METRICS), dtype=torch.float64)
-                for part in cut_by_tokens(batch, batch_tokens=device.batch_tokens):
-                    packed = pack(part, device.torch)
-                    policy_logps = compare(scorer.logps(packed), packed)
-                    frozen = frozen_logps(reference_logps, packed, like=policy_logps)
-                    weights = policy_logps.chosen.new_tensor([data.weights[row] for row in packed.rows])
-                    losses = weights * preference_losses(policy_logps, frozen, dpo)
-                    guard(losses, step=step, names=[data.names[row] for row in packed.rows])
-                    # A mean over the whole step's pairs, so that cutting the step differently changes nothing.
-                    (losses.sum() / pair_count).backward()
-                    sums += metric_sums(losses, policy_logps, implicit_rewards(policy_logps, frozen, beta=dpo.beta))
                 names = [data.names[comparison.row] for group in batch for comparison in group.comparisons]
-                means = dict(zip(METRICS, (sums / pair_count).tolist(), strict=True))
-                values = session.update(step, loss=means.pop("loss"), examples=names)
-                session.record(step, {**values, **means}, tokens=sum(group.tokens for group in batch))
+                means = backpropagate(scorer, batch, data=data, reference=frozen, dpo=dpo, step=step)
+                values = {**session.update(step, loss=means.pop("loss"), examples=names), **means}
+                if data.validation and (step + 1) % validate_every == 0:
+                    values |= validate(scorer, data.validation, data=data, reference=frozen, dpo=dpo)
+                session.record(step, values, tokens=sum(group.tokens for group in batch))
         history = session.publish(policy, tokenizer, out, panels=DPO_PANELS, settings=model)
         remarks = session.remarks()
 
     counts = {
-        "pairs": books.kept_count,
-        "groups": len(groups),
-        "prompts_cut": len(data.cut),
-        "prompt_tokens_cut": sum(data.cut.values()),
-        "steps": len(steps),
-        "tokens": sum(groups[index].tokens for step in steps for index in step),
+        **training_counts(data, tokens=sum(groups[index].tokens for step in steps[: len(history)] for index in step)),
+        "steps": len(history),
         **parameter_counts(policy),
     }
     facts = {
         "first_loss": history[0]["loss"],
-        "final_loss": recent_mean(history, "loss"),
-        "final_margin": recent_mean(history, "rewards/margin"),
-        "final_accuracy": recent_mean(history, "rewards/accuracy"),
+        **{f"final_{name.rpartition('/')[2]}": recent_mean(history, name) for name in FINAL},
         "precision": str(device.precision),
     }
     write_training(out, stage="dpo", settings=settings, counts=counts, facts=facts, left_out=data.left_out)
-    return Outcome(counts=counts, facts=facts, books=books, remarks=remarks)
+    return Outcome(counts=counts, facts=facts, books=data.books, remarks=remarks)
 
 
-def compare(logps: torch.Tensor, packed: Packed) -> Logps:
-    """The comparisons' log-probs, (M,), from the responses', (S,)."""
-    chosen, rejected = logps[packed.winners], logps[packed.losers]
-    return Logps(chosen, rejected, packed.lengths[packed.winners], packed.lengths[packed.losers])
-
-
-def frozen_logps(reference: Mapping[int, tuple[float, float]], packed: Packed, *, like: Logps) -> Logps:
-    """The reference's log-probs of the same comparisons, (M,), from the table."""
-    values = like.chosen.new_tensor([reference[row] for row in packed.rows])
-    return like._replace(chosen=values[:, 0], rejected=values[:, 1])
-
-
-def metric_sums(losses: torch.Tensor, policy: Logps, rewards: Rewards) -> torch.Tensor:
-    """The sums over comparisons of what METRICS names, on the CPU."""
-    columns = (
-        losses.detach(),
-        rewards.chosen,
-        rewards.rejected,
-        rewards.chosen - rewards.rejected,
-        (rewards.chosen > rewards.rejected).to(losses.dtype),
-        policy.chosen.detach(),
-        policy.rejected.detach(),
-    )
-    return torch.stack([column.sum() for column in columns]).to("cpu", torch.float64)
-
-
-def guard(losses: torch.Tensor, *, step: int, names: Sequence[str]) -> None:
-    """Stop before the backward pass if a pair's loss is not finite.
+def backpropagate(
+    scorer: Scorer,
+    batch: Sequence[Group],
+    *,
+    data: TrainingPairs,
+    reference: ReferenceLogps,
+    dpo: DpoSettings,
+    step: int,
+) -> dict[str, float]:
+    """The step's mean loss into the gradients, micro-batch by micro-batch; the means of what METRICS names.
 
     Raises:
-        TrainingError: Naming the pairs.
+        TrainingError: Naming the pairs whose loss is not finite; nothing of their micro-batch is in the gradients.
     """
-    if bool(torch.isfinite(losses).all()):
-        return
-    bad = [name for name, is_finite in zip(names, torch.isfinite(losses).tolist(), strict=True) if not is_finite]
-    raise TrainingError(
-        f"the loss of step {step + 1} is not finite for the pairs {', '.join(bad)}",
-        expected="finite numbers",
-        do="Look at these pairs; lower dpo.optimizer.learning_rate or dpo.beta if they are sound",
-    )
+    device, pair_count = scorer.device, sum(len(group.comparisons) for group in batch)
+    sums = torch.zeros(len(METRICS), dtype=torch.float64)
+    for part in cut_by_tokens(batch, batch_tokens=device.batch_tokens):
+        packed = pack(part, device.torch)
+        losses, of_part = losses_and_sums(scorer, packed, data=data, reference=reference, dpo=dpo)
+        guard(losses, step=step, names=[data.names[row] for row in packed.rows])
+        # A mean over the whole step's pairs, so that cutting the step differently changes nothing.
+        (losses.sum() / pair_count).backward()
+        sums += of_part
+    return dict(zip(METRICS, (sums / pair_count).tolist(), strict=True))
 
 
-@torch.no_grad()
-def assert_same_policy(scorer: Scorer, groups: Sequence[Group], reference: Mapping[int, tuple[float, float]]) -> None:
-    """Make sure that training starts where the reference stands: rewards of zero, a loss of ln 2.
-
-    Raises:
-        TrainingError: If the log-probs of the first groups differ from the table's by more than rounding.
-    """
-    packed = pack(groups[:4], scorer.device.torch)
-    with scorer.session():
-        policy = compare(scorer.logps(packed), packed)
-    frozen = frozen_logps(reference, packed, like=policy)
-    differences = torch.stack([policy.chosen - frozen.chosen, policy.rejected - frozen.rejected]).abs()
-    lengths = torch.stack([policy.chosen_lengths, policy.rejected_lengths])
-    worst = float((differences / lengths).max())
-    if not worst <= SAME_POLICY[scorer.device.precision]:
-        raise TrainingError(
-            f"before the first step the policy differs from the reference table by {worst:.2g} nats per token",
-            expected="the same model, hence rewards of 0 and a first loss of ln 2",
-            do="Materialize reference_logprobs again from this checkpoint",
-        )
+def training_counts(data: TrainingPairs, *, tokens: int) -> dict[str, int]:
+    """How many pairs, prompts and tokens went into the training, and how much was cut."""
+    return {
+        "pairs": data.books.kept["trained"],
+        "validation_pairs": data.books.kept["validation"],
+        "groups": len(data.groups),
+        "prompts_cut": len(data.cut),
+        "prompt_tokens_cut": sum(data.cut.values()),
+        "tokens": tokens,
+    }

@@ -18,8 +18,8 @@ SFT_PANELS: Sequence[Panel] = (
 )
 DPO_PANELS: Sequence[Panel] = (
     ("Loss", ("loss",)),
-    ("Reward margin", ("rewards/margin",)),
-    ("Share of pairs ranked right", ("rewards/accuracy",)),
+    ("Reward margin", ("rewards/margin", "validation/margin")),
+    ("Share of pairs ranked right", ("rewards/accuracy", "validation/accuracy")),
     ("Rewards", ("rewards/chosen", "rewards/rejected")),
     ("Log-probs (nats)", ("logps/chosen", "logps/rejected")),
     ("Gradient norm", ("grad_norm",)),
@@ -41,19 +41,22 @@ def draw_curves(history: Sequence[Mapping[str, float | None]], path: Path, *, pa
             axes = figure.add_subplot(rows, COLUMNS, number)
             axes.set_title(title)
             axes.set_xlabel("step")
-            for name in names:
-                steps, values = _series(history, name)
+            shown = [(name, *_series(history, name)) for name in names]
+            for name, steps, values in shown:
+                if not steps:
+                    continue
                 axes.plot(steps, values, label=name, linewidth=0.9, alpha=0.35 if len(steps) > 50 else 1)
                 if len(steps) > 50:
                     axes.plot(steps, _smooth(values), color=axes.lines[-1].get_color(), linewidth=1.5)
-            if len(names) > 1:
+            if sum(bool(steps) for _, steps, _ in shown) > 1:
                 axes.legend(frameon=False)
         figure.savefig(path, metadata={"Software": None})
 
 
 def _series(history: Sequence[Mapping[str, float | None]], name: str) -> tuple[list[float], list[float]]:
-    stride = max(1, len(history) // POINTS)
-    pairs = [(line["step"], line[name]) for line in history[::stride] if line.get(name) is not None]
+    measured = [line for line in history if line.get(name) is not None]
+    stride = max(1, len(measured) // POINTS)
+    pairs = [(line["step"], line[name]) for line in measured[::stride]]
     return [float(step or 0) for step, _ in pairs], [float(value or 0) for _, value in pairs]
 
 

@@ -17,7 +17,7 @@ from dpo_pipeline.modeling.settings import ComputeSettings, Precision
 CGROUP = Path("/sys/fs/cgroup")
 
 # Beyond this a CPU gains no speed, only memory use: products are efficient already and activations leave the caches.
-CPU_BATCH_TOKENS = 2_048
+CPU_BATCH_TOKENS = 1_024
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoTokenizer
 
 from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.modeling.base import load_weights, refuse_foreign_code, weights_dtype
-from dpo_pipeline.modeling.device import Device, choose_device
+from dpo_pipeline.modeling.device import Device, capacity_in_words, choose_device
 from dpo_pipeline.modeling.settings import AdapterSettings, ComputeSettings, ModelSettings, Precision
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -58,15 +58,13 @@ def open_for_training(
 
 def make_trainable(model: Any, device: Device, *, settings: ModelSettings, compute: ComputeSettings) -> Any:
     """The model on its device, with the adapter the settings ask for and gradient checkpointing if they do."""
-    if settings.adapter is not None:
-        if settings.adapter.quantize_base:
-            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-        if not isinstance(model, PeftModel):
+    with capacity_in_words("loading the model"):
+        if settings.adapter is not None and not isinstance(model, PeftModel):
             model = attach_adapter(model, settings.adapter, seed=seed_for(settings.seed, "adapter"))
-    if compute.gradient_checkpointing:
-        checkpoint_activations(model)
-    is_quantized = getattr(model, "is_quantized", False)
-    return model if is_quantized else model.to(device.torch)
+        if compute.gradient_checkpointing:
+            checkpoint_activations(model)
+        is_quantized = getattr(model, "is_quantized", False)
+        return model if is_quantized else model.to(device.torch)
 
 
 def checkpoint_activations(model: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 
 from dpo_pipeline.core.errors import TrainingError
-from dpo_pipeline.core.metrics import Reporter, append_metrics, read_metrics
+from dpo_pipeline.core.metrics import Reporter, append_metrics
 from dpo_pipeline.modeling.checkpoints import resume, save_checkpoint
 from dpo_pipeline.modeling.curves import Panel, draw_curves
 from dpo_pipeline.modeling.device import Device, capacity_in_words, peak_memory_bytes
@@ -46,6 +46,7 @@ class Session:
         self._checkpoint_seconds = checkpoint_minutes * 60
         self._held = ExitStack()
         self.first_step = self.tokens = 0
+        self.history: list[dict[str, Any]] = []
         self._started = self._spoke = self._saved = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -60,10 +61,11 @@ class Session:
         """Go back to where an earlier attempt of the same training was stopped, or start at the first step."""
         self._model, self._optimizer, self._settings = model, optimizer, settings
         self.first_step = resume(self.work / CHECKPOINTS, model, optimizer, key=self.key, reporter=self.reporter)
-        kept = [line for line in read_history(self.work) if line["step"] <= self.first_step]
-        (self.work / HISTORY).unlink(missing_ok=True)
-        for line in kept:
-            append_metrics(self.work / HISTORY, int(line.pop("step")), line)
+        self.history = [line for line in _read_history(self.work) if line["step"] <= self.first_step]
+        # Steps after the checkpoint are done again: their lines go, in one piece, so that a crash here costs none.
+        aside = self.work / f"{HISTORY}.aside"
+        aside.write_text("".join(json.dumps(line) + "\n" for line in self.history), encoding="utf-8")
+        aside.replace(self.work / HISTORY)
         self._started = self._spoke = self._saved = time.monotonic()
 
     def remaining(self) -> Iterator[int]:
@@ -108,6 +110,7 @@ class Session:
         """
         self.tokens += tokens
         append_metrics(self.work / HISTORY, step + 1, values)
+        self.history.append({"step": step + 1, **values})
         now = time.monotonic()
         speed = self.tokens / max(now - self._started, 1e-9)
         self.reporter.metrics(step + 1, {**values, "tokens_per_second": speed})
@@ -136,11 +139,10 @@ class Session:
         self, model: Any, tokenizer: Any, out: Path, *, panels: Sequence[Panel], settings: ModelSettings
     ) -> list[dict[str, Any]]:
         """Write model/, metrics.jsonl and curves.png into `out`; the numbers of every step of all attempts."""
-        history = read_history(self.work)
         save_policy(model, tokenizer, out / "model", settings=settings)
         shutil.copyfile(self.work / HISTORY, out / "metrics.jsonl")
-        draw_curves(history, out / "curves.png", panels=panels)
-        return history
+        draw_curves(self.history, out / "curves.png", panels=panels)
+        return self.history
 
     def _checkpoint(self, step: int) -> None:
         with (self.work / HISTORY).open("rb") as stream:
@@ -169,10 +171,8 @@ def write_training(
     (out / "training.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_history(work: Path) -> list[dict[str, Any]]:
+def _read_history(work: Path) -> list[dict[str, Any]]:
     """The numbers of the steps so far; a last line that a crash cut short is left out."""
     path = work / HISTORY
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        whole = path.read_bytes().rpartition(b"\n")[0]
-        path.write_bytes(whole + b"\n" if whole else b"")
-    return [dict(line) for line in read_metrics(path)]
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -45,10 +45,12 @@ def test_a_drop_is_requested_once_and_again_when_a_file_changes(home):
     assert again.run_requests[0].run_key != first.run_requests[0].run_key
 
 
-def test_a_drop_still_being_copied_is_left_alone_until_it_is_at_rest(home):
+def test_a_drop_still_being_copied_is_left_alone_until_it_is_at_rest(home, monkeypatch):
     put(home, "may", complete=False)
     assert isinstance(tick(home), dg.SkipReason)
     put(home, "may", complete=False, age_seconds=120)
+    assert isinstance(tick(home), dg.SkipReason), "an old time on a fresh copy does not mean that it is at rest"
+    monkeypatch.setattr("assets.automation.QUIET_SECONDS", -1.0)
     assert tick(home).run_requests
 
 

@@ -93,6 +93,7 @@ def prepare(data, folder, steps, single_turn):
         "chosen": [row[1] for row in chosen],
         "rejected": [row[2] for row in chosen],
         "p_chosen": [1.0] * len(chosen),
+        "margin": [1.0] * len(chosen),
     }
     (folder / "pairs").mkdir()
     write_table(folder / "pairs" / "pairs.parquet", pa.table(table))
@@ -309,8 +310,8 @@ def measure(folder, name, options):
     clock = sides[options["side"]](folder, options)
     figures = {
         "name": name,
-        "cpu": statistics.median(clock.cpu[1:]),
-        "wall": statistics.median(clock.wall[1:]),
+        "cpu": clock.cpu[1:],
+        "wall": clock.wall[1:],
         "cpu_all": sum(clock.cpu),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "losses": clock.losses,
@@ -337,6 +338,24 @@ def in_a_process(*arguments):
         print(done.stdout)
     found = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     return json.loads(found[-1].removeprefix("RESULT ")) if found else None
+
+
+def measured(variants, folder, rounds):
+    """Every variant in a process of its own, round after round; medians over the steps of all rounds."""
+    runs = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, results in runs.items():
+            results.append(in_a_process("--child", name, str(folder)))
+    return {
+        name: {
+            "cpu": statistics.median(second for result in results for second in result["cpu"]),
+            "wall": statistics.median(second for result in results for second in result["wall"]),
+            "cpu_all": statistics.median(result["cpu_all"] for result in results),
+            "peak_mib": max(result["peak_mib"] for result in results),
+            "losses": results[0]["losses"],
+        }
+        for name, results in runs.items()
+    }
 
 
 def report(results):
@@ -368,6 +387,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("DPO_BENCH_HH"), help="hh_rlhf_harmless/test.jsonl.gz")
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3, help="every variant in turn, this often; times are pooled")
     parser.add_argument("--single-turn", action="store_true", help="only pairs whose prompt is a single turn")
     parser.add_argument("--folder", type=Path, help="keep what is prepared here, or reuse it")
     parser.add_argument("--skip-sft", action="store_true", help="DPO only")
@@ -389,9 +409,9 @@ def main():
             in_a_process(
                 "--child", "prepare", str(folder), arguments.data, str(arguments.steps), str(arguments.single_turn)
             )
-        report({name: in_a_process("--child", name, str(folder)) for name in VARIANTS})
+        report(measured(VARIANTS, folder, arguments.rounds))
         if not arguments.skip_sft:
-            report_sft({name: in_a_process("--child", name, str(folder)) for name in SFT_VARIANTS})
+            report_sft(measured(SFT_VARIANTS, folder, arguments.rounds))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ def test_a_torn_tail_was_never_acknowledged_and_is_cut_by_the_next_append(ledger
     fill(ledger, 2)
     with ledger.path.open("ab") as stream:
         stream.write(b'{"seq":2,"event":"fin')
+    assert [line["seq"] for line in ledger.lines()] == [0, 1]
     assert ledger.append("finished")["seq"] == 2
     assert ledger.verify() == []
 

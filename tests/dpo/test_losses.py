@@ -98,6 +98,14 @@ def test_gradients_are_those_of_the_formula(kind):
         assert tensor.grad.item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
+def test_strong_preferences_ask_for_a_wider_margin():
+    """Offset 0.5 a unit, strength 2: log sigmoid(beta h - 1), with beta h = 0.5 * 2 that is log sigmoid(0)."""
+    policy, reference = logps(-2, -5), logps(-3, -4)
+    settings = DpoSettings(beta=0.5, strength_offset=0.5)
+    strengths = torch.tensor([2.0], dtype=torch.float64)
+    assert preference_losses(policy, reference, settings, strengths=strengths).item() == pytest.approx(math.log(2))
+
+
 def test_a_loss_without_reference_never_looks_at_it():
     settings = DpoSettings(loss=DpoLoss.SIMPO)
     policy = logps(-2, -5)

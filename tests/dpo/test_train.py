@@ -10,8 +10,11 @@ from worlds import ADAPTED, COMPUTE, DPO, SCRATCH, Notes, Stop, World, same_byte
 
 from dpo_pipeline.core.errors import ArtifactError, InputError, TrainingError
 from dpo_pipeline.core.metrics import read_metrics
+from dpo_pipeline.dpo import comparisons
 from dpo_pipeline.dpo import train as dpo_train
+from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.modeling.policy import load_policy
+from dpo_pipeline.modeling.settings import OptimizerSettings
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def test_training_starts_at_ln_2_and_learns(trained):
     assert history[-1]["rewards/margin"] > 0.01
     assert history[-1]["loss"] < 0.69
     assert outcome.counts["pairs"] == 24
-    assert outcome.books.as_dict() == {"in": 24, "kept": {"trained": 24}, "merged": 0, "rejected": {}}
+    assert outcome.books.as_dict() == {"in": 24, "kept": {"trained": 24, "validation": 0}, "merged": 0, "rejected": {}}
     assert sorted(p.name for p in out.iterdir()) == ["curves.png", "metrics.jsonl", "model", "training.json"]
     assert json.loads((out / "training.json").read_text())["settings"]["dpo"]["beta"] == 0.1
     assert "tokens_per_second" not in history[0], "seconds would make the artifact differ from run to run"
@@ -135,16 +138,16 @@ def test_a_reference_that_is_another_model_is_refused(world, monkeypatch):
 
 def test_a_loss_that_is_not_finite_stops_with_the_pairs_named(world, monkeypatch):
     work = world.root / "work nan"
-    real = dpo_train.preference_losses
+    real = comparisons.preference_losses
 
-    def poisoned(policy, reference, settings):
-        values = real(policy, reference, settings)
+    def poisoned(*arguments, **options):
+        values = real(*arguments, **options)
         return values + torch.where(torch.arange(len(values)) == 1, math.nan, 0.0)
 
-    monkeypatch.setattr(dpo_train, "preference_losses", poisoned)
+    monkeypatch.setattr(comparisons, "preference_losses", poisoned)
     with pytest.raises(TrainingError, match=r"step 1 is not finite for the pairs pair-\d+\."):
         world.train("nan", work=work)
-    monkeypatch.setattr(dpo_train, "preference_losses", real)
+    monkeypatch.setattr(comparisons, "preference_losses", real)
     world.train("after nan", work=work)
 
 
@@ -152,3 +155,25 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(world, mo
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a, **k: torch.tensor(math.inf))
     with pytest.raises(TrainingError, match="gradient norm inf, in examples pair-"):
         world.train("infinite")
+
+
+def test_validation_prompts_are_kept_aside_and_patience_ends_the_training(world):
+    watched = DPO.model_copy(update={"validation_share": 0.3, "validations": 6, "epochs": 3.0})
+    out, outcome = world.train("watched", dpo=watched)
+    kept = outcome.books.kept
+    assert kept["trained"] + kept["validation"] == 24
+    assert kept["validation"] == outcome.counts["validation_pairs"] > 3
+    history = read_metrics(out / "metrics.jsonl")
+    assert sum("validation/accuracy" in line for line in history) == 6
+    notes = Notes()
+    impatient = watched.model_copy(update={"patience": 1, "optimizer": OptimizerSettings(learning_rate=1e-9)})
+    out, outcome = world.train("impatient", dpo=impatient, reporter=notes)
+    assert outcome.counts["steps"] == len(losses(out)) < len(history)
+    assert any("1 validations brought no gain" in sentence for sentence in notes.sentences)
+
+
+def test_settings_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match=r"strength_offset 1\.0 has no meaning under loss ipo"):
+        DpoSettings(loss="ipo", strength_offset=1.0)
+    with pytest.raises(ValueError, match="set validation_share above 0"):
+        DpoSettings(patience=2)

@@ -1,0 +1,133 @@
+"""From a batch's log-probs to its losses and metrics, and the checks on them. Shapes: S responses, M comparisons."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from dpo_pipeline.core.errors import TrainingError
+from dpo_pipeline.dpo.losses import Logps, implicit_rewards, preference_losses
+from dpo_pipeline.dpo.pairs import TrainingPairs
+from dpo_pipeline.dpo.settings import DpoSettings
+from dpo_pipeline.modeling.batches import Group, Packed, cut_by_tokens, pack
+from dpo_pipeline.modeling.forward import Scorer
+from dpo_pipeline.modeling.settings import Precision
+
+METRICS = (
+    "loss",
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/margin",
+    "rewards/accuracy",
+    "logps/chosen",
+    "logps/rejected",
+)
+# Largest difference of policy and reference before the first step, in nats per token, that counts as rounding.
+SAME_POLICY = {Precision.FP32: 1e-3, Precision.BF16: 1e-1}
+
+ReferenceLogps = Mapping[int, tuple[float, float]]
+"""Chosen and rejected log-prob by the pair's row."""
+
+
+def compare(logps: torch.Tensor, packed: Packed) -> Logps:
+    """The comparisons' log-probs, (M,), from the responses', (S,)."""
+    chosen, rejected = logps[packed.winners], logps[packed.losers]
+    return Logps(chosen, rejected, packed.lengths[packed.winners], packed.lengths[packed.losers])
+
+
+def frozen_logps(reference: ReferenceLogps, packed: Packed, *, like: Logps) -> Logps:
+    """The reference's log-probs of the same comparisons, (M,), from the table."""
+    values = like.chosen.new_tensor([reference[row] for row in packed.rows])
+    return like._replace(chosen=values[:, 0], rejected=values[:, 1])
+
+
+def losses_and_sums(
+    scorer: Scorer, packed: Packed, *, data: TrainingPairs, reference: ReferenceLogps, dpo: DpoSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weighted losses, (M,), with gradients, and the sums over comparisons of what METRICS names, on the CPU."""
+    policy = compare(scorer.logps(packed), packed)
+    frozen = frozen_logps(reference, packed, like=policy)
+    weights = policy.chosen.new_tensor([data.weights[row] for row in packed.rows])
+    strengths = policy.chosen.new_tensor([data.strengths[row] for row in packed.rows])
+    losses = weights * preference_losses(policy, frozen, dpo, strengths=strengths)
+    rewards = implicit_rewards(policy, frozen, beta=dpo.beta)
+    columns = (
+        losses.detach(),
+        rewards.chosen,
+        rewards.rejected,
+        rewards.chosen - rewards.rejected,
+        (rewards.chosen > rewards.rejected).to(losses.dtype),
+        policy.chosen.detach(),
+        policy.rejected.detach(),
+    )
+    return losses, torch.stack([column.sum() for column in columns]).to("cpu", torch.float64)
+
+
+def guard(losses: torch.Tensor, *, step: int, names: Sequence[str]) -> None:
+    """Stop before the backward pass if a pair's loss is not finite.
+
+    Raises:
+        TrainingError: Naming the pairs.
+    """
+    if bool(torch.isfinite(losses).all()):
+        return
+    bad = [name for name, is_finite in zip(names, torch.isfinite(losses).tolist(), strict=True) if not is_finite]
+    raise TrainingError(
+        f"the loss of step {step + 1} is not finite for the pairs {', '.join(bad)}",
+        expected="finite numbers",
+        do="Look at these pairs; lower dpo.optimizer.learning_rate or dpo.beta if they are sound",
+    )
+
+
+@torch.no_grad()
+def assert_same_policy(scorer: Scorer, groups: Sequence[Group], reference: ReferenceLogps) -> None:
+    """Make sure that training starts where the reference stands: rewards of zero, a loss of ln 2.
+
+    Raises:
+        TrainingError: If the log-probs of the first groups differ from the table's by more than rounding.
+    """
+    packed = pack(groups[:4], scorer.device.torch)
+    scorer.model.eval()
+    with scorer.session():
+        policy = compare(scorer.logps(packed), packed)
+    frozen = frozen_logps(reference, packed, like=policy)
+    differences = torch.stack([policy.chosen - frozen.chosen, policy.rejected - frozen.rejected]).abs()
+    lengths = torch.stack([policy.chosen_lengths, policy.rejected_lengths])
+    worst = float((differences / lengths).max())
+    if not worst <= SAME_POLICY[scorer.device.precision]:
+        raise TrainingError(
+            f"before the first step the policy differs from the reference table by {worst:.2g} nats per token",
+            expected="the same model, hence rewards of 0 and a first loss of ln 2",
+            do="Materialize reference_logprobs again from this checkpoint",
+        )
+
+
+@torch.no_grad()
+def validate(
+    scorer: Scorer, groups: Sequence[Group], *, data: TrainingPairs, reference: ReferenceLogps, dpo: DpoSettings
+) -> dict[str, float]:
+    """Loss, margin and accuracy on groups kept aside; called inside the scorer's session, leaves the model training."""
+    scorer.model.eval()
+    sums, pairs = torch.zeros(len(METRICS), dtype=torch.float64), 0
+    for part in cut_by_tokens(groups, batch_tokens=scorer.device.batch_tokens):
+        packed = pack(part, scorer.device.torch)
+        sums += losses_and_sums(scorer, packed, data=data, reference=reference, dpo=dpo)[1]
+        pairs += len(packed.rows)
+    scorer.model.train()
+    means = dict(zip(METRICS, (sums / pairs).tolist(), strict=True))
+    return {
+        "validation/loss": means["loss"],
+        "validation/margin": means["rewards/margin"],
+        "validation/accuracy": means["rewards/accuracy"],
+    }
+
+
+def is_stale(history: Sequence[Mapping[str, Any]], *, patience: int) -> bool:
+    """Whether the last `patience` validations brought no better accuracy than the best before them.
+
+    >>> lines = [{"validation/accuracy": value} for value in (0.6, 0.8, 0.8, 0.7)]
+    >>> is_stale(lines, patience=2), is_stale(lines, patience=3), is_stale(lines, patience=0)
+    (True, False, False)
+    """
+    seen = [line["validation/accuracy"] for line in history if "validation/accuracy" in line]
+    return 0 < patience < len(seen) and max(seen[-patience:]) <= max(seen[:-patience])
