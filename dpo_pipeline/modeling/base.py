@@ -19,7 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from dpo_pipeline.core.errors import ArtifactError, InputError
 from dpo_pipeline.core.randomness import seed_for
-from dpo_pipeline.modeling.device import Device
+from dpo_pipeline.modeling.device import Device, require_bitsandbytes
 from dpo_pipeline.modeling.settings import ModelSettings, Precision, ScratchModel
 from dpo_pipeline.modeling.template import CHATML, CHATML_TOKENS
 
@@ -69,9 +69,14 @@ def where_is(settings: ModelSettings) -> tuple[str, str | None]:
 
 
 def load_weights(name: str, *, dtype: torch.dtype, revision: str | None = None, quantize: bool = False) -> Any:
-    """A causal language model from safetensors, dropout off; nothing is unpickled and no foreign code is run."""
+    """A causal language model from safetensors, dropout off; nothing is unpickled and no foreign code is run.
+
+    Raises:
+        CapacityError: If a 4-bit base is asked for where bitsandbytes cannot serve it.
+    """
     extra: dict[str, Any] = {}
     if quantize:
+        require_bitsandbytes("model.adapter.quantize_base")
         from transformers import BitsAndBytesConfig
 
         extra["quantization_config"] = BitsAndBytesConfig(

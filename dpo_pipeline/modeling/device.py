@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -115,6 +116,24 @@ def capacity_in_words(doing: str) -> Iterator[None]:
         if error.errno != 28:  # ENOSPC
             raise
         raise CapacityError(f"the disk filled up while {doing}", do=MORE_DISK) from error
+
+
+def require_bitsandbytes(setting: str) -> Any:
+    """The bitsandbytes package, for what the setting asks for.
+
+    Raises:
+        CapacityError: If it is not installed or there is no CUDA card.
+    """
+    try:
+        import bitsandbytes
+    except ImportError:
+        bitsandbytes = None
+    if bitsandbytes is None or not torch.cuda.is_available():
+        raise CapacityError(
+            f"{setting} needs bitsandbytes and a CUDA card; this machine lacks one of them",
+            do="Install dpo-pipeline[quantized] on a CUDA machine, or change the setting",
+        )
+    return bitsandbytes
 
 
 MORE_MEMORY = (

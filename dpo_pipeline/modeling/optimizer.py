@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from dpo_pipeline.core.errors import CapacityError
+from dpo_pipeline.modeling.device import require_bitsandbytes
 from dpo_pipeline.modeling.settings import OptimizerSettings
 
 
@@ -12,7 +12,7 @@ def make_optimizer(model: torch.nn.Module, settings: OptimizerSettings) -> torch
     """AdamW over the trainable parameters: fused where the device has it, decay on matrices, none on norms and biases.
 
     Raises:
-        CapacityError: If an 8-bit kind is asked for without bitsandbytes.
+        CapacityError: If an 8-bit kind is asked for where bitsandbytes cannot serve it.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -23,13 +23,7 @@ def make_optimizer(model: torch.nn.Module, settings: OptimizerSettings) -> torch
     if settings.kind == "adamw":
         fused = all(parameter.device.type in {"cuda", "cpu", "mps"} for parameter in trainable)
         return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=fused)
-    try:
-        import bitsandbytes  # pyright: ignore[reportMissingImports]  an extra, CUDA only
-    except ImportError as error:
-        raise CapacityError(
-            f"optimizer.kind is {settings.kind} and bitsandbytes is not installed",
-            do="Install dpo-pipeline[quantized] on a CUDA machine, or set optimizer.kind to adamw",
-        ) from error
+    bitsandbytes = require_bitsandbytes(f"optimizer.kind {settings.kind}")
     kinds = {"adamw_8bit": bitsandbytes.optim.AdamW8bit, "paged_adamw_8bit": bitsandbytes.optim.PagedAdamW8bit}
     return kinds[settings.kind](groups, lr=settings.learning_rate)
 

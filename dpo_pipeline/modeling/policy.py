@@ -17,6 +17,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoTokenizer
 
 from dpo_pipeline.core.digests import sha256_of_file
+from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.modeling.base import load_weights, refuse_foreign_code, weights_dtype
 from dpo_pipeline.modeling.device import Device, capacity_in_words, choose_device
@@ -83,17 +84,28 @@ def parameter_counts(model: Any) -> dict[str, int]:
 def open_policy(
     folder: Path, *, dtype: torch.dtype, trainable: bool = False, quantize: bool = False
 ) -> tuple[Any, Any]:
-    """Model and tokenizer of a checkpoint folder, on the CPU, dropout off."""
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    if not (folder / ADAPTER_CONFIG).exists():
-        refuse_foreign_code(str(folder))
-        return load_weights(str(folder), dtype=dtype), tokenizer
-    name, revision = _base_of(folder)
+    """Model and tokenizer of a checkpoint folder, on the CPU, dropout off.
+
+    Raises:
+        ArtifactError: If the weights are not safetensors, ask for foreign code, or are not those of the tokenizer.
+    """
+    has_adapter = (folder / ADAPTER_CONFIG).exists()
+    name, revision = _base_of(folder) if has_adapter else (str(folder), None)
     refuse_foreign_code(name)
-    base = load_weights(name, dtype=dtype, revision=revision, quantize=quantize)
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    model = load_weights(name, dtype=dtype, revision=revision, quantize=quantize)
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ArtifactError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model {rows} embeddings",
+            expected="a tokenizer and weights saved together",
+            do="Restore the checkpoint; its files come from two different models",
+        )
+    if not has_adapter:
+        return model, tokenizer
     with _peft_at_work():
-        model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable, use_safetensors=True)
-    return _adapter_in_fp32(model), tokenizer
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, use_safetensors=True)
+    return _adapter_in_fp32(adapted), tokenizer
 
 
 def attach_adapter(model: Any, settings: AdapterSettings, *, seed: int) -> PeftModel:

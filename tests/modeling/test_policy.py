@@ -121,6 +121,21 @@ def test_code_that_comes_with_a_model_is_refused(whole):
         load_policy(folder, device="cpu")
 
 
+def test_a_tokenizer_of_another_model_is_refused(whole):
+    _, folder = whole
+    train_tokenizer(corpus(), vocabulary_size=400).save_pretrained(folder)
+    with pytest.raises(ArtifactError, match=r"has \d+ tokens, the model 320 embeddings"):
+        load_policy(folder, device="cpu")
+
+
+def test_a_four_bit_base_says_what_it_needs(whole):
+    if torch.cuda.is_available():
+        pytest.skip("this machine may have it")
+    settings = ModelSettings(path=str(whole[1]), adapter=AdapterSettings(rank=2, quantize_base=True))
+    with pytest.raises(CapacityError, match=r"model\.adapter\.quantize_base needs bitsandbytes and a CUDA card"):
+        open_base(settings, corpus=(), device=CPU)
+
+
 def test_a_device_that_is_not_there_is_said():
     if torch.cuda.is_available():
         pytest.skip("this machine has it")
