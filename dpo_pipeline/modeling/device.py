@@ -125,7 +125,7 @@ def require_bitsandbytes(setting: str) -> Any:
         CapacityError: If it is not installed or there is no CUDA card.
     """
     try:
-        import bitsandbytes
+        import bitsandbytes  # pyright: ignore[reportMissingImports]  an extra, CUDA only
     except ImportError:
         bitsandbytes = None
     if bitsandbytes is None or not torch.cuda.is_available():
