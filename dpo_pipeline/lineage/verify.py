@@ -1,24 +1,15 @@
 """Re-prove a chain: the ledger's own chain, every file of every ancestor, every attempt's word against the disk."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.chain import Node, ancestors, chain_of
+from dpo_pipeline.lineage.checks import Check
 
 NOT_RUN = (
     "signatures, MLflow and Dagster against the ledger, row ids from the raw files, leakage by near-duplicates, "
     "metrics from stored rows, rebuild"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check: its name, what it looked at, the faults it found."""
-
-    name: str
-    looked_at: str
-    faults: tuple[str, ...]
 
 
 def verify(home: Home, subject: str) -> list[Check]:

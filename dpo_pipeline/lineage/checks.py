@@ -1,0 +1,20 @@
+"""What a check of the audit says: what it looked at, which faults it found, or why it could not run."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of the audit.
+
+    Attributes:
+        name: A sentence that holds where there are no faults ("books balance").
+        looked_at: What was gone through, with its number ("1,204 files of 14 artifacts").
+        faults: One sentence per fault, naming the file or record and both values.
+        not_run: Why the check could not run; a check that did not run is never a pass.
+    """
+
+    name: str
+    looked_at: str
+    faults: tuple[str, ...] = ()
+    not_run: str | None = None
