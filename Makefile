@@ -7,7 +7,7 @@ export DPO_PIPELINE_HOME ?= $(CURDIR)/home
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-slow bench demo ui docs
+.PHONY: help setup check test test-slow bench demo ui review docs
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ demo: setup ## the whole chain on the bundled scenario, CPU only, then a summary
 
 ui: setup ## Dagster, MLflow and the reports on loopback; one Ctrl-C stops all
 	$(BIN)/python -m resources.servers
+
+review: setup ## the same to look at only: nothing can be started or changed
+	$(BIN)/python -m resources.servers --read-only
 
 docs: setup ## rewrite the generated parts of the documentation
 	$(BIN)/python docs/generate.py

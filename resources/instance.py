@@ -39,6 +39,16 @@ def prepare_instance(home: Home) -> dict[str, str]:
     return variables
 
 
+def create_storage() -> None:
+    """Make the instance's databases where there are none: servers that make them at once get in each other's way."""
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        instance.get_runs(limit=1)
+        instance.all_asset_keys()
+        instance.all_instigator_state()
+
+
 def shipped(name: str) -> Path:
     """A file of the repository's root; in an installed wheel it lies beside this module."""
     in_checkout = SOURCE_ROOT / name

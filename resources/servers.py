@@ -1,5 +1,10 @@
-"""`make ui`: Dagster, MLflow and the reports on loopback; one Ctrl-C stops all: `python -m resources.servers`."""
+"""`make ui`: Dagster, MLflow and the reports on loopback; one Ctrl-C stops all: `python -m resources.servers`.
 
+`--read-only` is for reviewers: Dagster's UI and the reports to look at, nothing to start; without MLflow, which has no
+such mode.
+"""
+
+import argparse
 import functools
 import http.server
 import os
@@ -13,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dpo_pipeline.core.home import Home
-from resources.instance import prepare_instance, shipped
+from resources.instance import create_storage, prepare_instance, shipped
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
@@ -44,21 +49,31 @@ class Pages(http.server.SimpleHTTPRequestHandler):
         """Keep the terminal quiet."""
 
 
-def main() -> int:
-    """Start the three servers, print where they are, wait for Ctrl-C, stop all."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Start the servers, print where they are, wait for Ctrl-C, stop all."""
+    parser = argparse.ArgumentParser(description="Dagster, MLflow and the reports on loopback.")
+    parser.add_argument("--read-only", action="store_true", help="for reviewers: look at everything, start nothing")
+    read_only = parser.parse_args(arguments).read_only
     home = Home.default()
     variables = prepare_instance(home)
+    create_storage()
     ports = {name: int(os.environ.get(f"{name.upper()}_PORT", port)) for name, port in _PORTS.items()}
     pages = serve_pages(home.store.root, ports["pages"])
-    processes = [
-        _start(_dagster_command(ports["dagster"]), variables),
-        _start(_mlflow_command(home, ports["mlflow"]), {**variables, **_MLFLOW_ENVIRONMENT}),
-    ]
+    commands = (
+        {"dagster": [_webserver_command(ports["dagster"], "--read-only")]}
+        if read_only
+        else {
+            "dagster": [_webserver_command(ports["dagster"]), _DAEMON],
+            "mlflow": [_mlflow_command(home, ports["mlflow"])],
+        }
+    )
+    settings = {**variables, **_MLFLOW_ENVIRONMENT}
+    processes = [_start(command, settings) for several in commands.values() for command in several]
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         at = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
-        _wait_until_up([f"{at['dagster']}/server_info", f"{at['mlflow']}/health"])
-        print(f"\n  Dagster  {at['dagster']}\n  MLflow   {at['mlflow']}")
+        _wait_until_up([f"{at[name]}/{_HEALTH[name]}" for name in commands])
+        print("\n" + "\n".join(f"  {_NAMES[name]:8} {at[name]}" for name in commands))
         print(f"  reports  {at['pages']}  (linked from Dagster)\n\n  Ctrl-C stops all.\n", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
@@ -73,6 +88,18 @@ def main() -> int:
 
 
 _PORTS = {"dagster": 3000, "pages": 3001, "mlflow": 5000}
+_NAMES = {"dagster": "Dagster", "mlflow": "MLflow"}
+_HEALTH = {"dagster": "server_info", "mlflow": "health"}
+_DAEMON = [
+    sys.executable,
+    "-m",
+    "dagster._daemon",
+    "run",
+    "-w",
+    str(shipped("workspace.yaml")),
+    "--log-level",
+    "warning",
+]
 _MLFLOW_ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_ENABLE_AI_GATEWAY": "false",
@@ -88,9 +115,8 @@ def serve_pages(root: Path, port: int) -> http.server.ThreadingHTTPServer:
     return server
 
 
-def _dagster_command(port: int) -> list[str]:
-    workspace = str(shipped("workspace.yaml"))
-    return [sys.executable, "-m", "dagster", "dev", "-w", workspace, "--host", LOOPBACK, "--port", str(port)]
+def _webserver_command(port: int, *options: str) -> list[str]:
+    return [sys.executable, "-m", "resources.webserver", "--port", str(port), *options]
 
 
 def _mlflow_command(home: Home, port: int) -> list[str]:
