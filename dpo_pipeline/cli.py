@@ -79,6 +79,16 @@ def drop_list() -> None:
         )
 
 
+@drop.command("add")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--name", required=True, help="Name of the drop, such as 2026-11-vendor; its partition in the UI.")
+def drop_add(path: Path, name: str) -> None:
+    """Copy a file or folder of export files into the inbox as one complete drop."""
+    from dpo_pipeline.annotations.inbox import add_drop
+
+    click.echo(f"{add_drop(path, Home.default(), name=name)} is complete; the sensor `new_drops` takes it in.")
+
+
 @drop.command("check")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
