@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,7 +56,7 @@ def perform(work: Mapping[str, Any], *, say: Callable[[str], None]) -> Outcome:
 
 
 def main() -> int:
-    """Perform the work Dagster sent and write `answer.json`; 0 if it was done, 1 if it ended in a sentence."""
+    """Perform the work Dagster sent and write `answer.json`; 0 if it was done, 1 if it ended in an error."""
     _die_with_parent()
     from dagster_pipes import open_dagster_pipes
 
@@ -64,7 +65,10 @@ def main() -> int:
         try:
             outcome = perform(work, say=pipes.log.info)
         except PipelineError as error:
-            answer: dict[str, Any] = {"error": str(error), "kind": type(error).__name__}
+            answer: dict[str, Any] = {"error": str(error), "kind": type(error).__name__, "foreseen": True}
+        except Exception as error:  # noqa: BLE001 - told as what it was; without an answer it would pass for a kill
+            traceback.print_exc()
+            answer = {"error": _unforeseen(error), "kind": type(error).__name__, "foreseen": False}
         else:
             answer = {
                 "counts": dict(outcome.counts),
@@ -74,6 +78,13 @@ def main() -> int:
             }
         Path(work["answer"]).write_text(json.dumps(answer), encoding="utf-8")
     return 1 if "error" in answer else 0
+
+
+def _unforeseen(error: Exception) -> str:
+    return (
+        f"Nobody foresaw this error: {type(error).__name__}: {error}. Its traceback is in the log under stderr; "
+        "a retry resumes from the last checkpoint."
+    )
 
 
 def _die_with_parent() -> None:

@@ -60,18 +60,23 @@ class InThisProcess:
 def _answer_or_crash(answer: Path, error: Exception) -> Mapping[str, Any]:
     if answer.exists():
         return json.loads(answer.read_text(encoding="utf-8"))
+    # Dagster says the code in words only; -9 is SIGKILL, 137 the same as a shell reports it.
+    killed = any(str(error).rstrip(".").endswith(f"code {code}") for code in (-9, 137))
+    how = "it was killed, most often for memory" if killed else str(error)
+    change = "Lower compute.batch_tokens or switch on compute.gradient_checkpointing; a retry" if killed else "A retry"
     raise dg.Failure(
         description=(
-            "The training process ended without an answer: it was killed, most often for memory. "
-            "Its log is above under stdout/stderr. Lower compute.batch_tokens or switch on "
-            "compute.gradient_checkpointing; a retry resumes from the last checkpoint."
+            f"The child process ended without an answer: {how}. "
+            f"Its log is above under stdout/stderr. {change} resumes from the last checkpoint."
         )
     ) from error
 
 
 def _outcome(answer: Mapping[str, Any]) -> Outcome:
     if "error" in answer:
-        raise dg.Failure(description=answer["error"], metadata={"kind": answer["kind"]}, allow_retries=False)
+        raise dg.Failure(
+            description=answer["error"], metadata={"kind": answer["kind"]}, allow_retries=not answer["foreseen"]
+        )
     books = answer["books"]
     return Outcome(
         counts=answer["counts"],

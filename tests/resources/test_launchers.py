@@ -35,6 +35,14 @@ def crash(out: Path, *, reporter) -> Outcome:
     return Outcome()
 
 
+def stumble(out: Path, *, reporter) -> Outcome:
+    return Outcome(counts={"rows": {}["no such row"]})
+
+
+def leave(out: Path, *, reporter) -> Outcome:
+    os._exit(3)
+
+
 def perform(tmp_path, launcher, function, **arguments):
     """Run `function` of this file through the GPU resource inside a real asset."""
     answers = []
@@ -84,6 +92,21 @@ def test_a_child_killed_for_memory_says_what_to_change_and_may_be_retried(tmp_pa
     failure = result.failure_data_for_node("training").user_failure_data
     assert "Lower compute.batch_tokens" in failure.description
     assert result.retry_attempts_for_node("training") == 1
+
+
+def test_an_unforeseen_error_is_described_as_what_it_was_and_may_be_retried(tmp_path):
+    result, _, _ = perform(tmp_path, "child", "stumble")
+    failure = result.failure_data_for_node("training").user_failure_data
+    assert "KeyError: 'no such row'" in failure.description
+    assert "memory" not in failure.description
+    assert result.retry_attempts_for_node("training") == 1
+
+
+def test_a_child_that_leaves_with_a_code_of_its_own_is_not_said_to_be_killed(tmp_path):
+    result, _, _ = perform(tmp_path, "child", "leave")
+    failure = result.failure_data_for_node("training").user_failure_data
+    assert "code 3" in failure.description
+    assert "memory" not in failure.description
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for a signal on the parent's death")
