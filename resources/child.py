@@ -58,6 +58,9 @@ def perform(work: Mapping[str, Any], *, say: Callable[[str], None]) -> Outcome:
 def main() -> int:
     """Perform the work Dagster sent and write `answer.json`; 0 if it was done, 1 if it ended in an error."""
     _die_with_parent()
+    # Dagster asks with SIGINT, waits ten seconds, and takes a child that is still there for a failure to be retried.
+    # A kill at any moment loses nothing here, so there is nothing to wait for: the kernel ends us at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     from dagster_pipes import open_dagster_pipes
 
     with open_dagster_pipes() as pipes:

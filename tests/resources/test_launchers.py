@@ -1,11 +1,13 @@
 """Heavy work in a child: its words reach the log, its errors are sentences, and it dies with its parent."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -41,6 +43,19 @@ def stumble(out: Path, *, reporter) -> Outcome:
 
 def leave(out: Path, *, reporter) -> Outcome:
     os._exit(3)
+
+
+def swallow_interrupts(out: Path, *, reporter) -> Outcome:
+    """Deaf to Python's way of stopping, as a long call into C is; a second attempt has nothing to do."""
+    if (out / "pid").exists():
+        return Outcome()
+    (out / "pid.aside").write_text(str(os.getpid()))
+    (out / "pid.aside").rename(out / "pid")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(0.1)
+    return Outcome()
 
 
 def perform(tmp_path, launcher, function, **arguments):
@@ -107,6 +122,18 @@ def test_a_child_that_leaves_with_a_code_of_its_own_is_not_said_to_be_killed(tmp
     failure = result.failure_data_for_node("training").user_failure_data
     assert "code 3" in failure.description
     assert "memory" not in failure.description
+
+
+def test_a_child_asked_to_stop_ends_at_once_whatever_it_is_doing(tmp_path):
+    def ask():
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.05)
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGINT)
+
+    threading.Thread(target=ask, daemon=True).start()
+    result, _, _ = perform(tmp_path, "child", "swallow_interrupts")
+    assert result.success
+    assert result.retry_attempts_for_node("training") == 1  # the first attempt did not live to give an answer
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for a signal on the parent's death")
