@@ -27,13 +27,14 @@ from dpo_pipeline.preferences.behaviour import (
 )
 from dpo_pipeline.preferences.build import add_up
 from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.cleaning import redact
 from dpo_pipeline.preferences.dimensions import DimensionVerdicts
 from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.schemas import ANNOTATORS
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.texts import DropTables, read_texts
 from dpo_pipeline.preferences.verdicts import NO_TIME, Verdicts, load_verdicts
-from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE
+from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE, PERSONAL_DATA
 
 EXAMPLES = 12
 EXCERPT_CHARACTERS = 400
@@ -231,7 +232,8 @@ def _disagreements(catalogue: Catalogue, verdicts: Verdicts) -> list[dict[str, A
 
 
 def _excerpt(text: str) -> str:
-    text = text.strip()
+    """The beginning of a text; what looks like personal data is replaced first, so that no cut leaves half of it."""
+    text = redact(pa.array([text.strip()]), rules=frozenset(PERSONAL_DATA))[0].as_py()
     return text if len(text) <= EXCERPT_CHARACTERS else text[:EXCERPT_CHARACTERS].rstrip() + " …"
 
 

@@ -106,6 +106,21 @@ def test_the_page_is_inert_and_escapes_what_annotators_wrote(world):
     assert (out / "agreement.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_examples_of_disagreement_are_short_and_show_no_personal_data(world):
+    def said(who, choice):
+        texts = ("Mail jo@example.org", "Card 4111 1111 1111 1111. " + "x" * 900, "Call 555-123-4567.")
+        return judgment(*texts, choice, who)
+
+    out, _ = report(world, world.drop("may", [said("one", "a"), said("two", "b")]))
+    (case,) = json.loads((out / "report.json").read_text())["disagreements"]
+    assert case["prompt"] == "Mail [EMAIL]"
+    assert sorted([case["one"][:12], case["other"][:12]]) == ["Call [PHONE]", "Card [CARD]."]
+    assert max(len(case["one"]), len(case["other"])) <= 402
+    page = (out / "report.html").read_text()
+    assert "jo@example.org" not in page
+    assert "4111" not in page
+
+
 def test_equal_inputs_give_equal_bytes(world):
     rows = planted_rows(np.random.default_rng(4), 10)
     one, _ = report(world, world.drop("may", rows))
