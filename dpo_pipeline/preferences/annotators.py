@@ -17,7 +17,7 @@ from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.preferences.agreement import krippendorff_alpha, raw_agreement
-from dpo_pipeline.preferences.annotator_page import draw_agreement, render_page
+from dpo_pipeline.preferences.annotator_page import draw_agreement, draw_course, headline, render_page
 from dpo_pipeline.preferences.behaviour import (
     Manners,
     describe_annotators,
@@ -27,13 +27,15 @@ from dpo_pipeline.preferences.behaviour import (
 )
 from dpo_pipeline.preferences.build import add_up
 from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.cleaning import redact
 from dpo_pipeline.preferences.dimensions import DimensionVerdicts
 from dpo_pipeline.preferences.identifiers import to_hex
+from dpo_pipeline.preferences.rankings import describe_rankings, responses_of
 from dpo_pipeline.preferences.schemas import ANNOTATORS
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.texts import DropTables, read_texts
 from dpo_pipeline.preferences.verdicts import NO_TIME, Verdicts, load_verdicts
-from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE
+from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE, PERSONAL_DATA
 
 EXAMPLES = 12
 EXCERPT_CHARACTERS = 400
@@ -44,7 +46,7 @@ DAY = 86_400 * 1_000_000
 def report_annotators(
     drops: Sequence[DropTables], pairs: Path, out: Path, *, settings: PreferenceSettings, reporter: Reporter
 ) -> Outcome:
-    """Write `annotators.parquet`, `report.json`, `report.html` and `agreement.png`.
+    """Write `annotators.parquet`, `report.json`, `report.html`, `agreement.png` and `course.png`.
 
     Args:
         drops: Names and artifact folders, in order of arrival: those the pairs were built from.
@@ -72,6 +74,7 @@ def report_annotators(
         "dimensions": _dimensions(drops, verdicts),
         "by_drop": _by_drop(drops, verdicts),
         "by_week": _by_week(verdicts),
+        "rankings": describe_rankings(responses_of(catalogue), catalogue.prompt, verdicts),
         "pairs": _pairs(pairs),
         "annotators": [_rounded(row) for row in table.to_pylist()],
         "disagreements": _disagreements(catalogue, verdicts),
@@ -83,11 +86,12 @@ def report_annotators(
     }
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
-    picture = draw_agreement(report)
-    (out / "agreement.png").write_bytes(picture)
-    (out / "report.html").write_text(render_page(report, picture), encoding="utf-8")
+    pictures = {"agreement": draw_agreement(report), "course": draw_course(report)}
+    for name, picture in pictures.items():
+        (out / f"{name}.png").write_bytes(picture)
+    (out / "report.html").write_text(render_page(report, pictures), encoding="utf-8")
     suspected_count = sum(bool(signs) for signs in suspected)
-    reporter.say(f"{len(table):,} annotators, {suspected_count:,} to look at again")
+    reporter.say(f"{headline(report)}.")
     overall = report["overall"]
     return Outcome(
         counts={
@@ -231,7 +235,8 @@ def _disagreements(catalogue: Catalogue, verdicts: Verdicts) -> list[dict[str, A
 
 
 def _excerpt(text: str) -> str:
-    text = text.strip()
+    """The beginning of a text; what looks like personal data is replaced first, so that no cut leaves half of it."""
+    text = redact(pa.array([text.strip()]), rules=frozenset(PERSONAL_DATA))[0].as_py()
     return text if len(text) <= EXCERPT_CHARACTERS else text[:EXCERPT_CHARACTERS].rstrip() + " …"
 
 

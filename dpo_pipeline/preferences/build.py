@@ -16,13 +16,13 @@ from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences import consensus as consensus_methods
-from dpo_pipeline.preferences import identifiers
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.consensus import Consensus, Verdict
 from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs, prompt_neighbours
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.near_duplicates import elect
+from dpo_pipeline.preferences.rankings import responses_of
 from dpo_pipeline.preferences.reasons import Reason
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, SPLIT_NAMES, Splits, split_prompts
@@ -129,21 +129,13 @@ def add_up(catalogue: Catalogue, verdicts: Verdicts, *, settings: PreferenceSett
     )
     annotator_count = len(verdicts.annotators)
     if settings.consensus == "bradley_terry":
-        return consensus_methods.bradley_terry(some, _responses(catalogue), annotator_count)
+        return consensus_methods.bradley_terry(some, responses_of(catalogue), annotator_count)
     method = {
         "majority": consensus_methods.majority,
         "strength": consensus_methods.strength,
         "dawid_skene": consensus_methods.dawid_skene,
     }[settings.consensus]
     return method(some, len(catalogue.pair_ids), annotator_count)
-
-
-def _responses(catalogue: Catalogue) -> np.ndarray:
-    """Numbers of the low and high response of each pair, the same for equal responses to one prompt, `(P, 2)`."""
-    ids = np.concatenate([catalogue.pair_column("low_id"), catalogue.pair_column("high_id")])
-    _, _, code = identifiers.unique(ids)
-    key = (np.tile(catalogue.prompt, 2).astype(np.int64) << 32) | code
-    return np.unique(key, return_inverse=True)[1].reshape(2, -1).T
 
 
 def _exclude_undecided(verdicts: Verdicts, fates: Fates, agreed: Consensus, settings: PreferenceSettings) -> None:

@@ -63,7 +63,8 @@ def dawid_skene(verdicts: Verdict, pair_count: int, annotator_count: int) -> Con
     """Weigh annotators by how they agree with each other (Dawid and Skene 1979, EM), ties as a third truth.
 
     The confusion of an annotator is kept symmetric in the two sides: on a decided pair a verdict agrees, opposes or
-    ties; on a true tie it ties or takes a side. Reliabilities are learnt from pairs with at least two verdicts; who is
+    ties; on a true tie it ties or takes a side. That lies between the one-coin model and full confusion matrices, and
+    was measured as right as both (docs/log.md). Reliabilities are learnt from pairs with at least two verdicts; who is
     unknown counts as one average annotator. Where no pair has two, nothing can be learnt, and a verdict is believed
     four to one.
     """

@@ -8,6 +8,7 @@ import pytest
 from preference_worlds import judgment
 
 from dpo_pipeline.core.metrics import Quiet
+from dpo_pipeline.preferences.annotator_page import headline
 from dpo_pipeline.preferences.annotators import report_annotators
 from dpo_pipeline.preferences.settings import PreferenceSettings
 
@@ -103,14 +104,30 @@ def test_the_page_is_inert_and_escapes_what_annotators_wrote(world):
     assert "<img src=http" not in page
     assert "default-src 'none'" in page
     assert "&lt;script&gt;" in page
-    assert (out / "agreement.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("agreement.png", "course.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_examples_of_disagreement_are_short_and_show_no_personal_data(world):
+    def said(who, choice):
+        texts = ("Mail jo@example.org", "Card 4111 1111 1111 1111. " + "x" * 900, "Call 555-123-4567.")
+        return judgment(*texts, choice, who)
+
+    out, _ = report(world, world.drop("may", [said("one", "a"), said("two", "b")]))
+    (case,) = json.loads((out / "report.json").read_text())["disagreements"]
+    assert case["prompt"] == "Mail [EMAIL]"
+    assert sorted([case["one"][:12], case["other"][:12]]) == ["Call [PHONE]", "Card [CARD]."]
+    assert max(len(case["one"]), len(case["other"])) <= 402
+    page = (out / "report.html").read_text()
+    assert "jo@example.org" not in page
+    assert "4111" not in page
 
 
 def test_equal_inputs_give_equal_bytes(world):
     rows = planted_rows(np.random.default_rng(4), 10)
     one, _ = report(world, world.drop("may", rows))
     other, _ = report(world, world.drop("may", rows[::-1]))
-    for name in ("annotators.parquet", "report.json", "report.html", "agreement.png"):
+    for name in ("annotators.parquet", "report.json", "report.html", "agreement.png", "course.png"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
@@ -119,3 +136,19 @@ def test_nothing_known_is_no_error(world, rows):
     out, outcome = report(world, world.drop("may", rows))
     assert outcome.counts["annotators"] == 0
     assert "Annotator report" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("alpha", "suspected", "sentence"),
+    [
+        (0.85, 0, "Annotators agree reliably (alpha 0.85), nobody stands out"),
+        (0.667, 1, "Annotators agree fairly (alpha 0.67), 1 annotator to look at again"),
+        (0.57, 0, "Annotators agree moderately (alpha 0.57), nobody stands out"),
+        (0.3, 2, "Annotators agree weakly (alpha 0.30), 2 annotators to look at again"),
+        (-0.1, 0, "Annotators agree hardly (alpha -0.10), nobody stands out"),
+        (None, 0, "No two judgments meet on one pair: agreement is unknown, nobody stands out"),
+    ],
+)
+def test_the_headline_says_how_well_they_agree(alpha, suspected, sentence):
+    people = [{"suspected": ["disagrees"]}] * suspected + [{"suspected": []}]
+    assert headline({"overall": {"alpha_nominal": alpha}, "annotators": people}) == sentence
