@@ -1,5 +1,7 @@
 """Judgments of all drops become preference pairs, and a report on who judged them."""
 
+from itertools import islice
+
 import dagster as dg
 
 from assets.tracked import Made, Step, tracked
@@ -45,7 +47,9 @@ def preference_pairs(step: Step) -> Outcome:
         DropTables(name=str(name), judgments=judgments.path, sketches=sketches.path)
         for (name, judgments), (_, sketches) in zip(step.inputs["judgments"], step.inputs["pair_sketches"], strict=True)
     ]
-    return build_pairs(drops, step.folder(), settings=step.profile.preferences, reporter=step)
+    intact = (artifact.path for artifact in step.home.all_made("preference_pairs") if not artifact.verify())
+    known = list(islice(intact, 1))
+    return build_pairs(drops, step.folder(), settings=step.profile.preferences, reporter=step, known=known)
 
 
 @tracked(

@@ -21,6 +21,7 @@ from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.consensus import Consensus, Verdict
 from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs, prompt_neighbours
 from dpo_pipeline.preferences.fates import Fates
+from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, PROMPTS_LIKENESS_FILE, Likenesses
 from dpo_pipeline.preferences.near_duplicates import elect
 from dpo_pipeline.preferences.rankings import responses_of
 from dpo_pipeline.preferences.reasons import Reason
@@ -36,8 +37,17 @@ SAME_PROMPT = 0.8
 """Similarity of two prompts from which a judgment of the same two responses under one speaks for the other as well."""
 
 
-def build_pairs(drops: Sequence[DropTables], out: Path, *, settings: PreferenceSettings, reporter: Reporter) -> Outcome:
+def build_pairs(
+    drops: Sequence[DropTables],
+    out: Path,
+    *,
+    settings: PreferenceSettings,
+    reporter: Reporter,
+    known: Sequence[Path] = (),
+) -> Outcome:
     """Write `pairs.parquet`, `excluded_pairs.parquet` and `splits.parquet` from the judgments of all drops.
+
+    The measured likenesses of pairs and prompts are written beside them: a later build need not read their texts again.
 
     Laws: the order of files and rows inside drops does not change the tables; a prompt's split, once given, is never
     changed by a later drop.
@@ -47,6 +57,7 @@ def build_pairs(drops: Sequence[DropTables], out: Path, *, settings: PreferenceS
         out: An empty folder.
         settings: How verdicts are added up, which rules apply, how similar is too similar.
         reporter: Told what each step found.
+        known: Intact artifacts of earlier builds; they save time and change no byte.
 
     Returns:
         Counts of judgments and pairs by what became of them, and books of the judgments: in = counted in kept pairs
@@ -67,7 +78,9 @@ def build_pairs(drops: Sequence[DropTables], out: Path, *, settings: PreferenceS
         if getattr(settings.rules, name) == "drop":
             fates.exclude(hits, name)
 
-    neighbours = prompt_neighbours(catalogue, settings=settings, reporter=reporter)
+    of_pairs = Likenesses(catalogue.pair_ids, [folder / PAIRS_LIKENESS_FILE for folder in known])
+    of_prompts = Likenesses(catalogue.prompt_ids, [folder / PROMPTS_LIKENESS_FILE for folder in known])
+    neighbours = prompt_neighbours(catalogue, likenesses=of_prompts, settings=settings, reporter=reporter)
     splits = split_prompts(
         catalogue.prompt_ids,
         catalogue.prompt_place.drop,
@@ -78,7 +91,11 @@ def build_pairs(drops: Sequence[DropTables], out: Path, *, settings: PreferenceS
     fates.exclude(splits.side[catalogue.prompt] == QUARANTINED, Reason.SPLIT_CONFLICT)
 
     order = np.argsort(_preference(catalogue, verdicts))
-    near = near_duplicate_pairs(catalogue, order[fates.is_alive[order]], settings=settings, reporter=reporter)
+    near = near_duplicate_pairs(
+        catalogue, order[fates.is_alive[order]], likenesses=of_pairs, settings=settings, reporter=reporter
+    )
+    of_pairs.write(out / PAIRS_LIKENESS_FILE)
+    of_prompts.write(out / PROMPTS_LIKENESS_FILE)
     _merge_same_responses(catalogue, verdicts, fates, near)
     agreed = add_up(catalogue, verdicts, settings=settings)
     _exclude_undecided(verdicts, fates, agreed, settings)
@@ -93,6 +110,10 @@ def build_pairs(drops: Sequence[DropTables], out: Path, *, settings: PreferenceS
         counts=_counts(catalogue, verdicts, fates, found, splits),
         facts=_facts(verdicts, fates, agreed, splits, settings),
         books=books,
+        remarks={
+            "likenesses_measured": of_pairs.measured + of_prompts.measured,
+            "likenesses_reused": of_pairs.reused + of_prompts.reused,
+        },
     )
 
 

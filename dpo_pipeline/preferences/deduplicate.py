@@ -10,12 +10,10 @@ import numpy as np
 
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.likeness import Likenesses
 from dpo_pipeline.preferences.near_duplicates import jaccard, overlaps, propose
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.shingles import Shingles
-
-EDGES_PER_READING = 150_000
-"""Candidates verified per reading of the texts: bounds the shingles in memory to some 150 MB."""
 
 
 class NearPairs(NamedTuple):
@@ -34,7 +32,12 @@ class NearPairs(NamedTuple):
 
 
 def near_duplicate_pairs(
-    catalogue: Catalogue, order: np.ndarray, *, settings: PreferenceSettings, reporter: Reporter
+    catalogue: Catalogue,
+    order: np.ndarray,
+    *,
+    settings: PreferenceSettings,
+    reporter: Reporter,
+    likenesses: Likenesses | None = None,
 ) -> NearPairs:
     """The verified near duplicates among some pairs.
 
@@ -43,18 +46,18 @@ def near_duplicate_pairs(
         order: The pairs to look at, the best keeper first: all of a large bucket are compared with its best.
         settings: `near_duplicate_jaccard`.
         reporter: Told how many candidates there are.
+        likenesses: Those of pairs that are known already; texts are read for the others only.
     """
+    likenesses = likenesses or Likenesses(catalogue.pair_ids)
     edges = propose(catalogue.pair_bands(), order)
     for name in ("system", "numbers"):
         value = catalogue.prompt_column(name)[catalogue.prompt]
         edges = edges[value[edges[:, 0]] == value[edges[:, 1]]]
     reporter.say(f"{len(edges):,} candidate pairs of near duplicates")
-    found = [NearPairs(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0))]
-    for some in _portions(edges):
-        rows, local = np.unique(some, return_inverse=True)
-        near = NearPairs(some, *_likeness(catalogue, rows, local.reshape(-1, 2)))
-        found.append(near.only(near.similarity >= settings.near_duplicate_jaccard))
-    return NearPairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    similarity, prompt = likenesses.of(edges, lambda rows, local: _likeness(catalogue, rows, local)).T
+    reporter.say(f"measured {likenesses.measured:,} of them, {likenesses.reused:,} were known")
+    near = NearPairs(edges, similarity, prompt)
+    return near.only(near.similarity >= settings.near_duplicate_jaccard)
 
 
 def _likeness(catalogue: Catalogue, rows: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +74,9 @@ def _likeness(catalogue: Catalogue, rows: np.ndarray, edges: np.ndarray) -> tupl
     return np.minimum(prompts, np.maximum(straight, crossed)), prompts
 
 
-def prompt_neighbours(catalogue: Catalogue, *, settings: PreferenceSettings, reporter: Reporter) -> np.ndarray:
+def prompt_neighbours(
+    catalogue: Catalogue, *, likenesses: Likenesses, settings: PreferenceSettings, reporter: Reporter
+) -> np.ndarray:
     """The edges between prompts that must stand on the same side of the split, `(E, 2)`.
 
     Near-duplicate prompts, and prompts with the same first user turn: the same opening recurs with other continuations.
@@ -79,12 +84,14 @@ def prompt_neighbours(catalogue: Catalogue, *, settings: PreferenceSettings, rep
     order = catalogue.prompt_order()
     edges = propose(catalogue.prompt_bands(), order)
     reporter.say(f"{len(edges):,} candidate pairs of near-duplicate prompts")
-    kept = [_same_opening(catalogue.prompt_column("opening"), order)]
-    for some in _portions(edges):
-        rows, local = np.unique(some, return_inverse=True)
-        sets = catalogue.shingles_of_prompts(rows)
-        kept.append(some[jaccard(sets, local.reshape(-1, 2)) >= settings.prompt_cluster_jaccard])
-    return np.concatenate(kept)
+
+    def measure(rows: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        alike = jaccard(catalogue.shingles_of_prompts(rows), local)
+        return alike, alike
+
+    is_near = likenesses.of(edges, measure)[:, 0] >= settings.prompt_cluster_jaccard
+    reporter.say(f"measured {likenesses.measured:,} of them, {likenesses.reused:,} were known")
+    return np.concatenate([_same_opening(catalogue.prompt_column("opening"), order), edges[is_near]])
 
 
 def _same_opening(opening: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -97,7 +104,3 @@ def _same_opening(opening: np.ndarray, order: np.ndarray) -> np.ndarray:
     first = starts[np.searchsorted(starts, later, "right") - 1]
     links = np.concatenate([np.stack([first, later], axis=1), np.stack([later - 1, later], axis=1)])
     return known[links].astype(np.int64) if len(links) else links
-
-
-def _portions(edges: np.ndarray) -> list[np.ndarray]:
-    return [edges[start : start + EDGES_PER_READING] for start in range(0, len(edges), EDGES_PER_READING)]

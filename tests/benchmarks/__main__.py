@@ -9,6 +9,7 @@ COMMANDS = (
     "bench_reading.py --peers",
     "bench_preferences.py near",
     "bench_preferences.py build",
+    "bench_tables.py",
     "bench_training.py",
 )
 NEEDS = {"bench_training.py": "DPO_BENCH_HH"}  # the path of Anthropic's hh_rlhf_harmless/test.jsonl.gz

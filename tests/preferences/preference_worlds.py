@@ -65,7 +65,7 @@ class World:
         sketch_drop(judgments, sketches, settings=settings or PreferenceSettings(), reporter=Quiet())
         return DropTables(name, judgments, sketches)
 
-    def build(self, *drops, settings=None):
+    def build(self, *drops, settings=None, known=()):
         out = self.new_folder("pairs")
-        outcome = build_pairs(drops, out, settings=settings or PreferenceSettings(), reporter=Quiet())
+        outcome = build_pairs(drops, out, settings=settings or PreferenceSettings(), reporter=Quiet(), known=known)
         return out, outcome

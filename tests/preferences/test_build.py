@@ -357,11 +357,45 @@ def test_laws_of_the_build(tmp_path_factory, drops, method, chance):
     for name in ("pairs", "excluded_pairs", "splits"):
         assert (again / f"{name}.parquet").read_bytes() == (out / f"{name}.parquet").read_bytes()
 
+    files = sorted(path.name for path in out.iterdir())
     final = {row["prompt_id"]: (row["split"], row["cluster_id"], row["first_drop"]) for row in read(out, "splits")}
     for count in range(1, len(tables)):
         early, _ = world.build(*tables[:count], settings=settings_)
         for row in read(early, "splits"):
             assert final[row["prompt_id"]] == (row["split"], row["cluster_id"], row["first_drop"])
+        resumed, _ = world.build(*tables, settings=settings_, known=[early])
+        assert [(resumed / name).read_bytes() for name in files] == [(out / name).read_bytes() for name in files]
+
+
+def test_a_later_build_measures_only_what_no_earlier_one_did(world):
+    numbered = [judgment(ASKED + mark, LONG + mark, SHORT + mark) for mark in ("", " Thanks", " Please", " Now")]
+    first = world.drop("may", numbered[:3])
+    early, alone = world.build(first, settings=MAJORITY)
+    assert alone.remarks["likenesses_measured"] > 0
+    _, again = world.build(first, settings=MAJORITY, known=[early])
+    assert again.remarks == {
+        "likenesses_measured": 0,
+        "likenesses_reused": alone.remarks["likenesses_measured"],
+    }
+    both = (first, world.drop("june", numbered[3:]))
+    fresh, _ = world.build(*both, settings=MAJORITY)
+    resumed, outcome = world.build(*both, settings=MAJORITY, known=[early])
+    assert outcome.remarks["likenesses_reused"] > 0
+    assert outcome.remarks["likenesses_measured"] > 0
+    for path in fresh.iterdir():
+        assert (resumed / path.name).read_bytes() == path.read_bytes()
+
+
+def test_likenesses_of_another_version_are_measured_again(world):
+    drop = world.drop("may", [judgment(ASKED, LONG, SHORT), judgment(ASKED + " Thanks", LONG, SHORT)])
+    early, alone = world.build(drop, settings=MAJORITY)
+    for name in ("likeness_of_pairs", "likeness_of_prompts"):
+        table = pq.read_table(early / f"{name}.parquet")
+        old = table.replace_schema_metadata({**table.schema.metadata, b"shingle_version": b"0"})
+        pq.write_table(old, early / f"{name}.parquet")
+    _, outcome = world.build(drop, settings=MAJORITY, known=[early, world.new_folder("of an older version")])
+    assert outcome.remarks == {**alone.remarks, "likenesses_reused": 0}
+    assert outcome.remarks["likenesses_measured"] > 0
 
 
 def test_planted_near_duplicates_are_found_and_others_left(world):
