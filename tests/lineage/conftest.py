@@ -47,9 +47,8 @@ def take_in(home, drop):
             reporter=Quiet(),
         )
         for kind, folder, outcome in zip(KINDS, (one, two, three), outcomes, strict=False):
-            made = publish(home, Recipe(kind, annotations.CODE_VERSION, settings, parents), folder, outcome, drop)
-            if kind == "judgments":
-                judgments = made
+            publish(home, Recipe(kind, annotations.CODE_VERSION, settings, parents), folder, outcome, drop)
+    judgments = home.latest("judgments", drop)
     with home.store.staging() as folder:
         outcome = sketch_drop(judgments.path, folder, settings=PreferenceSettings(), reporter=Quiet())
         parents = (Parent(f"judgments/{drop}", "judgments", judgments.digest),)
