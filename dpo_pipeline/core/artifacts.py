@@ -18,8 +18,8 @@ from typing import Any
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.digests import canonical_json, digest_of_json, sha256_of_file
 from dpo_pipeline.core.errors import ArtifactError
+from dpo_pipeline.core.manifests import MANIFEST, assert_manifest
 
-MANIFEST = "manifest.json"
 SCHEMA = "dpo-pipeline/manifest/1"
 
 
@@ -148,7 +148,7 @@ class ArtifactStore:
         path = self.path_of(kind, digest)
         try:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-            _assert_shape(manifest)
+            assert_manifest(manifest)
         except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(
                 f"the {kind} artifact {digest} cannot be read at {path}: {error}",
@@ -226,41 +226,6 @@ class ArtifactStore:
         aside = pointer.with_name(f"{pointer.name}.{uuid.uuid4().hex}")
         aside.write_text(digest + "\n", encoding="utf-8")
         aside.replace(pointer)
-
-
-def _assert_shape(manifest: Any) -> None:
-    """Raise ValueError unless the values have the types a manifest has and no name in it leads outside the store."""
-    if not isinstance(manifest, dict):
-        raise ValueError(f"{MANIFEST} is {type(manifest).__name__}, not an object")  # noqa: TRY004
-    for name, kind in _SHAPE.items():
-        if not isinstance(manifest.get(name), kind):
-            raise ValueError(f"{MANIFEST} has {type(manifest.get(name)).__name__} as {name}")  # noqa: TRY004
-    for name, fields in (("parents", ("role", "kind", "digest")), ("files", ("name", "sha256"))):
-        for entry in manifest[name]:
-            if not isinstance(entry, dict) or not all(isinstance(entry.get(field), str) for field in fields):
-                raise ValueError(f"{MANIFEST} has an entry of {name} without {', '.join(fields)}")
-    outside = [name for name in _names_in(manifest) if ".." in Path(name).parts or Path(name).is_absolute()]
-    if outside:
-        raise ValueError(f"{MANIFEST} names {outside[0]!r}, which lies outside")
-    if manifest["books"] is not None:
-        Books.from_dict(manifest["books"])
-
-
-def _names_in(manifest: Mapping[str, Any]) -> Iterator[str]:
-    yield from (entry["name"] for entry in manifest["files"])
-    yield from (f"{parent['kind']}/{parent['digest']}" for parent in manifest["parents"])
-
-
-_SHAPE: Mapping[str, Any] = {
-    "kind": str,
-    "code_version": str,
-    "settings": dict,
-    "parents": list,
-    "files": list,
-    "counts": dict,
-    "facts": dict,
-    "books": dict | None,
-}
 
 
 def _manifest_of(folder: Path, recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
