@@ -28,6 +28,7 @@ def describe(artifact: Artifact, *, table: str | None, pages: str) -> dict[str, 
         metadata["books"] = dg.MetadataValue.md(books_as_markdown(artifact.books))
     if table is not None:
         metadata.update(_table(artifact.path / table))
+    metadata["lineage"] = dg.MetadataValue.url(f"{pages}/lineage/{artifact.kind}/{artifact.digest}.html")
     if (artifact.path / "report.html").exists():
         metadata["report"] = dg.MetadataValue.url(f"{pages}/{artifact.kind}/{artifact.digest}/report.html")
     for picture in sorted(artifact.path.glob("*.png")):

@@ -112,23 +112,57 @@ def lineage() -> None:
 
 @lineage.command("show")
 @click.argument("subject", default="evaluation_report")
-def lineage_show(subject: str) -> None:
-    """Print the chain behind SUBJECT: an asset's newest artifact, or kind/digest."""
+@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Also write it as one page here.")
+def lineage_show(subject: str, html_path: Path | None) -> None:
+    """Print the chain behind SUBJECT: an asset, asset/drop, or kind/digest."""
+    from dpo_pipeline.lineage.audit import describe_audit
     from dpo_pipeline.lineage.chain import as_text, chain_of
+    from dpo_pipeline.lineage.page import render_chain
 
-    click.echo(as_text(chain_of(Home.default(), subject)))
+    home = Home.default()
+    click.echo(as_text(chain_of(home, subject)))
+    if html_path:
+        html_path.write_text(render_chain(describe_audit(home, subject, [])), encoding="utf-8")
 
 
 @lineage.command("verify")
 @click.argument("subject", default="evaluation_report")
-def lineage_verify(subject: str) -> None:
-    """Re-hash every file behind SUBJECT and check the ledger; exit code 1 on FAIL."""
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the audit as JSON here.")
+@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Also write the audit as one page here.")
+def lineage_verify(subject: str, json_path: Path | None, html_path: Path | None) -> None:
+    """Re-prove the chain behind SUBJECT; exit code 1 on FAIL. INCOMPLETE names each check that could not run."""
+    from dpo_pipeline.lineage.audit import describe_audit
+    from dpo_pipeline.lineage.page import render_page
     from dpo_pipeline.lineage.verify import as_text, verdict, verify
 
-    checks = verify(Home.default(), subject)
+    home = Home.default()
+    checks = verify(home, subject)
     click.echo(as_text(checks))
+    if json_path or html_path:
+        audit = describe_audit(home, subject, checks)
+        if json_path:
+            json_path.write_text(json.dumps(audit, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if html_path:
+            html_path.write_text(render_page(audit), encoding="utf-8")
     if verdict(checks) == "FAIL":
         sys.exit(1)
+
+
+@lineage.command("trace")
+@click.option("--annotator", help="Pseudonym, or the platform's own id.")
+@click.option("--record", help="FILE:LINE or DROP/FILE:LINE.")
+@click.option("--pair", help="Pair id.")
+def lineage_trace(annotator: str | None, record: str | None, pair: str | None) -> None:
+    """Follow an annotator, a record or a pair to every table and checkpoint that holds it."""
+    from dpo_pipeline.lineage import trace
+
+    home = Home.default()
+    ways = ((annotator, trace.trace_annotator), (record, trace.trace_record), (pair, trace.trace_pair))
+    given = [(value, follow) for value, follow in ways if value]
+    if len(given) != 1:
+        raise click.UsageError("give exactly one of --annotator, --record and --pair")
+    [(value, follow)] = given
+    click.echo(trace.as_text(follow(home, value)))
 
 
 def main() -> None:

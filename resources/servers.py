@@ -8,6 +8,7 @@ import argparse
 import functools
 import http.server
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from resources.instance import create_storage, prepare_instance, shipped
 
@@ -24,6 +26,7 @@ LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
 STOP_SECONDS = 15
 PAGE_TYPES = {".html", ".json", ".png", ".svg"}
+SUBJECT = re.compile(r"[a-z][a-z_]{0,63}/[0-9a-f]{64}")
 
 
 class Pages(http.server.SimpleHTTPRequestHandler):
@@ -36,7 +39,29 @@ class Pages(http.server.SimpleHTTPRequestHandler):
         if host not in {LOOPBACK, "localhost"} or not is_page:
             self.send_error(404)
             return
+        if self.path.startswith("/lineage/"):
+            self._answer_lineage(self.path.partition("?")[0].removeprefix("/lineage/").removesuffix(".html"))
+            return
         super().do_GET()
+
+    def _answer_lineage(self, subject: str) -> None:
+        """The chain behind `kind/digest`, drawn when asked for: a page inside the artifact would change its digest."""
+        from dpo_pipeline.lineage.audit import describe_audit
+        from dpo_pipeline.lineage.page import render_chain
+
+        if not SUBJECT.fullmatch(subject):
+            self.send_error(404)
+            return
+        try:
+            page = render_chain(describe_audit(Home(Path(self.directory).parent), subject, [])).encode()
+        except PipelineError:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
 
     def end_headers(self) -> None:
         """Forbid scripts on every page, whatever it holds."""

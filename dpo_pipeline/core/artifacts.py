@@ -18,8 +18,8 @@ from typing import Any
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.digests import canonical_json, digest_of_json, sha256_of_file
 from dpo_pipeline.core.errors import ArtifactError
+from dpo_pipeline.core.manifests import MANIFEST, assert_manifest
 
-MANIFEST = "manifest.json"
 SCHEMA = "dpo-pipeline/manifest/1"
 
 
@@ -148,7 +148,8 @@ class ArtifactStore:
         path = self.path_of(kind, digest)
         try:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            assert_manifest(manifest)
+        except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(
                 f"the {kind} artifact {digest} cannot be read at {path}: {error}",
                 expected=f"a folder with {MANIFEST}",

@@ -68,8 +68,17 @@ This is a defect in dpo-pipeline; please report it with the drop's manifest.
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> "Books":
-        """The inverse of `as_dict`."""
-        kept, rejected = values["kept"], values["rejected"]
+        """The inverse of `as_dict`.
+
+        Raises:
+            ValueError: If the values are of another shape.
+        """
+        kept, rejected = values.get("kept"), values.get("rejected")
+        numbers = [values.get("in"), values.get("merged")]
+        for part in (kept, rejected):
+            numbers += part.values() if isinstance(part, Mapping) else [None]
+        if not all(type(number) is int for number in numbers):
+            raise ValueError(f"{dict(values)} are no books: in, kept, merged and rejected with whole numbers")
         assert isinstance(kept, Mapping)
         assert isinstance(rejected, Mapping)
         return cls(int(str(values["in"])), Counter(dict(kept)), int(str(values["merged"])), Counter(dict(rejected)))

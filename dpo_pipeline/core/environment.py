@@ -40,6 +40,12 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+def commit_exists(commit: str | None) -> bool:
+    """Whether the repository this runs from holds a commit."""
+    is_name = commit is not None and len(commit) >= 40 and commit.isalnum()
+    return is_name and _git("cat-file", "-t", str(commit)) == "commit"
+
+
 def _source_digest() -> str:
     """One digest over the three packages' Python and data files, by name and content."""
     digest = hashlib.sha256()

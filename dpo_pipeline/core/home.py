@@ -96,7 +96,7 @@ class Home:
         """The ledger's newest `finished` line of an asset; None where it was never made."""
         found = None
         for line in self.ledger.lines():
-            if line["event"] == "finished" and line["asset"] == asset and line["partition"] == partition:
+            if line["event"] == "finished" and line.get("asset") == asset and line.get("partition") == partition:
                 found = line
         return found
 

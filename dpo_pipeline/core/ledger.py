@@ -1,14 +1,17 @@
 """The ledger: append-only, hash-chained, fsynced lines that say who tried to make what, from what, and how it ended.
 
 A line is `{"seq", "time", "event", ..., "previous", "hash"}`; `hash` covers all the rest, `previous` is the hash of the
-line before. Editing, dropping or reordering a line breaks the chain at a nameable place. Dagster and MLflow show
-this; they are not evidence (both accept later edits).
+line before. Editing, dropping or reordering a line breaks the chain at a nameable place. A chain cut off at its end is
+still whole, so the file `head` beside it says how long it is: that tells of an accident or a careless hand. Whoever can
+write both files can cut both; only a copy of the head kept elsewhere (an earlier audit, a signature) tells of that.
+Dagster and MLflow show the ledger; they are not evidence (both accept later edits).
 """
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,14 @@ from dpo_pipeline.core.digests import canonical_json, digest_of_json
 from dpo_pipeline.core.errors import LedgerError
 
 GENESIS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How long a ledger was at some time: its lines, and the hash of the last of them."""
+
+    lines: int
+    hash: str
 
 
 class Ledger:
@@ -28,6 +39,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.head_path = path.with_name("head")
 
     def append(self, event: str, **fields: Any) -> Mapping[str, Any]:
         """Add one line, chained to the last, and return it once it is on disk. Safe across processes."""
@@ -46,13 +58,36 @@ class Ledger:
             stream.write(canonical_json(line).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
+            self._write_head(Head(line["seq"] + 1, line["hash"]))
         return line
+
+    def _write_head(self, head: Head) -> None:
+        """Atomic, not fsynced: after a power cut an older head is true as well, since it need only be part of it."""
+        aside = self.head_path.with_suffix(".new")
+        aside.write_text(canonical_json(asdict(head)) + "\n", encoding="utf-8")
+        aside.replace(self.head_path)
+
+    def head(self) -> Head | None:
+        """How long the ledger is by the file beside it; None where there is none.
+
+        Raises:
+            LedgerError: If the file is not a head.
+        """
+        try:
+            values = json.loads(self.head_path.read_text(encoding="utf-8"))
+            return Head(int(values["lines"]), str(values["hash"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise LedgerError(
+                f"{self.head_path} is not the head of a ledger", expected='{"lines": 12, "hash": "..."}'
+            ) from error
 
     def lines(self) -> Iterator[Mapping[str, Any]]:
         """Every line in order, without checking the chain; a torn last line, never acknowledged, is passed over.
 
         Raises:
-            LedgerError: At a line that is not JSON.
+            LedgerError: At a line that is not a JSON object with an event.
         """
         if not self.path.exists():
             return
@@ -61,18 +96,30 @@ class Ledger:
                 if not text.endswith("\n"):
                     return
                 try:
-                    yield json.loads(text)
-                except ValueError as error:
-                    raise LedgerError(
-                        f"{self.path} line {number} is not JSON",
-                        expected="one JSON object per line",
-                        do="Restore the ledger from a backup; it must never be edited",
-                    ) from error
+                    line = json.loads(text)
+                except (ValueError, RecursionError) as error:
+                    raise self._no_line(number, "is not JSON") from error
+                if not isinstance(line, dict) or not isinstance(line.get("event"), str):
+                    raise self._no_line(number, "is not an object with an event")
+                yield line
+
+    def _no_line(self, number: int, what: str) -> LedgerError:
+        return LedgerError(
+            f"{self.path} line {number} {what}",
+            expected="one JSON object per line",
+            do="Restore the ledger from a backup; it must never be edited",
+        )
 
     def verify(self) -> list[str]:
         """One sentence per break in the chain, naming the line and both values; empty when it is whole."""
+        try:
+            return self._faults(list(self.lines()))
+        except LedgerError as error:
+            return [str(error)]
+
+    def _faults(self, lines: Sequence[Mapping[str, Any]]) -> list[str]:
         faults, previous = [], GENESIS
-        for number, line in enumerate(self.lines(), start=1):
+        for number, line in enumerate(lines, start=1):
             body = {name: value for name, value in line.items() if name != "hash"}
             if (found := digest_of_json(body)) != line.get("hash"):
                 faults.append(f"{self.path} line {number} hashes to {found}, it claims {line.get('hash')}")
@@ -83,7 +130,19 @@ class Ledger:
             if line.get("seq") != number - 1:
                 faults.append(f"{self.path} line {number} has seq {line.get('seq')}, its place is {number - 1}")
             previous = line.get("hash")
-        return faults
+        return faults + _cut(self.path, self.head(), lines)
+
+
+def _cut(path: Path, head: Head | None, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence if the ledger does not begin with what its head speaks of; the head may lag by a crash."""
+    if head is None or head.lines == 0:
+        return []
+    if head.lines > len(lines):
+        return [f"{path} has {len(lines)} lines, its head speaks of {head.lines}: it was cut off at its end"]
+    found = lines[head.lines - 1].get("hash")
+    if found != head.hash:
+        return [f"{path} line {head.lines} has the hash {found}, the head says {head.hash}"]
+    return []
 
 
 def _last_line(stream: Any, path: Path) -> Mapping[str, Any] | None:

@@ -1,13 +1,17 @@
 """The chain behind an artifact: every ancestor once, the ledger's account of each, as a tree a person can read."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.digests import short
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
+
+LEAST_DIGITS = 8
+DIGEST = re.compile(rf"[0-9a-f]{{{LEAST_DIGITS},64}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,31 +21,37 @@ class Node:
     Attributes:
         artifact: The published folder.
         role: What it is to the one that read it ("judgments/2026-05"); its kind for the subject itself.
-        attempt: The ledger line of the attempt that first made it; None where the ledger knows of none.
+        attempt: The ledger line that says it was first made; None where the ledger knows of none.
         parents: The nodes it was made from, in the order they were read.
+        started: The ledger line that opened that attempt; None where there is none.
+        missing: One sentence per parent that is claimed and cannot be read.
     """
 
     artifact: Artifact
     role: str
     attempt: Mapping[str, Any] | None
     parents: tuple["Node", ...]
+    started: Mapping[str, Any] | None = None
+    missing: tuple[str, ...] = ()
 
 
 def chain_of(home: Home, subject: str) -> Node:
-    """The chain behind an asset's newest artifact, or behind `kind/digest` (a digest may be cut after 8 digits).
+    """The chain behind a subject: what the ledger and the manifests claim, followed to the raw files.
 
     Raises:
-        ArtifactError: If there is no such artifact, or an ancestor is gone.
+        ArtifactError: If nothing bears that name, or the subject itself cannot be read.
     """
-    return _node(home, _find(home, subject), None, _makers(home), {})
+    return _Walk.through(home).node(find(home, subject), None)
 
 
 def ancestors(node: Node) -> dict[str, Node]:
-    """Every node of the chain once, by digest, the subject first."""
-    found = {node.artifact.digest: node}
-    for parent in node.parents:
-        for digest, item in ancestors(parent).items():
-            found.setdefault(digest, item)
+    """Every node of the chain once, by claimed digest, the subject first."""
+    found: dict[str, Node] = {}
+    waiting = [node]
+    while waiting:
+        item = waiting.pop()
+        if found.setdefault(item.artifact.path.name, item) is item:
+            waiting += reversed(item.parents)
     return found
 
 
@@ -52,40 +62,95 @@ def as_text(node: Node) -> str:
     return "\n".join(lines)
 
 
-def _find(home: Home, subject: str) -> Artifact:
-    kind, _, digest = subject.partition("/")
-    if not digest:
-        return home.latest(kind)
-    folder = home.store.root / kind
-    found = [path.name for path in folder.glob(f"{digest}*")] if len(digest) >= 8 and digest.isalnum() else []
-    if len(found) != 1:
-        raise ArtifactError(
-            f"{subject} names {len(found)} artifacts",
-            expected="an asset's name, or kind/digest with at least 8 digits",
-            do=f"Look into {folder} for the digests there are",
-        )
-    return home.store.get(kind, found[0])
+def find(home: Home, subject: str) -> Artifact:
+    """The artifact a subject names; the first of `RESOLVERS` that knows it decides.
+
+    Raises:
+        ArtifactError: If none does, or a digest names several.
+    """
+    for resolve in RESOLVERS:
+        if (found := resolve(home, subject)) is not None:
+            return found
+    raise ArtifactError(
+        f"{subject} names no artifact of {home.root}",
+        expected="an asset (dpo_checkpoint), asset/drop (judgments/2026-05), or kind/digest with at least 8 digits",
+        do="`dpo-pipeline lineage show` prints the digests behind the newest report",
+    )
 
 
-def _makers(home: Home) -> dict[str, Mapping[str, Any]]:
-    makers: dict[str, Mapping[str, Any]] = {}
+def _by_digest(home: Home, subject: str) -> Artifact | None:
+    kind, _, digest = subject.rpartition("/")
+    if not DIGEST.fullmatch(digest) or kind.count("/") or ".." in kind:
+        return None
+    found = sorted(home.store.root.glob(f"{kind or '[a-z]*'}/{digest}*"))
+    if len(found) > 1:
+        raise ArtifactError(f"{subject} names {len(found)} artifacts", expected="one", do="Give more digits")
+    if found:
+        return home.store.get(found[0].parent.name, found[0].name)
+    # Claimed and gone is another thing than never made: what the ledger names, the store must have.
     for line in home.ledger.lines():
-        if line["event"] == "finished":
-            makers.setdefault(line["artifact"], line)
-    return makers
+        claimed = str(line.get("artifact") or "")
+        if claimed.startswith(digest) and kind in {"", line.get("asset")}:
+            return home.store.get(str(line["asset"]), claimed)
+    return None
 
 
-def _node(
-    home: Home, artifact: Artifact, role: str | None, makers: Mapping[str, Mapping[str, Any]], done: dict[str, Node]
-) -> Node:
-    digest = artifact.path.name  # the claimed one: what the parent's manifest says, not what is on disk
-    if digest not in done:
-        parents = tuple(
-            _node(home, home.store.get(parent.kind, parent.digest), parent.role, makers, done)
-            for parent in artifact.parents
-        )
-        done[digest] = Node(artifact, role or artifact.kind, makers.get(digest), parents)
-    return done[digest]
+def _by_asset(home: Home, subject: str) -> Artifact | None:
+    asset, slash, drop = subject.partition("/")
+    newest = None
+    for line in home.ledger.lines():
+        is_asked_for = line.get("asset") == asset and (not slash or line.get("partition") == drop)
+        if line["event"] == "finished" and is_asked_for and line.get("artifact"):
+            newest = line
+    return None if newest is None else home.store.get(asset, str(newest["artifact"]))
+
+
+RESOLVERS: tuple[Callable[[Home, str], Artifact | None], ...] = (_by_asset, _by_digest)
+"""How a subject is understood, in turn; an alias such as `champion` is one more function here."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One way through the store, each artifact read once."""
+
+    home: Home
+    makers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    openings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    done: dict[str, Node] = field(default_factory=dict)
+
+    @classmethod
+    def through(cls, home: Home) -> "_Walk":
+        walk = cls(home)
+        for line in home.ledger.lines():
+            if line["event"] == "started":
+                walk.openings.setdefault(str(line.get("attempt")), line)
+            elif line["event"] == "finished":
+                walk.makers.setdefault(str(line.get("artifact")), line)
+        return walk
+
+    def node(self, artifact: Artifact, role: str | None) -> Node:
+        digest = artifact.path.name  # the claimed one: what the parent's manifest says, not what is on disk
+        if digest not in self.done:
+            maker = self.makers.get(digest)
+            opening = self.openings.get(str(maker.get("attempt"))) if maker else None
+            parents, missing = [], []
+            for parent in artifact.parents:
+                try:
+                    parents.append(self.node(self.home.store.get(parent.kind, parent.digest), parent.role))
+                except ArtifactError as error:
+                    missing.append(f"{parent.role}, an input of {artifact.kind} {short(digest)}: {error}")
+            self.done[digest] = Node(artifact, role or artifact.kind, maker, tuple(parents), opening, tuple(missing))
+        return self.done[digest]
+
+
+def of_kind(nodes: Mapping[str, Node], kind: str) -> Iterator[Node]:
+    """The nodes of one kind, in the order of the chain."""
+    return (node for node in nodes.values() if node.artifact.kind == kind)
+
+
+def parents_of_kind(node: Node, kind: str) -> list[Node]:
+    """What a node was made from, of one kind, in the order read."""
+    return [parent for parent in node.parents if parent.artifact.kind == kind]
 
 
 def _write(node: Node, lines: list[str], lead: str, below: str, seen: set[str]) -> None:
@@ -93,10 +158,11 @@ def _write(node: Node, lines: list[str], lead: str, below: str, seen: set[str]) 
     again = digest in seen and bool(node.parents)
     seen.add(digest)
     counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in list(node.artifact.counts.items())[:3])
-    made = node.attempt["time"][:19].replace("T", " ") if node.attempt else "not in the ledger"
+    made = str(node.attempt.get("time"))[:19].replace("T", " ") if node.attempt else "not in the ledger"
     lines.append(f"{lead}{node.role}  {short(digest)}  {made}  {counts}{'  (above)' if again else ''}")
     if again:
         return
+    lines += [f"{below}!   {sentence}" for sentence in node.missing]
     for place, parent in enumerate(node.parents):
         is_last = place == len(node.parents) - 1
         _write(parent, lines, below + ("└── " if is_last else "├── "), below + ("    " if is_last else "│   "), seen)

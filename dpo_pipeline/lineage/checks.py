@@ -18,3 +18,8 @@ class Check:
     looked_at: str
     faults: tuple[str, ...] = ()
     not_run: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """`fault`, `not run` or `ok`."""
+        return "fault" if self.faults else "not run" if self.not_run else "ok"

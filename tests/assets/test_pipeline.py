@@ -1,13 +1,19 @@
 """The whole graph on a small scenario: everything is made, what was planted is found, an altered byte is named."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from assets.definitions import build_definitions
 from assets.materialize import materialize
+from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.lineage.chain import chain_of
+from dpo_pipeline.lineage.results import check_figures, check_training_rows
 from dpo_pipeline.lineage.summary import summarize
 from dpo_pipeline.lineage.verify import verify
 from dpo_pipeline.samples.scenario import generate_scenario
@@ -121,7 +127,7 @@ def test_one_altered_byte_in_a_raw_file_is_named_by_verify(made):
     path.write_bytes(original[:-1] + b"?")
     try:
         faults = [fault for check in verify(home, "evaluation_report") for fault in check.faults]
-        assert len(faults) == 1
+        assert len(faults) >= 2  # the file, and the tables that it no longer gives
         assert str(path) in faults[0]
     finally:
         path.write_bytes(original)
@@ -131,3 +137,42 @@ def _nodes(node):
     yield node
     for parent in node.parents:
         yield from _nodes(parent)
+
+
+def altered(home, tmp_path, kind, file, change):
+    """The node of an artifact whose folder is a copy with one table changed, its inputs as they are."""
+    node = chain_of(home, kind)
+    folder = tmp_path / node.artifact.path.name
+    shutil.copytree(node.artifact.path, folder)
+    table = pq.read_table(folder / file)
+    pq.write_table(change(table), folder / file)
+    return {folder.name: replace(node, artifact=Artifact(folder, node.artifact.manifest))}
+
+
+def test_scores_and_replies_that_do_not_give_the_reports_figures_are_found(made, tmp_path):
+    home, _ = made
+
+    def worse(table):
+        values = [value - 50.0 for value in table["chosen_log_prob"].to_pylist()]
+        return table.set_column(table.column_names.index("chosen_log_prob"), "chosen_log_prob", pa.array(values))
+
+    faults = check_figures(
+        home, altered(home, tmp_path / "scores", "evaluation_report", "scores.parquet", worse)
+    ).faults
+    assert any("preferences of dpo is" in fault for fault in faults)
+    fewer = altered(home, tmp_path / "replies", "evaluation_report", "replies.parquet", lambda table: table.slice(1))
+    assert any("replies of sft is" in fault for fault in check_figures(home, fewer).faults)
+
+
+def test_a_training_pair_that_was_scored_as_held_out_is_named(made, tmp_path):
+    home, _ = made
+    train = pq.read_table(home.latest("preference_pairs").path / "pairs.parquet", filters=[("split", "=", "train")])
+    pair = train["pair_id"][0].as_py()
+
+    def leaky(table):
+        ids = [pair, *table["pair_id"].to_pylist()[1:]]
+        return table.set_column(table.column_names.index("pair_id"), "pair_id", pa.array(ids))
+
+    nodes = altered(home, tmp_path, "evaluation_report", "scores.parquet", leaky)
+    [fault] = check_training_rows(home, nodes).faults
+    assert f"pair {pair} was scored as held out; its split is train" in fault

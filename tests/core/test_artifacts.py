@@ -111,3 +111,22 @@ def test_links_and_empty_folders_are_refused(store, tmp_path):
 def test_a_missing_artifact_says_what_to_do(store):
     with pytest.raises(ArtifactError, match="materialize the asset again"):
         store.get("table", "f" * 64)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        [],
+        {"files": [{"name": "../../x", "sha256": "0"}]},
+        {"parents": [3]},
+        {"parents": [{"role": "r", "kind": "../..", "digest": "0"}]},
+        {"books": {"in": "many"}},
+        {"counts": None},
+    ],
+)
+def test_a_manifest_of_another_shape_is_an_error_that_names_it(store, change):
+    made = publish(store)
+    manifest = change if isinstance(change, list) else {**made.manifest, **change}
+    (made.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=made.digest):
+        store.get("table", made.digest)

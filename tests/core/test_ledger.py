@@ -71,3 +71,26 @@ def test_processes_append_at_the_same_time_without_losing_a_line(ledger):
     assert [worker.wait(timeout=60) for worker in workers] == [0, 0, 0]
     assert len(list(ledger.lines())) == 75
     assert ledger.verify() == []
+
+
+def test_a_ledger_cut_off_at_its_end_is_found_by_its_head(ledger):
+    lines = fill(ledger).path.read_text().splitlines(keepends=True)
+    ledger.path.write_text("".join(lines[:-1]))
+    assert ledger.verify() == [f"{ledger.path} has 3 lines, its head speaks of 4: it was cut off at its end"]
+
+
+def test_a_head_that_lags_by_a_crash_is_no_fault_and_one_of_another_ledger_is(ledger):
+    fill(ledger, 2)
+    head = ledger.head_path.read_text()
+    fill(ledger, 1)
+    ledger.head_path.write_text(head)
+    assert ledger.verify() == []
+    ledger.head_path.write_text('{"lines": 2, "hash": "ab"}')
+    assert "the head says ab" in ledger.verify()[0]
+
+
+@pytest.mark.parametrize("line", ["[]", "3", '{"seq": 1}', "[" * 20_000])
+def test_a_ledger_line_of_another_shape_is_a_named_fault(ledger, line):
+    fill(ledger, 1)
+    ledger.path.write_text(ledger.path.read_text() + line + "\n")
+    assert "line 2 is not" in ledger.verify()[0]

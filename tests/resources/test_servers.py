@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from dpo_pipeline.core.artifacts import Outcome, Recipe
 from resources.servers import serve_pages
 
 
@@ -62,6 +63,23 @@ def test_a_report_is_served_and_no_script_can_run_in_it(pages):
 )
 def test_nothing_else_is_served(pages, path):
     assert get(pages, path)[0] == 404
+
+
+def test_the_chain_behind_an_artifact_is_drawn_when_asked_for(home):
+    with home.store.staging() as folder:
+        (folder / "rows.txt").write_text("rows")
+        artifact = home.store.publish(folder, Recipe("table", "1", {}, ()), Outcome())
+    server = serve_pages(home.store.root, 0)
+    try:
+        port = server.server_address[1]
+        status, text, headers = get(port, f"/lineage/table/{artifact.digest}.html")
+        assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        assert artifact.digest in text
+        for other in ("table/" + "0" * 64, "../table/" + artifact.digest, "table"):
+            assert get(port, f"/lineage/{other}.html")[0] == 404
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_another_hosts_name_is_refused(pages):

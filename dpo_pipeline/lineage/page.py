@@ -1,0 +1,38 @@
+"""The audit as one self-contained page: no script, everything escaped, fit for print."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.lineage.graph import draw_chain
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_page(audit: Mapping[str, Any]) -> str:
+    """The whole page as text; equal audits give equal pages.
+
+    Args:
+        audit: As `describe_audit` returns it or as read back from its JSON.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    picture = Markup(draw_chain(audit["chain"])) if audit["chain"] else None  # noqa: S704 - the picture escapes its own
+    return environment.get_template("audit.html.j2").render(audit=audit, picture=picture)
+
+
+def render_chain(audit: Mapping[str, Any]) -> str:
+    """The chain alone as a page: the picture, and each artifact with its digest; no check is run or claimed.
+
+    Args:
+        audit: As for `render_page`.
+    """
+    return render_page({**audit, "verdict": "Lineage", "checks": []})

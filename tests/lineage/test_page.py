@@ -1,0 +1,59 @@
+"""The page: verdict first, no script, everything escaped, the same text for the same audit."""
+
+import json
+
+from dpo_pipeline.lineage.audit import describe_audit
+from dpo_pipeline.lineage.graph import draw_chain
+from dpo_pipeline.lineage.page import render_chain, render_page
+from dpo_pipeline.lineage.verify import verify
+
+EVIL = "<script>alert(1)</script>"
+
+
+def test_the_audit_is_plain_values_and_the_page_is_made_from_them_alone(built_once):
+    audit = describe_audit(built_once, "preference_pairs", verify(built_once, "preference_pairs"))
+    again = json.loads(json.dumps(audit))
+    assert render_page(again) == render_page(audit)
+    page = render_page(audit)
+    assert page.index("INCOMPLETE") < page.index("<h2>Checks")
+    assert "default-src 'none'" in page
+    assert all(entry["sha256"] in page for drop in audit["data"] for entry in drop["files"])
+
+
+def test_no_text_of_an_annotation_stands_on_the_page(built_once):
+    import pyarrow.parquet as pq
+
+    page = render_page(describe_audit(built_once, "preference_pairs", verify(built_once, "preference_pairs")))
+    folder = built_once.latest("preference_pairs").path
+    for row in pq.read_table(folder / "pairs.parquet", columns=["chosen", "rejected"]).slice(0, 20).to_pylist():
+        assert row["chosen"] not in page
+        assert row["rejected"] not in page
+
+
+def test_everything_is_escaped(built_once):
+    audit = describe_audit(built_once, "preference_pairs", verify(built_once, "preference_pairs"))
+    audit["subject"] = EVIL
+    audit["chain"][0] |= {"role": EVIL, "kind": EVIL, "digest": EVIL}
+    audit["checks"][0]["faults"] = [EVIL]
+    audit["data"][0]["files"][0]["name"] = EVIL
+    assert "<script" not in render_page(audit)
+
+
+def test_a_ledger_that_cannot_be_read_still_has_its_page(built):
+    built.ledger.path.write_text("garbage\n")
+    page = render_page(describe_audit(built, "preference_pairs", verify(built, "preference_pairs")))
+    assert "FAIL" in page
+    assert "line 1 is not JSON" in page
+
+
+def test_the_picture_ends_also_where_kinds_lead_in_a_circle():
+    one = {"kind": "a", "digest": "0" * 64, "parents": [{"kind": "b"}]}
+    other = {"kind": "b", "digest": "1" * 64, "parents": [{"kind": "a"}]}
+    assert draw_chain([one, other]).count("<rect") == 2
+
+
+def test_the_chain_alone_claims_no_verdict(built_once):
+    page = render_chain(describe_audit(built_once, "preference_pairs", []))
+    assert page.index("<h1>Lineage</h1>") < page.index("<svg")
+    assert not any(f"<h1>{word}" in page for word in ("PASS", "FAIL", "INCOMPLETE"))
+    assert "<h2>Checks" not in page
