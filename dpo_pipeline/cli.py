@@ -131,6 +131,16 @@ def lineage_verify(subject: str) -> None:
         sys.exit(1)
 
 
+@lineage.command("keygen")
+def lineage_keygen() -> None:
+    """Make the key pair that signs artifacts from now on; hand the public half to reviewers."""
+    from dpo_pipeline.lineage.attestations import make_keys, private_key_path
+
+    home = Home.default()
+    public = make_keys(home)
+    click.echo(f"The public key lies at {public}; keep {private_key_path(home)} secret and back it up.")
+
+
 def main() -> None:
     """Run the command line; an error of ours ends in its sentence, not in a traceback."""
     try:

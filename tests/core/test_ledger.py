@@ -71,3 +71,23 @@ def test_processes_append_at_the_same_time_without_losing_a_line(ledger):
     assert [worker.wait(timeout=60) for worker in workers] == [0, 0, 0]
     assert len(list(ledger.lines())) == 75
     assert ledger.verify() == []
+
+
+def test_a_last_line_cut_off_is_found_with_both_hashes_and_nothing_is_written_over_it(ledger):
+    lines = fill(ledger).path.read_text().splitlines()
+    ledger.path.write_text("\n".join(lines[:-1]) + "\n")
+    [fault] = ledger.verify()
+    assert f"ends with seq 2, hash {json.loads(lines[2])['hash']}" in fault
+    assert f"says seq 3, hash {json.loads(lines[3])['hash']}" in fault
+    with pytest.raises(LedgerError, match="Restore the ledger"):
+        ledger.append("finished")
+
+
+def test_a_head_one_line_behind_is_a_crash_and_no_fault_a_missing_one_is(ledger):
+    fill(ledger, 2)
+    behind = ledger.head_path.read_text()
+    ledger.append("finished")
+    ledger.head_path.write_text(behind)
+    assert ledger.verify() == []
+    ledger.head_path.unlink()
+    assert "head.json is missing" in ledger.verify()[0]
