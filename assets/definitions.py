@@ -9,6 +9,8 @@ import dagster as dg
 from assets import annotations, dpo, evaluation, preferences, release, sft
 from assets.automation import JOBS, new_drops, retraining
 from assets.checks import CHECKS
+from assets.reconcile import reconciliation
+from assets.tracked import assert_all_tracked
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
 from resources.mlflow_tracking import MlflowTracking
@@ -26,6 +28,7 @@ ASSETS = [
     evaluation.evaluation_report,
     release.release,
 ]
+assert_all_tracked(ASSETS)
 
 
 def default_resources() -> dict[str, Any]:
@@ -46,7 +49,7 @@ def build_definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
         jobs=JOBS,
-        sensors=[new_drops],
+        sensors=[new_drops, reconciliation],
         schedules=[retraining],
         resources={**default_resources(), **(resources or {})},
         executor=dg.in_process_executor,

@@ -64,6 +64,22 @@ class Definition:
 
 
 DEFINITIONS: dict[str, Definition] = {}
+TRACKED: list[dg.AssetsDefinition] = []
+
+
+def assert_all_tracked(assets: Sequence[dg.AssetsDefinition]) -> None:
+    """Refuse, when the code location is loaded, whatever was not made by `tracked`.
+
+    Raises:
+        TypeError: Naming each asset that would be materialized without an attempt in the ledger.
+    """
+    strangers = [
+        key.to_user_string() for item in assets if not any(item is made for made in TRACKED) for key in item.keys
+    ]
+    if strangers:
+        raise TypeError(
+            f"not made by `tracked`: {', '.join(strangers)}. Define them with @tracked, so that they are recorded"
+        )
 
 
 @dataclass(slots=True)
@@ -176,6 +192,7 @@ def tracked(  # noqa: PLR0913 - one keyword per column of the asset table
         ) -> Iterator[dg.MaterializeResult]:
             yield from _attempt(definition, context, settings, home, tracking, gpu)
 
+        TRACKED.append(materialize)
         return materialize
 
     return decorate
@@ -189,11 +206,12 @@ def _attempt(
     tracking: Tracking,
     gpu: Gpu,
 ) -> Iterator[dg.MaterializeResult]:
+    home = where.home
+    drop = context.partition_key if definition.by_drop else None
     try:
-        profile, home = settings.values, where.home
-        drop = context.partition_key if definition.by_drop else None
-        step = Step(context, profile, home, gpu, drop, _pinned(definition, home, drop))
+        step = Step(context, settings.values, home, gpu, drop, _pinned(definition, home, drop))
     except PipelineError as error:
+        _refuse(definition, context, home, drop, settings.profile, str(error))
         raise dg.Failure(description=str(error), allow_retries=False) from error
     attempts = [_Attempt.begin(item, definition, step, settings.profile, tracking) for item in definition.made]
     started = time.monotonic()
@@ -235,7 +253,7 @@ class _Attempt:
     @classmethod
     def begin(cls, made: Made, definition: Definition, step: Step, profile: str, tracking: Tracking) -> "_Attempt":
         recipe = _recipe(made, definition, step)
-        key = "/".join([step.context.run.run_id, made.name, step.drop or "-", str(step.context.retry_number)])
+        key = _key(step.context, made, step.drop)
         code = describe_code()
         step.home.ledger.append(
             "started",
@@ -278,6 +296,36 @@ class _Attempt:
         self.step.home.ledger.append(
             event, attempt=self.key, asset=self.made.name, partition=self.step.drop, recipe=self.recipe.digest, **fields
         )
+
+
+def _key(context: dg.AssetExecutionContext, made: Made, drop: str | None) -> str:
+    return "/".join([context.run.run_id, made.name, drop or "-", str(context.retry_number)])
+
+
+def _refuse(
+    definition: Definition,
+    context: dg.AssetExecutionContext,
+    home: Home,
+    drop: str | None,
+    profile: str,
+    reason: str,
+) -> None:
+    """Book an attempt that ended before it had a recipe: a profile that does not fit, an input that was altered."""
+    for made in definition.made:
+        same = {"attempt": _key(context, made, drop), "asset": made.name, "partition": drop, "recipe": None}
+        home.ledger.append(
+            "started",
+            **same,
+            dagster_run=context.run.run_id,
+            profile=profile,
+            settings={},
+            code_version=definition.code_version,
+            parents=[],
+            code=describe_code(),
+            environment=describe_environment(),
+            process=_process(),
+        )
+        home.ledger.append("failed", **same, reason=reason, tracking=None)
 
 
 def _pinned(

@@ -165,6 +165,29 @@ def lineage_trace(annotator: str | None, record: str | None, pair: str | None) -
     click.echo(trace.as_text(follow(home, value)))
 
 
+@lineage.command("keygen")
+def lineage_keygen() -> None:
+    """Make the key pair that signs artifacts from now on; hand the public half to reviewers."""
+    from dpo_pipeline.lineage.attestations import make_keys, private_key_path
+
+    home = Home.default()
+    public = make_keys(home)
+    click.echo(f"The public key lies at {public}; keep {private_key_path(home)} secret and back it up.")
+
+
+@lineage.command("reconcile")
+def lineage_reconcile() -> None:
+    """Close what killed processes left, tell MLflow what it missed, sign, and say what does not agree."""
+    from dpo_pipeline.lineage.witnesses import installed_reconciler
+
+    reconcile = installed_reconciler()
+    if reconcile is None:
+        click.echo("No package offers a reconciler. Install dpo-pipeline: `pip install -e .`", err=True)
+        sys.exit(2)
+    said = reconcile(Home.default())
+    click.echo("\n".join(said) or "Ledger, Dagster, MLflow and disk agree; nothing to do.")
+
+
 def main() -> None:
     """Run the command line; an error of ours ends in its sentence, not in a traceback."""
     try:

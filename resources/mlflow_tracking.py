@@ -1,7 +1,8 @@
 """MLflow as a view of the ledger: one run per attempt, opened before the work and closed after it.
 
-MLflow may be away: every call is made with short timeouts, a failing one is logged once and the attempt goes on. The
-shipped double is `NoTracking`. No call sits on the path of a training step; a thread sends metrics in batches.
+MLflow may be away: each call has a short timeout, the first failing one is logged and no other is made for that
+attempt; the ledger keeps all of it, and the reconciler (`mlflow_view`) tells MLflow later. The shipped double is
+`NoTracking`. No call sits on the path of a training step; a thread sends metrics in batches.
 """
 
 import json
@@ -23,10 +24,11 @@ from dpo_pipeline.core.artifacts import Artifact, Parent, Recipe
 EXPERIMENT = "dpo-pipeline"
 FLUSH_SECONDS = 5.0
 BATCH_METRICS = 1_000
+RACE_TRIES = 3
 DIGEST_CHARACTERS = 32  # MLflow refuses a dataset digest of more than 36; the whole one goes into a tag
 CLIENT_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default of 7 blocks for minutes when the server is away
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the default of 7 blocks for minutes; the reconciler is our retry
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_TRUNCATE_LONG_VALUES": "false",  # the default cuts silently
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -45,6 +47,7 @@ class AttemptFacts:
     profile: str
     recipe: Recipe
     code: Mapping[str, Any] = field(default_factory=dict)
+    started: int | None = None
 
 
 class TrackedRun(Protocol):
@@ -93,27 +96,38 @@ class MlflowTracking(Tracking):
 
     def begin(self, facts: AttemptFacts, *, folder: Path, warn: Callable[[str], None]) -> TrackedRun:
         """Open an MLflow run tagged with the attempt, its inputs and its settings."""
-        os.environ.update(CLIENT_ENVIRONMENT)
         try:
-            client, experiment = self._client(folder)
-            run_id = _open_run(client, experiment, facts)
+            client, experiment = connect(self.uri, folder)
+            return self.open_again(client, experiment, facts, warn)
         except Exception as error:  # noqa: BLE001 - whatever the client raises, training does not depend on it
             warn(f"MLflow cannot be reached, this attempt is in the ledger only: {error}")
             return _NoRun()
+
+    def open_again(self, client: Any, experiment: str, facts: AttemptFacts, warn: Callable[[str], None]) -> "MlflowRun":
+        """The run of an attempt, found by its key or made."""
+        run_id = _open_run(client, experiment, facts)
         return MlflowRun(client, run_id, f"{self.ui}/#/experiments/{experiment}/runs/{run_id}", warn)
 
-    def _client(self, folder: Path) -> tuple[Any, str]:
-        from mlflow import MlflowClient
 
-        folder.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(tracking_uri=self.uri or f"sqlite:///{folder / 'mlflow.db'}")
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found is not None:
-            return client, found.experiment_id
-        # Without an explicit location MLflow writes `mlruns/` into whatever the current directory is.
-        location = None if self.uri else (folder / "artifacts").as_uri()
-        tags = {"mlflow.experimentKind": "custom_model_development"}
-        return client, client.create_experiment(EXPERIMENT, artifact_location=location, tags=tags)
+def connect(uri: str, folder: Path) -> tuple[Any, str]:
+    """A client with short timeouts, and the id of our experiment, made where there is none.
+
+    Args:
+        uri: Tracking server; empty: SQLite in `folder`.
+        folder: The home's `mlflow/`.
+    """
+    os.environ.update(CLIENT_ENVIRONMENT)
+    from mlflow import MlflowClient
+
+    folder.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(tracking_uri=uri or f"sqlite:///{folder / 'mlflow.db'}")
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return client, found.experiment_id
+    # Without an explicit location MLflow writes `mlruns/` into whatever the current directory is.
+    location = None if uri else (folder / "artifacts").as_uri()
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    return client, client.create_experiment(EXPERIMENT, artifact_location=location, tags=tags)
 
 
 class MlflowRun:
@@ -121,6 +135,7 @@ class MlflowRun:
 
     def __init__(self, client: Any, run_id: str, url: str, warn: Callable[[str], None]) -> None:
         self._client, self.run_id, self.url, self._warn = client, run_id, url, warn
+        self.is_reachable = True
 
     @contextmanager
     def following(self, metrics: Path) -> Iterator[None]:
@@ -141,8 +156,10 @@ class MlflowRun:
             thread.join()
             self._send(tail.new_lines())
 
-    def finish(self, artifact: Artifact, *, remarks: Mapping[str, Any]) -> None:
-        """Log counts, numeric facts, manifest, report and pictures; then FINISHED."""
+    def finish(self, artifact: Artifact, *, remarks: Mapping[str, Any], ended: int | None = None) -> None:
+        """Log counts, numeric facts, manifest, report and pictures; then FINISHED, at `ended` in milliseconds."""
+        if not self.is_reachable:
+            return
         with self._patience():
             from mlflow.entities import Metric
 
@@ -153,16 +170,19 @@ class MlflowRun:
             self._client.set_tag(self.run_id, "artifact.kind", artifact.kind)
             for path in _small_files(artifact.path):
                 self._client.log_artifact(self.run_id, str(path))
-        with self._patience():
-            self._client.set_terminated(self.run_id, "FINISHED")
+            self._client.set_terminated(self.run_id, "FINISHED", end_time=ended)
 
-    def fail(self, reason: str, *, killed: bool) -> None:
-        """Tag the reason; then FAILED or KILLED."""
+    def fail(self, reason: str, *, killed: bool, ended: int | None = None) -> None:
+        """Tag the reason; then FAILED or KILLED, at `ended` in milliseconds."""
+        if not self.is_reachable:
+            return
         with self._patience():
             self._client.set_tag(self.run_id, "failure", reason[:5_000])
-            self._client.set_terminated(self.run_id, "KILLED" if killed else "FAILED")
+            self._client.set_terminated(self.run_id, "KILLED" if killed else "FAILED", end_time=ended)
 
     def _send(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        if not self.is_reachable or not lines:
+            return
         with self._patience():
             from mlflow.entities import Metric
 
@@ -180,7 +200,8 @@ class MlflowRun:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - as in begin: a view that can be away
-            self._warn(f"MLflow did not take everything of run {self.run_id}: {error}")
+            self.is_reachable = False
+            self._warn(f"MLflow did not take everything of run {self.run_id}; the reconciler will tell it: {error}")
 
 
 class _NoRun:
@@ -216,6 +237,9 @@ class _Tail:
 
 
 def _open_run(client: Any, experiment: str, facts: AttemptFacts) -> str:
+    """The run of an attempt: the one with its key if there is one, else a new one."""
+    if found := client.search_runs([experiment], f"tags.attempt = '{facts.key}'", max_results=1):
+        return found[0].info.run_id
     tags = {
         "mlflow.runName": facts.asset if facts.partition is None else f"{facts.asset} {facts.partition}",
         "attempt": facts.key,
@@ -227,7 +251,7 @@ def _open_run(client: Any, experiment: str, facts: AttemptFacts) -> str:
         "code_version": facts.recipe.code_version,
         **{f"code.{name}": str(value) for name, value in facts.code.items() if value is not None},
     }
-    run_id = client.create_run(experiment, tags=tags).info.run_id
+    run_id = client.create_run(experiment, start_time=facts.started, tags=tags).info.run_id
     _log_settings(client, run_id, facts.recipe.settings)
     _log_inputs(client, run_id, facts.recipe.parents)
     return run_id
@@ -254,8 +278,14 @@ def _log_inputs(client: Any, run_id: str, parents: Sequence[Parent]) -> None:
         )
         for parent in parents
     ]
-    if inputs:
-        client.log_inputs(run_id, inputs)
+    for left in reversed(range(RACE_TRIES if inputs else 0)):
+        try:
+            client.log_inputs(run_id, inputs)
+        except Exception as error:  # two processes naming the same new dataset: one loses, and MLflow does not retry
+            if "UNIQUE constraint" not in str(error) or not left:
+                raise
+        else:
+            return
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

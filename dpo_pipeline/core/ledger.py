@@ -47,6 +47,7 @@ class Ledger:
         with self.path.open("a+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             last = _last_line(stream, self.path)
+            self._refuse_cut(last)
             line = {
                 "seq": last["seq"] + 1 if last else 0,
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -60,6 +61,16 @@ class Ledger:
             os.fsync(stream.fileno())
             self._write_head(Head(line["seq"] + 1, line["hash"]))
         return line
+
+    def _refuse_cut(self, last: Mapping[str, Any] | None) -> None:
+        """Never write over a loss: a ledger shorter than its head says must be restored first."""
+        head, found = self.head(), last["seq"] + 1 if last else 0
+        if head is not None and head.lines > found:
+            raise LedgerError(
+                f"{self.path} has {found} lines, its head speaks of {head.lines}",
+                expected="every line ever acknowledged",
+                do="Restore the ledger from a backup",
+            )
 
     def _write_head(self, head: Head) -> None:
         """Atomic, not fsynced: after a power cut an older head is true as well, since it need only be part of it."""

@@ -4,23 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.lineage.attestations import check_signatures
 from dpo_pipeline.lineage.chain import Node, ancestors, chain_of
 from dpo_pipeline.lineage.checks import Check
 from dpo_pipeline.lineage.evidence import check_attempts, check_environment, check_files, check_ledger
 from dpo_pipeline.lineage.records import check_annotators, check_books, check_rows
 from dpo_pipeline.lineage.results import check_figures, check_split, check_training_rows
+from dpo_pipeline.lineage.witnesses import check_views
 
 ChainCheck = Callable[[Home, Mapping[str, Node]], Check]
-
-
-def check_signatures(_home: Home, _nodes: Mapping[str, Node]) -> Check:
-    """Signed attestations are not built yet, and the audit says so."""
-    return Check("signatures hold", "", not_run="attestations are not signed yet")
-
-
-def check_views(_home: Home, _nodes: Mapping[str, Node]) -> Check:
-    """The join with Dagster and MLflow is not built yet, and the audit says so."""
-    return Check("MLflow and Dagster say what the ledger says", "", not_run="the three are not joined yet")
 
 
 def check_near_leaks(_home: Home, _nodes: Mapping[str, Node]) -> Check:

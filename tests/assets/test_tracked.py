@@ -112,6 +112,10 @@ def test_a_flipped_byte_in_an_input_stops_the_step_before_it_runs(home):
     description = result.failure_data_for_node("second").user_failure_data.description
     assert "file.txt hashes to" in description
     assert "materialize first again" in description
+    refused = [line for line in home.ledger.lines() if line["asset"] == "second"]
+    assert [line["event"] for line in refused] == ["started", "failed"]
+    assert refused[1]["reason"] == description
+    assert refused[1]["attempt"].endswith("/second/-/0")
 
 
 def test_an_altered_artifact_is_set_aside_as_evidence_and_made_again(home):
@@ -173,3 +177,14 @@ def test_a_faulty_profile_fails_with_all_its_faults(home):
     assert "dpo.beta is -1" in description
     assert "dpo.epochs is 0" in description
     assert body.calls == 0
+    assert events(home) == [("started", "first"), ("failed", "first")]
+
+
+def test_an_asset_defined_any_other_way_is_refused_when_the_code_location_is_loaded():
+    @dg.asset
+    def stranger() -> None: ...
+
+    first, _ = asset("first")
+    module.assert_all_tracked([first])
+    with pytest.raises(TypeError, match=r"not made by `tracked`: stranger\."):
+        module.assert_all_tracked([first, stranger])

@@ -77,6 +77,8 @@ def test_a_ledger_cut_off_at_its_end_is_found_by_its_head(ledger):
     lines = fill(ledger).path.read_text().splitlines(keepends=True)
     ledger.path.write_text("".join(lines[:-1]))
     assert ledger.verify() == [f"{ledger.path} has 3 lines, its head speaks of 4: it was cut off at its end"]
+    with pytest.raises(LedgerError, match="Restore the ledger"):
+        ledger.append("finished")
 
 
 def test_a_head_that_lags_by_a_crash_is_no_fault_and_one_of_another_ledger_is(ledger):
