@@ -34,15 +34,24 @@ def enough_pairs(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetChec
 
 
 @dg.asset_check(asset="preference_pairs", blocking=True, description="No prompt, nor a near-duplicate, on both sides.")
-def split_is_clean(home: ArtifactHome) -> dg.AssetCheckResult:
-    """Whether any prompt or prompt cluster stands both in train and in held-out."""
-    from dpo_pipeline.preferences.leakage import prompts_on_both_sides
+def split_is_clean(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetCheckResult:
+    """Whether a prompt, a prompt cluster or, compared anew, a near copy of a prompt stands in train and in held-out."""
+    from dpo_pipeline.preferences.leakage import near_leaks, prompts_on_both_sides
 
-    shared = prompts_on_both_sides(home.home.latest("preference_pairs").path)
+    pairs, least = home.home.latest("preference_pairs").path, settings.values.preferences.prompt_cluster_jaccard
+    shared, near = prompts_on_both_sides(pairs), near_leaks(pairs, jaccard=least)
     return dg.AssetCheckResult(
-        passed=not shared,
-        metadata={"prompts on both sides": len(shared), "examples": ", ".join(shared[:5])},
-        description="A prompt on both sides makes every held-out figure worthless; report this as a defect.",
+        passed=not shared and not near,
+        severity=dg.AssetCheckSeverity.ERROR if shared else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "prompts on both sides": len(shared),
+            "examples": ", ".join(shared[:5]),
+            "near-duplicate prompts across the split": len(near),
+            "most alike": ", ".join(f"{left} ~ {right} ({alike:.2f})" for left, right, alike in near[:5]),
+            "near-duplicate from": least,
+        },
+        description="A prompt on both sides makes every held-out figure worthless; report this as a defect. Near "
+        "copies make the figures flattering: look the prompts up by their ids in pairs.parquet and reject those rows.",
     )
 
 

@@ -1,7 +1,9 @@
 """Which pairs are near duplicates of which, and which prompts belong on one side of the split.
 
 A pair is a near duplicate of another when prompt and both responses match: whichever response is called low, since
-an edit moves a response's key. System prompt and numbers must be the very same: "2 + 2" is not "2 + 3".
+an edit moves a response's key. Together they must be alike and no part may be too different: an edit in a short
+prompt changes much of the prompt, little of the pair. System prompt and numbers must be the very same: "2 + 2" is not
+"2 + 3".
 """
 
 from typing import NamedTuple
@@ -11,7 +13,7 @@ import numpy as np
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.likeness import Likenesses
-from dpo_pipeline.preferences.near_duplicates import jaccard, overlaps, propose
+from dpo_pipeline.preferences.near_duplicates import jaccard, overlaps, propose, ratio
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.shingles import Shingles
 
@@ -19,11 +21,13 @@ from dpo_pipeline.preferences.shingles import Shingles
 class NearPairs(NamedTuple):
     """Edges between near-duplicate pairs, `(E, 2)`, and how alike they are along each, `(E,)`.
 
-    `similarity` is that of the least similar of prompt and responses; `prompt` that of the prompts alone.
+    `similarity` is that of prompt and responses together, `least` that of the least similar of the three, `prompt`
+    that of the prompts.
     """
 
     edges: np.ndarray
     similarity: np.ndarray
+    least: np.ndarray
     prompt: np.ndarray
 
     def only(self, mask: np.ndarray) -> "NearPairs":
@@ -44,7 +48,7 @@ def near_duplicate_pairs(
     Args:
         catalogue: The pairs.
         order: The pairs to look at, the best keeper first: all of a large bucket are compared with its best.
-        settings: `near_duplicate_jaccard`.
+        settings: `near_duplicate_jaccard` and `near_duplicate_part_jaccard`.
         reporter: Told how many candidates there are.
         likenesses: Those of pairs that are known already; texts are read for the others only.
     """
@@ -54,24 +58,25 @@ def near_duplicate_pairs(
         value = catalogue.prompt_column(name)[catalogue.prompt]
         edges = edges[value[edges[:, 0]] == value[edges[:, 1]]]
     reporter.say(f"{len(edges):,} candidate pairs of near duplicates")
-    similarity, prompt = likenesses.of(edges, lambda rows, local: _likeness(catalogue, rows, local)).T
+    similarity, least, prompt = likenesses.of(edges, lambda rows, local: _likeness(catalogue, rows, local)).T
     reporter.say(f"measured {likenesses.measured:,} of them, {likenesses.reused:,} were known")
-    near = NearPairs(edges, similarity, prompt)
-    return near.only(near.similarity >= settings.near_duplicate_jaccard)
+    is_near = (similarity >= settings.near_duplicate_jaccard) & (least >= settings.near_duplicate_part_jaccard)
+    return NearPairs(edges, similarity, least, prompt).only(is_near)
 
 
-def _likeness(catalogue: Catalogue, rows: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Similarity of the least similar part under the better matching of the responses, and of the prompts alone."""
+def _likeness(catalogue: Catalogue, rows: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Similarity of the whole, of the least similar part and of the prompts, the responses matched as fits better."""
     prompt, low, high = catalogue.shingles_of_pairs(rows)
 
-    def likeness(left: Shingles, right: Shingles) -> np.ndarray:
-        shared, either = overlaps(left, right, edges)
-        return np.where(either == 0, 1.0, shared / np.maximum(either, 1))
+    def sizes(left: Shingles, right: Shingles) -> np.ndarray:
+        return np.stack(overlaps(left, right, edges))
 
-    straight = np.minimum(likeness(low, low), likeness(high, high))
-    crossed = np.minimum(likeness(low, high), likeness(high, low))
-    prompts = likeness(prompt, prompt)
-    return np.minimum(prompts, np.maximum(straight, crossed)), prompts
+    prompts = sizes(prompt, prompt)
+    straight = np.stack([prompts, sizes(low, low), sizes(high, high)], axis=1)  # (2, 3, E): shared and either by part
+    crossed = np.stack([prompts, sizes(low, high), sizes(high, low)], axis=1)
+    is_straight = ratio(*straight[:, 1:]).min(axis=0) >= ratio(*crossed[:, 1:]).min(axis=0)
+    best = np.where(is_straight, straight, crossed)
+    return ratio(*best.sum(axis=1)), ratio(*best).min(axis=0), ratio(*prompts)
 
 
 def prompt_neighbours(
@@ -85,9 +90,9 @@ def prompt_neighbours(
     edges = propose(catalogue.prompt_bands(), order)
     reporter.say(f"{len(edges):,} candidate pairs of near-duplicate prompts")
 
-    def measure(rows: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def measure(rows: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         alike = jaccard(catalogue.shingles_of_prompts(rows), local)
-        return alike, alike
+        return alike, alike, alike
 
     is_near = likenesses.of(edges, measure)[:, 0] >= settings.prompt_cluster_jaccard
     reporter.say(f"measured {likenesses.measured:,} of them, {likenesses.reused:,} were known")

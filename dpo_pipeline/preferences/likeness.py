@@ -24,19 +24,21 @@ EDGES_PER_READING = 150_000
 
 LIKENESS = table_schema(
     "likeness",
-    1,
+    2,
     [
         column("left", pa.binary(16), "Identity of one; it sorts before the other."),
         column("right", pa.binary(16), "Identity of the other."),
-        column("similarity", pa.float64(), "Jaccard similarity of the least similar of prompt and responses."),
+        column("similarity", pa.float64(), "Jaccard similarity of prompt and responses taken together."),
+        column("least_similarity", pa.float64(), "That of the least similar of prompt and responses."),
         column("prompt_similarity", pa.float64(), "Jaccard similarity of the prompts."),
     ],
 )
 VERSIONS = {b"key_version": str(KEY_VERSION).encode(), b"shingle_version": str(SHINGLE_VERSION).encode()}
 """What a likeness rests on besides the two texts; one measured under other versions is measured again."""
 
-Measure = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""From some rows and the edges between places among them to `similarity` and `prompt_similarity`, `(E,)` each."""
+Measure = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""From some rows and the edges between places among them to the three similarities of `LIKENESS`, `(E,)` each."""
+SIMILARITIES = 3
 
 
 class Likenesses:
@@ -56,18 +58,18 @@ class Likenesses:
         self.reused = self.measured = 0
         parts = [_read(path, ids) for path in known if path.is_file()]
         edge = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
-        values = np.concatenate([np.zeros((0, 2)), *(part[1] for part in parts)])
+        values = np.concatenate([np.zeros((0, SIMILARITIES)), *(part[1] for part in parts)])
         order = np.argsort(edge, kind="stable")
         self._edge, self._values = edge[order], values[order]
 
     def of(self, edges: np.ndarray, measure: Measure) -> np.ndarray:
-        """Both similarities along each edge, `(E, 2)`; what is asked for last is what `write` writes."""
+        """The similarities along each edge, `(E, 3)`; what is asked for last is what `write` writes."""
         key = _packed(edges)
         place = np.searchsorted(self._edge, key)
         is_known = np.zeros(len(key), bool)
         inside = place < len(self._edge)
         is_known[inside] = self._edge[place[inside]] == key[inside]
-        values = np.empty((len(key), 2))
+        values = np.empty((len(key), SIMILARITIES))
         values[is_known] = self._values[place[is_known]]
         unknown = np.flatnonzero(~is_known)
         for start in range(0, len(unknown), EDGES_PER_READING):
@@ -92,7 +94,7 @@ class Likenesses:
 
 def _read(path: Path, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The edges of a table between things that are still there, packed, and their similarities."""
-    nothing = np.zeros(0, np.int64), np.zeros((0, 2))
+    nothing = np.zeros(0, np.int64), np.zeros((0, SIMILARITIES))
     expected = {**LIKENESS.metadata, **VERSIONS}
     if pq.read_schema(path).metadata != expected:
         return nothing
@@ -101,7 +103,7 @@ def _read(path: Path, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for batch in file.iter_batches():
             ends = np.stack([_places(ids, identifiers.from_binary(batch.column(at))) for at in (0, 1)], axis=1)
             is_there = (ends >= 0).all(axis=1)
-            values = np.stack([batch.column(at).to_numpy() for at in (2, 3)], axis=1)
+            values = np.stack([some.to_numpy() for some in batch.columns[2:]], axis=1)
             parts.append((_packed(ends[is_there]), values[is_there]))
     return np.concatenate([edge for edge, _ in parts]), np.concatenate([values for _, values in parts])
 

@@ -90,7 +90,11 @@ def overlaps(left: Shingles, right: Shingles, edges: np.ndarray) -> tuple[np.nda
 
 def jaccard(sets: Shingles, edges: np.ndarray) -> np.ndarray:
     """The true Jaccard similarity along each edge, `(E,)` float64; two empty sets are alike."""
-    shared, either = overlaps(sets, sets, edges)
+    return ratio(*overlaps(sets, sets, edges))
+
+
+def ratio(shared: np.ndarray, either: np.ndarray) -> np.ndarray:
+    """Jaccard similarities from sizes of intersections and unions; two empty sets are alike."""
     return np.where(either == 0, 1.0, shared / np.maximum(either, 1))
 
 

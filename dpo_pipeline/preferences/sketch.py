@@ -39,8 +39,8 @@ from dpo_pipeline.preferences.shingles import SHINGLE_VERSION, Shingles, band_ke
 from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, Texts, read_texts
 
 ROWS_FILE, PAIRS_FILE, PROMPTS_FILE = "rows.parquet", "pairs.parquet", "prompts.parquet"
-PAIR_BANDS, PAIR_HASHES = 21, 126
-"""21 bands of 6: a pair of similarity 0.6 is proposed with probability 0.63, 0.7 with 0.93, 0.8 with 0.998."""
+PAIR_BANDS, PAIR_HASHES = 16, 80
+"""16 bands of 5: a pair of similarity 0.6 is proposed with probability 0.73, 0.7 with 0.95, 0.8 with 0.998."""
 PROMPT_BANDS, PROMPT_HASHES = 64, 256
 """64 bands of 4: similarity 0.5 is proposed with probability 0.98, 0.2 with 0.1."""
 DIALOGUE = ("user", "assistant")
@@ -60,7 +60,7 @@ ROWS = table_schema(
 )
 PAIRS = table_schema(
     "sketch_pairs",
-    1,
+    2,
     [
         column("pair_id", pa.binary(16), "Identity of the pair; the table is sorted by it."),
         column("prompt", pa.int32(), "Place in the sketch's prompts."),

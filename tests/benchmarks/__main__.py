@@ -7,8 +7,9 @@ from pathlib import Path
 
 COMMANDS = (
     "bench_reading.py --peers",
-    "bench_preferences.py near",
-    "bench_preferences.py build",
+    "bench_near_duplicates.py",
+    "bench_split.py",
+    "bench_preferences.py",
     "bench_tables.py",
     "bench_training.py",
 )

@@ -14,7 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_preferences import _Print, _sketch, generate, measured
+from bench_preferences import _Print, _sketch, generate
+from planting import measured
 
 from dpo_pipeline.preferences.settings import PreferenceSettings
 
