@@ -59,7 +59,7 @@ def preference_losses(
     offset = settings.strength_offset * strengths / settings.beta if strengths is not None else 0.0
     losses = _of_margin(policy, reference, offset, settings)
     if settings.nll_weight:
-        # Iterative RPO (arXiv 2404.19733): the negative log-likelihood of the chosen response, averaged over its tokens.
+        # Iterative RPO (arXiv 2404.19733): the negative log-likelihood of the chosen response, a mean over its tokens.
         average = policy.chosen if settings.loss.is_length_averaged else policy.per_token.chosen
         losses = losses - settings.nll_weight * average
     return losses

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from worlds import COMPUTE, SCRATCH, small_model, texts, tokenizer
+from worlds import ADAPTED, COMPUTE, SCRATCH, small_model, texts, tokenizer
 
 from dpo_pipeline.core.errors import ArtifactError, CapacityError, InputError
 from dpo_pipeline.modeling.base import open_base, train_tokenizer
@@ -111,6 +112,30 @@ def test_pickled_weights_are_refused(whole):
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(ArtifactError, match=r"no \*\.safetensors file"):
         load_policy(folder, device="cpu")
+
+
+def test_a_pickled_adapter_is_refused(tmp_path):
+    model = attach_adapter(small_model(vocab_size=len(tokenizer())), ADAPTED.adapter, seed=3)
+    save_policy(model, tokenizer(), tmp_path / "model", settings=ADAPTED)
+    weights = tmp_path / "model" / "adapter_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(ArtifactError, match=r"has no adapter_model\.safetensors"):
+        load_policy(tmp_path / "model", device="cpu")
+
+
+def test_an_adapter_on_an_earlier_stages_weights_brings_them_along(tmp_path, whole):
+    """The settings name the model the whole weights were once trained from; that is not this adapter's base."""
+    first = ModelSettings(path=str(whole[1]))
+    stage, made = open_base(first, corpus=(), device=CPU)
+    with torch.no_grad():
+        stage.lm_head.weight += 0.1
+    save_policy(stage, made, tmp_path / "sft", settings=first)
+    adapted = ModelSettings(path=str(whole[1]), adapter=AdapterSettings(rank=2))
+    model, _ = open_for_training(tmp_path / "sft", CPU, settings=adapted, compute=COMPUTE)
+    save_policy(model, made, tmp_path / "dpo", settings=adapted)
+    again, _ = load_policy(tmp_path / "dpo", device="cpu")
+    assert torch.allclose(again(input_ids=IDS).logits, stage(input_ids=IDS).logits, atol=1e-5)
 
 
 def test_code_that_comes_with_a_model_is_refused(whole):
