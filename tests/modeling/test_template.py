@@ -147,6 +147,14 @@ def test_only_the_last_reply_and_its_end_are_learned(name):
     assert (np.concatenate([item.prompt, item.responses[0]]) == made.bos_token_id).sum() <= 1
 
 
+def test_a_template_that_asks_for_the_day_gets_the_same_one_for_ever():
+    made = with_template("Today Date: {{ strftime_now('%d %b %Y') }}\n" + CHATML)
+    [item] = encode(made, [[{"role": "user", "content": "hi"}]], [["yes"]], max_length=400)
+    [alone] = encode_prompts(made, [[{"role": "user", "content": "hi"}]], max_length=400)
+    assert made.decode(item.prompt).startswith("Today Date: 26 Jul 2024")
+    assert alone.tolist() == item.prompt.tolist()
+
+
 def test_a_template_without_a_system_role_books_what_it_refuses():
     made, system = with_template(GEMMA), {"role": "system", "content": "Be brief."}
     user = {"role": "user", "content": "hi"}
