@@ -46,7 +46,7 @@ def preference_losses(
         policy: Log-probs with gradients.
         reference: Log-probs of the frozen reference; not looked at where `settings.loss.needs_reference` is false.
         settings: Which loss, beta, label smoothing, the offset by strength, and the weight of the NLL term.
-        strengths: Annotators' mean strength toward chosen, (M,); matters only where `settings.strength_offset` is set.
+        strengths: Annotators' mean strength toward chosen, (M,); matter only where `settings.strength_offset` is set.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> same = Logps(zero, zero, one, one)
@@ -59,7 +59,7 @@ def preference_losses(
     offset = settings.strength_offset * strengths / settings.beta if strengths is not None else 0.0
     losses = _of_margin(policy, reference, offset, settings)
     if settings.nll_weight:
-        # RPO (arXiv 2404.19733) eq. 2: the length-normalised negative log-likelihood of the chosen response.
+        # Iterative RPO (arXiv 2404.19733): the negative log-likelihood of the chosen response, a mean over its tokens.
         average = policy.chosen if settings.loss.is_length_averaged else policy.per_token.chosen
         losses = losses - settings.nll_weight * average
     return losses
@@ -81,9 +81,10 @@ def _of_margin(policy: Logps, reference: Logps, offset: Tensor | float, settings
         case DpoLoss.HINGE:
             losses = hinge(margin, beta=beta)
         case DpoLoss.APO_ZERO:
-            losses = apo_zero(chosen, rejected, beta=beta)
+            # Each response has a target of its own: half of the offset is asked of either.
+            losses = apo_zero(chosen - offset / 2, rejected + offset / 2, beta=beta)
         case DpoLoss.APO_DOWN:
-            losses = apo_down(chosen, rejected, beta=beta)
+            losses = apo_down(chosen, margin, beta=beta)
         case _:
             losses = sigmoid(margin, beta=beta, smoothing=smoothing)
     return losses
@@ -131,9 +132,9 @@ def apo_zero(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
     return 1 - torch.sigmoid(beta * chosen) + torch.sigmoid(beta * rejected)
 
 
-def apo_down(chosen: Tensor, rejected: Tensor, *, beta: float) -> Tensor:
+def apo_down(chosen: Tensor, margin: Tensor, *, beta: float) -> Tensor:
     """APO-down (arXiv 2408.06266) eq. 8, both down and rejected more: sigmoid(r_w) + 1 - sigmoid(r_w - r_l)."""
-    return torch.sigmoid(beta * chosen) + 1 - torch.sigmoid(beta * (chosen - rejected))
+    return torch.sigmoid(beta * chosen) + 1 - torch.sigmoid(beta * margin)
 
 
 def implicit_rewards(policy: Logps, reference: Logps, *, beta: float) -> Rewards:

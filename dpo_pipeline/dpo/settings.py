@@ -27,11 +27,6 @@ class DpoLoss(StrEnum):
         return self is not DpoLoss.SIMPO
 
     @property
-    def has_margin(self) -> bool:
-        """Whether the loss asks for a margin between the two responses, which the annotators' strength can raise."""
-        return self not in {DpoLoss.IPO, DpoLoss.APO_ZERO, DpoLoss.APO_DOWN}
-
-    @property
     def is_length_averaged(self) -> bool:
         """Whether log-probs are divided by the number of response tokens."""
         return self in {DpoLoss.IPO, DpoLoss.SIMPO, DpoLoss.SIGMOID_NORM}
@@ -59,8 +54,8 @@ class DpoSettings(Settings):
     """Weigh each pair by 2 * p_chosen - 1, so that contested pairs count less."""
 
     strength_offset: float = Field(default=0.0, ge=0)
-    """Margin of implicit rewards demanded per unit of the annotators' mean strength (ODPO, arXiv 2402.10571); not for
-    ipo, apo_zero and apo_down, which have no margin to raise."""
+    """Margin of implicit rewards demanded per unit of the annotators' mean strength (ODPO, arXiv 2402.10571); ipo aims
+    that much higher, apo_zero asks half of it of each response."""
 
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the training pairs."""
@@ -85,9 +80,6 @@ class DpoSettings(Settings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.strength_offset and not self.loss.has_margin:
-            message = f"strength_offset {self.strength_offset} has no meaning under loss {self.loss}; set it to 0"
-            raise ValueError(message)
         if self.patience and not self.validation_share:
             message = f"patience {self.patience} needs pairs to look at; set validation_share above 0"
             raise ValueError(message)

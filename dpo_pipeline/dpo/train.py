@@ -26,7 +26,7 @@ from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups
 from dpo_pipeline.modeling.curves import DPO_PANELS
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
-from dpo_pipeline.modeling.optimizer import make_optimizer
+from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
 from dpo_pipeline.modeling.policy import open_for_training, parameter_counts, policy_digest
 from dpo_pipeline.modeling.preflight import require_fit
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
@@ -105,6 +105,7 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
                 if data.validation and (step + 1) % validate_every == 0:
                     values |= validate(scorer, data.validation, data=data, reference=frozen, dpo=dpo)
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
+        take_means(optimizer)
         history = session.publish(policy, tokenizer, out, panels=DPO_PANELS, settings=model)
         remarks = session.remarks()
 

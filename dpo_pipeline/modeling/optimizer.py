@@ -1,4 +1,4 @@
-"""AdamW with decay on matrices only, and the learning rate as a function of the step."""
+"""AdamW with decay on matrices only, the learning rate as a function of the step, and the weights' running mean."""
 
 import math
 
@@ -6,6 +6,8 @@ import torch
 
 from dpo_pipeline.modeling.device import require_bitsandbytes
 from dpo_pipeline.modeling.settings import OptimizerSettings
+
+MEAN = "mean_weight"
 
 
 def make_optimizer(model: torch.nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -47,3 +49,25 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every parameter group this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+@torch.no_grad()
+def update_means(optimizer: torch.optim.Optimizer, *, decay: float) -> None:
+    """Move the running mean of each weight to decay * mean + (1 - decay) * weight; it starts at the first weight seen.
+
+    The mean is kept among the optimizer's moments, so that checkpoints hold it and a resumed training goes on with it.
+    """
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        moments = optimizer.state[parameter]
+        if MEAN in moments:
+            moments[MEAN].lerp_(parameter, 1 - decay)
+        else:
+            moments[MEAN] = parameter.clone()
+
+
+@torch.no_grad()
+def take_means(optimizer: torch.optim.Optimizer) -> None:
+    """Put the running means, where there are any, in the place of the weights; training is over."""
+    for parameter, moments in optimizer.state.items():
+        if MEAN in moments:
+            parameter.copy_(moments[MEAN])

@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from transformers import AutoTokenizer
 
 from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.randomness import seed_for
-from dpo_pipeline.modeling.base import load_weights, refuse_foreign_code, weights_dtype
+from dpo_pipeline.modeling.base import load_weights, refuse_foreign_code, weights_dtype, where_is
 from dpo_pipeline.modeling.device import Device, capacity_in_words, choose_device
 from dpo_pipeline.modeling.settings import AdapterSettings, ComputeSettings, ModelSettings, Precision
 
@@ -92,6 +93,8 @@ def open_policy(
     has_adapter = (folder / ADAPTER_CONFIG).exists()
     name, revision = _base_of(folder) if has_adapter else (str(folder), None)
     refuse_foreign_code(name)
+    if has_adapter:
+        _refuse_pickled_adapter(folder)
     tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     model = load_weights(name, dtype=dtype, revision=revision, quantize=quantize)
     rows = model.get_input_embeddings().num_embeddings
@@ -104,7 +107,7 @@ def open_policy(
     if not has_adapter:
         return model, tokenizer
     with _peft_at_work():
-        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, use_safetensors=True)
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     return _adapter_in_fp32(adapted), tokenizer
 
 
@@ -151,6 +154,16 @@ def _peft_at_work() -> Iterator[None]:
         yield
 
 
+def _refuse_pickled_adapter(folder: Path) -> None:
+    """Peft falls back on a pickled adapter_model.bin, or on the network, where there is no safetensors file."""
+    if not (folder / SAFETENSORS_WEIGHTS_NAME).exists():
+        raise ArtifactError(
+            f"the adapter in {folder} has no {SAFETENSORS_WEIGHTS_NAME}",
+            expected="weights as safetensors; pickled weights are never loaded",
+            do="Save the adapter again with safe_serialization, or restore the file",
+        )
+
+
 def _base_of(folder: Path) -> tuple[str, str | None]:
     if (folder / BASE).is_dir():
         return str(folder / BASE), None
@@ -159,16 +172,21 @@ def _base_of(folder: Path) -> tuple[str, str | None]:
 
 
 def _save_adapter(model: PeftModel, folder: Path, settings: ModelSettings) -> None:
-    """The adapter, with the pinned name of its base; a base that has no name elsewhere is copied in."""
-    name, _, revision = (settings.path or settings.hub or "").partition("@")
+    """The adapter, with the pinned name of its base; a base that is nowhere else is copied in.
+
+    Nowhere else: made from random numbers, or the whole weights of an earlier stage, which the settings do not name.
+    """
+    causal: Any = model.get_base_model()
+    name, revision = where_is(settings) if settings.scratch is None else ("", None)
+    is_named = causal.config.name_or_path == name != ""
     config = model.peft_config["default"]
-    config.base_model_name_or_path, config.revision = name or BASE, revision or None
+    config.base_model_name_or_path, config.revision = (name, revision) if is_named else (BASE, None)
     # No embeddings are trained here; peft's default would look for the base on the network to find that out.
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     _sort_lists(folder / ADAPTER_CONFIG)
-    if settings.scratch is not None:
-        _save_base(model, folder / BASE)
+    if not is_named:
+        _save_base(causal, folder / BASE)
 
 
 def _sort_lists(path: Path) -> None:
@@ -178,9 +196,8 @@ def _sort_lists(path: Path) -> None:
     path.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _save_base(model: PeftModel, folder: Path) -> None:
+def _save_base(causal: Any, folder: Path) -> None:
     """The frozen weights under their own names, as if no adapter had ever been there."""
-    causal: Any = model.get_base_model()
     state = {
         name.replace(".base_layer", ""): value for name, value in causal.state_dict().items() if ".lora_" not in name
     }

@@ -14,7 +14,7 @@ from typing import Any
 from dpo_pipeline.core.errors import CapacityError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.modeling.base import where_is
-from dpo_pipeline.modeling.device import Device, choose_device, free_memory_bytes
+from dpo_pipeline.modeling.device import Device, choose_device, free_memory_bytes, require_bitsandbytes
 from dpo_pipeline.modeling.head import TILE_ELEMENTS
 from dpo_pipeline.modeling.settings import Architecture, ComputeSettings, ModelSettings, Precision
 
@@ -118,13 +118,17 @@ def require_fit(
     reporter: Reporter,
     folder: Path | None = None,
 ) -> None:
-    """Say the sum in one line, and stop before anything is loaded if it does not come out.
+    """Say the sum in one line, and stop before anything is loaded if it or a package it counts on is missing.
 
     A base whose shape is not known yet (a hub id not downloaded, no `architecture` in the profile) is let through.
 
     Raises:
-        CapacityError: With the whole sum.
+        CapacityError: With the whole sum, or naming the setting that needs bitsandbytes and CUDA.
     """
+    if model.adapter is not None and model.adapter.quantize_base:
+        require_bitsandbytes("model.adapter.quantize_base")
+    if optimizer != "adamw":
+        require_bitsandbytes(f"optimizer.kind {optimizer}")
     try:
         free = free_memory_bytes(device)
         plan = _plan(model, compute, device, optimizer=optimizer, memory_free=free, folder=folder)

@@ -18,7 +18,7 @@ from dpo_pipeline.modeling.checkpoints import resume, save_checkpoint
 from dpo_pipeline.modeling.curves import Panel, draw_curves
 from dpo_pipeline.modeling.device import Device, capacity_in_words, peak_memory_bytes
 from dpo_pipeline.modeling.locks import sole_owner
-from dpo_pipeline.modeling.optimizer import learning_rate_at, set_learning_rate
+from dpo_pipeline.modeling.optimizer import learning_rate_at, set_learning_rate, update_means
 from dpo_pipeline.modeling.policy import save_policy
 from dpo_pipeline.modeling.settings import ModelSettings, OptimizerSettings
 
@@ -98,6 +98,8 @@ class Session:
         set_learning_rate(self._optimizer, rate)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        if self._settings.ema_decay:
+            update_means(self._optimizer, decay=self._settings.ema_decay)
         return {"loss": loss, "grad_norm": norm, "learning_rate": rate}
 
     def record(self, step: int, values: Mapping[str, float], *, tokens: int) -> None:

@@ -7,6 +7,7 @@ so the loss covers the assistant's words and its end of turn, and nothing else.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -25,6 +26,10 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+
+TEMPLATE_DAY = date(2024, 7, 26)
+"""What the day is to a template that asks: what Llama's templates write where there is no clock."""
+ASKS_THE_DAY = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 
 LEAST_PROMPT_TOKENS = 8
 TOKENIZE_AT_ONCE = 512
@@ -87,7 +92,7 @@ def encode_prompts(tokenizer: Any, prompts: Sequence[Conversation], *, max_lengt
 
     Special tokens spelled out in the text are taken for what they spell: nothing is learned from them here.
     """
-    texts = [tokenizer.apply_chat_template(_plain(p), tokenize=False, add_generation_prompt=True) for p in prompts]
+    texts = [_text(tokenizer, _plain(prompt), add_generation_prompt=True) for prompt in prompts]
     return [_cut(_ids(tokens), max_length, tokenizer.bos_token_id) for tokens in _tokenize(tokenizer, texts)]
 
 
@@ -95,7 +100,7 @@ def encode_prompts(tokenizer: Any, prompts: Sequence[Conversation], *, max_lengt
 def end_of_turn_ids(tokenizer: Any) -> frozenset[int]:
     """The special tokens at which a reply ends: the tokenizer's end of sequence and what the template writes there."""
     turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    tokens = _tokenize(tokenizer, [tokenizer.apply_chat_template(turn, tokenize=False)])[0]
+    tokens = _tokenize(tokenizer, [_text(tokenizer, turn)])[0]
     special, ends = _special_ids(tokenizer), {tokenizer.eos_token_id} - {None}
     for token in reversed(tokens):
         if token in special:
@@ -131,14 +136,21 @@ def _render(tokenizer: Any, prompt: Conversation, replies: Sequence[str]) -> lis
         return LeftOut.SPECIAL_TOKEN_IN_TEXT
     try:
         return [
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True),
-            *(
-                tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": reply}], tokenize=False)
-                for reply in replies
-            ),
+            _text(tokenizer, messages, add_generation_prompt=True),
+            *(_text(tokenizer, [*messages, {"role": "assistant", "content": reply}]) for reply in replies),
         ]
     except jinja2.TemplateError:
         return LeftOut.REFUSED_BY_TEMPLATE
+
+
+def _text(tokenizer: Any, messages: list[dict[str, str]], **options: bool) -> str:
+    """The conversation as the template writes it, on one day for ever.
+
+    Some templates (Llama 3.2) write today's date, and equal inputs would give other tokens tomorrow: other keys of the
+    reference table, another model.
+    """
+    template = ASKS_THE_DAY.sub(lambda call: repr(TEMPLATE_DAY.strftime(call[2])), tokenizer.get_chat_template())
+    return tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **options)
 
 
 def _assemble(tokenizer: Any, tokens: Sequence[Sequence[int]], max_length: int) -> Encoded | LeftOut:

@@ -16,7 +16,7 @@ from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups
 from dpo_pipeline.modeling.curves import SFT_PANELS
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.forward import make_scorer
-from dpo_pipeline.modeling.optimizer import make_optimizer
+from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
 from dpo_pipeline.modeling.policy import make_trainable, parameter_counts
 from dpo_pipeline.modeling.preflight import require_fit
 from dpo_pipeline.modeling.scoring import mean_nll
@@ -96,6 +96,7 @@ def train_sft(
                 values = session.update(step, loss=loss, examples=[f"number {index}" for index in steps[step]])
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
 
+        take_means(optimizer)
         held_out = mean_nll(policy, tokenizer, data.held_out, model_settings=model, compute=compute, reporter=reporter)
         history = session.publish(policy, tokenizer, out, panels=SFT_PANELS, settings=model)
         remarks = session.remarks()

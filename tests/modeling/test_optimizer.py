@@ -1,5 +1,7 @@
 """AdamW's groups and the schedules, against transformers' own."""
 
+import types
+
 import pytest
 import torch
 from transformers import (
@@ -10,7 +12,8 @@ from transformers import (
 from worlds import small_model
 
 from dpo_pipeline.core.errors import CapacityError
-from dpo_pipeline.modeling.optimizer import learning_rate_at, make_optimizer
+from dpo_pipeline.modeling import optimizer as optimizer_module
+from dpo_pipeline.modeling.optimizer import learning_rate_at, make_optimizer, take_means, update_means
 from dpo_pipeline.modeling.settings import OptimizerSettings
 
 THEIRS = {
@@ -45,3 +48,25 @@ def test_matrices_decay_and_norms_do_not():
 def test_eight_bit_optimizers_say_what_they_need():
     with pytest.raises(CapacityError, match=r"dpo-pipeline\[quantized\]"):
         make_optimizer(small_model(), OptimizerSettings(learning_rate=1e-3, kind="adamw_8bit"))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("adamw_8bit", "AdamW8bit"), ("paged_adamw_8bit", "PagedAdamW8bit")])
+def test_eight_bit_kinds_are_those_of_bitsandbytes(kind, name, monkeypatch):
+    made = []
+    classes = {n: lambda groups, lr, n=n: made.append((n, groups, lr)) for n in ("AdamW8bit", "PagedAdamW8bit")}
+    bitsandbytes = types.SimpleNamespace(optim=types.SimpleNamespace(**classes))
+    monkeypatch.setattr(optimizer_module, "require_bitsandbytes", lambda setting: bitsandbytes)
+    make_optimizer(small_model(), OptimizerSettings(learning_rate=1e-3, kind=kind, weight_decay=0.1))
+    [(found, groups, rate)] = made
+    assert (found, rate, [group["weight_decay"] for group in groups]) == (name, 1e-3, [0.1, 0.0])
+
+
+def test_the_running_mean_is_the_recurrence_and_takes_the_weights_place():
+    """Weights 8, 4, 0 after three steps, decay 0.5: means 8, then 6, then 3."""
+    weight = torch.nn.Parameter(torch.tensor([16.0]))
+    optimizer = torch.optim.AdamW([weight], lr=0.0)
+    for value in (8.0, 4.0, 0.0):
+        weight.data.fill_(value)
+        update_means(optimizer, decay=0.5)
+    take_means(optimizer)
+    assert weight.item() == 3.0

@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from worlds import COMPUTE, SCRATCH, small_model, texts, tokenizer
+from worlds import ADAPTED, COMPUTE, SCRATCH, small_model, texts, tokenizer
 
 from dpo_pipeline.core.errors import ArtifactError, CapacityError, InputError
+from dpo_pipeline.modeling import base
 from dpo_pipeline.modeling.base import open_base, train_tokenizer
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.policy import (
@@ -65,9 +67,9 @@ def test_the_digest_is_of_contents(whole, tmp_path):
 @pytest.mark.parametrize("variant", ["lora", "rslora", "dora"])
 def test_an_adapter_on_a_scratch_base_brings_its_base_along(tmp_path, variant):
     settings = SCRATCH.model_copy(update={"adapter": AdapterSettings(rank=2, variant=variant)})
-    base = small_model(vocab_size=len(tokenizer()))
-    before = base(input_ids=IDS).logits
-    model = attach_adapter(base, settings.adapter, seed=3)
+    whole = small_model(vocab_size=len(tokenizer()))
+    before = whole(input_ids=IDS).logits
+    model = attach_adapter(whole, settings.adapter, seed=3)
     assert torch.allclose(model(input_ids=IDS).logits, before, atol=1e-5), "a fresh adapter changes nothing"
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -113,6 +115,30 @@ def test_pickled_weights_are_refused(whole):
         load_policy(folder, device="cpu")
 
 
+def test_a_pickled_adapter_is_refused(tmp_path):
+    model = attach_adapter(small_model(vocab_size=len(tokenizer())), ADAPTED.adapter, seed=3)
+    save_policy(model, tokenizer(), tmp_path / "model", settings=ADAPTED)
+    weights = tmp_path / "model" / "adapter_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(ArtifactError, match=r"has no adapter_model\.safetensors"):
+        load_policy(tmp_path / "model", device="cpu")
+
+
+def test_an_adapter_on_an_earlier_stages_weights_brings_them_along(tmp_path, whole):
+    """The settings name the model the whole weights were once trained from; that is not this adapter's base."""
+    first = ModelSettings(path=str(whole[1]))
+    stage, made = open_base(first, corpus=(), device=CPU)
+    with torch.no_grad():
+        stage.lm_head.weight += 0.1
+    save_policy(stage, made, tmp_path / "sft", settings=first)
+    adapted = ModelSettings(path=str(whole[1]), adapter=AdapterSettings(rank=2))
+    model, _ = open_for_training(tmp_path / "sft", CPU, settings=adapted, compute=COMPUTE)
+    save_policy(model, made, tmp_path / "dpo", settings=adapted)
+    again, _ = load_policy(tmp_path / "dpo", device="cpu")
+    assert torch.allclose(again(input_ids=IDS).logits, stage(input_ids=IDS).logits, atol=1e-5)
+
+
 def test_code_that_comes_with_a_model_is_refused(whole):
     _, folder = whole
     config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}
@@ -134,6 +160,26 @@ def test_a_four_bit_base_says_what_it_needs(whole):
     settings = ModelSettings(path=str(whole[1]), adapter=AdapterSettings(rank=2, quantize_base=True))
     with pytest.raises(CapacityError, match=r"model\.adapter\.quantize_base needs bitsandbytes and a CUDA card"):
         open_base(settings, corpus=(), device=CPU)
+
+
+def test_a_four_bit_base_is_asked_for_as_nf4(whole, monkeypatch):
+    """What QLoRA (arXiv 2305.14314) is made of: 4-bit NormalFloat, scales quantised again, products in bf16."""
+    asked = {}
+
+    def load(name, **options):
+        asked.update(options)
+        return small_model()
+
+    monkeypatch.setattr(base, "require_bitsandbytes", lambda setting: None)
+    monkeypatch.setattr("transformers.utils.quantization_config.importlib.metadata.version", lambda package: "0.45")
+    monkeypatch.setattr(base.AutoModelForCausalLM, "from_pretrained", load)
+    bf16 = choose_device(COMPUTE.model_copy(update={"precision": Precision.BF16}))
+    settings = ModelSettings(path=str(whole[1]), adapter=AdapterSettings(rank=2, quantize_base=True))
+    open_base(settings, corpus=(), device=bf16)
+    found = asked["quantization_config"]
+    assert (found.load_in_4bit, found.bnb_4bit_quant_type, found.bnb_4bit_use_double_quant) == (True, "nf4", True)
+    assert found.bnb_4bit_compute_dtype is torch.bfloat16
+    assert (asked["use_safetensors"], asked["trust_remote_code"]) == (True, False)
 
 
 def test_a_device_that_is_not_there_is_said():

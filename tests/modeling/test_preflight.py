@@ -166,3 +166,17 @@ def test_a_models_own_config_wins_over_the_stated_architecture(tmp_path):
 def test_an_unknown_shape_says_where_it_could_come_from(tmp_path):
     with pytest.raises(CapacityError, match=r"model\.architecture"):
         architecture_of(ModelSettings(path=str(tmp_path)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine may have what is asked for")
+@pytest.mark.parametrize(
+    ("changes", "optimizer", "named"),
+    [
+        ({"adapter": AdapterSettings(quantize_base=True)}, "adamw", r"model\.adapter\.quantize_base"),
+        ({}, "paged_adamw_8bit", r"optimizer\.kind paged_adamw_8bit"),
+    ],
+)
+def test_what_needs_bitsandbytes_is_refused_before_anything_is_loaded(changes, optimizer, named):
+    model = SCRATCH.model_copy(update=changes)
+    with pytest.raises(CapacityError, match=f"{named} needs bitsandbytes and a CUDA card"):
+        require_fit(model, CPU, choose_device(CPU), optimizer=optimizer, reporter=Quiet())

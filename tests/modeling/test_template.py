@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
-from worlds import texts, tokenizer
+from worlds import small_model, texts, tokenizer
 
 from dpo_pipeline.modeling.template import (
     CHATML,
@@ -14,29 +14,64 @@ from dpo_pipeline.modeling.template import (
     end_of_turn_ids,
 )
 
+# Templates of the families, with this test's special tokens; each has what makes its family awkward.
 LLAMA3 = (
     "{{ bos_token }}{% for m in messages %}<|start|>{{ m['role'] }}<|stop|>\n\n{{ m['content'] | trim }}<|eot|>"
     "{% endfor %}{% if add_generation_prompt %}<|start|>assistant<|stop|>\n\n{% endif %}"
 )
-MISTRAL = (
+LLAMA31 = (  # writes a system turn with a date of its own before everything
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] | trim %}"
+    "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
+    "<|start|>system<|stop|>\n\nCutting Knowledge Date: December 2023\nToday Date: "
+    "{{ date_string if date_string is defined else '26 Jul 2024' }}\n\n{{ system }}<|eot|>"
+    "{% for m in messages %}<|start|>{{ m['role'] }}<|stop|>\n\n{{ m['content'] | trim }}<|eot|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant<|stop|>\n\n{% endif %}"
+)
+MISTRAL = (  # the reply begins with a space that the prompt does not end with
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
     "{% elif m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}{% else %}"
     "{{ raise_exception('only user and assistant') }}{% endif %}{% endfor %}"
 )
-DEFAULT_SYSTEM = (
+GEMMA = (  # knows no system role, calls the assistant model, trims
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}{% for m in messages %}{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
+    "<|start|>{{ role }}\n{{ m['content'] | trim }}<|eot|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>model\n{% endif %}"
+)
+ZEPHYR = (  # ends a turn with the end of the sequence
+    "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{{ eos_token }}\n"
+    "{% if loop.last and add_generation_prompt %}<|assistant|>\n{% endif %}{% endfor %}"
+)
+DEFAULT_SYSTEM = (  # Qwen 2.5
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}" + CHATML
 )
+QWEN3 = (  # an empty train of thought before the last reply, and none before earlier ones
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' and loop.last %}"
+    "<think>\n\n</think>\n\n{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 THINKING = CHATML.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>\n{% endif %}")
+GENERATION = (  # marks what the assistant says
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}<|im_start|>assistant\n"
+    "{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}\n{% else %}"
+    "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 NO_END = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
 TEMPLATES = {
     "chatml": CHATML,
-    "llama3": LLAMA3,
+    "llama 3": LLAMA3,
+    "llama 3.1, date": LLAMA31,
     "mistral": MISTRAL,
-    "default system prompt": DEFAULT_SYSTEM,
+    "gemma": GEMMA,
+    "zephyr": ZEPHYR,
+    "qwen 2.5, default system prompt": DEFAULT_SYSTEM,
+    "qwen 3, empty thought": QWEN3,
     "thinking": THINKING,
+    "generation markers": GENERATION,
 }
 
 
@@ -74,6 +109,58 @@ def test_tokens_are_trls(name):
         prompt, chosen, rejected = trl_tokens(made, *row)
         assert item.prompt.tolist() == prompt
         assert [r.tolist() for r in item.responses] == [chosen, rejected]
+
+
+@pytest.mark.filterwarnings("ignore")  # TRL's, datasets' and transformers' own
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_sft_learns_what_trls_sft_trainer_learns(name, tmp_path):
+    """TRL's own dataset for prompt + completion: the same ids, the loss on the same positions."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    made = with_template(TEMPLATES[name])
+    rows = list(texts(12))
+    trainer = SFTTrainer(
+        small_model(vocab_size=len(made)),
+        args=SFTConfig(output_dir=str(tmp_path), max_length=400, use_cpu=True, bf16=False, report_to=[]),
+        train_dataset=Dataset.from_list(
+            [{"prompt": p, "completion": [{"role": "assistant", "content": reply}]} for p, reply, _ in rows]
+        ),
+        processing_class=made,
+    )
+    encoded = encode(made, [row[0] for row in rows], [[row[1]] for row in rows], max_length=400)
+    for theirs, item in zip(trainer.train_dataset, encoded, strict=True):
+        assert theirs["input_ids"] == [*item.prompt.tolist(), *item.responses[0].tolist()]
+        assert theirs["labels"] == [-100] * len(item.prompt) + item.responses[0].tolist()
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_only_the_last_reply_and_its_end_are_learned(name):
+    made = with_template(TEMPLATES[name])
+    prompt = [{"role": who, "content": said} for who, said in (("user", "one"), ("assistant", "two"), ("user", "six"))]
+    [item] = encode(made, [prompt], [["four"]], max_length=400)
+    learned = made.decode(item.responses[0])
+    assert "four" in learned
+    assert not {"one", "two", "six"} & set(learned.split())
+    assert "six" in made.decode(item.prompt)
+    assert any(int(token) in end_of_turn_ids(made) for token in item.responses[0])
+    assert (np.concatenate([item.prompt, item.responses[0]]) == made.bos_token_id).sum() <= 1
+
+
+def test_a_template_that_asks_for_the_day_gets_the_same_one_for_ever():
+    made = with_template("Today Date: {{ strftime_now('%d %b %Y') }}\n" + CHATML)
+    [item] = encode(made, [[{"role": "user", "content": "hi"}]], [["yes"]], max_length=400)
+    [alone] = encode_prompts(made, [[{"role": "user", "content": "hi"}]], max_length=400)
+    assert made.decode(item.prompt).startswith("Today Date: 26 Jul 2024")
+    assert alone.tolist() == item.prompt.tolist()
+
+
+def test_a_template_without_a_system_role_books_what_it_refuses():
+    made, system = with_template(GEMMA), {"role": "system", "content": "Be brief."}
+    user = {"role": "user", "content": "hi"}
+    refused, taken = encode(made, [[system, user], [user]], [["yes"], ["yes"]], max_length=400)
+    assert refused is LeftOut.REFUSED_BY_TEMPLATE
+    assert isinstance(taken, Encoded)
 
 
 def test_a_beginning_of_sequence_token_stands_once_and_first():
