@@ -24,7 +24,7 @@ from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.modeling import CODE_VERSION
 from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
 from dpo_pipeline.modeling.curves import DPO_PANELS
-from dpo_pipeline.modeling.device import choose_device
+from dpo_pipeline.modeling.device import capacity_in_words, choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
 from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
 from dpo_pipeline.modeling.policy import open_for_training, parameter_counts, policy_digest
@@ -36,6 +36,7 @@ FINAL = ("loss", "rewards/margin", "rewards/accuracy")
 """Metrics whose mean over the last steps is a fact of the artifact."""
 
 
+@capacity_in_words("training")
 def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work folder, three settings, a reporter
     pairs: Path,
     reference: Path,

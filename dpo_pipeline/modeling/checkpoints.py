@@ -5,6 +5,7 @@ the rest is JSON: nothing is pickled. The order of the data is a function of the
 data's position.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ KEPT = 2
 
 
 def save_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, step: int, key: str) -> Path:
-    """Write `step-<step>` under `folder` and remove all but the newest two; a crash at any moment harms none of them.
+    """Write `step-<step>` under `folder`, then remove all but it and the one before; a crash at any moment harms none.
 
     Args:
         folder: The work folder's checkpoints.
@@ -40,14 +41,12 @@ def save_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, 
     aside.mkdir()
     try:
         _write(aside, model, optimizer, {"step": step, "key": key})
-        target = folder / f"{PREFIX}{step:09d}"
-        shutil.rmtree(target, ignore_errors=True)
+        target = _free_name(folder, step)
         aside.rename(target)
         _sync(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    for old in _newest_first(folder)[KEPT:]:
-        shutil.rmtree(old)
+    _prune(folder, target)
     return target
 
 
@@ -137,6 +136,20 @@ def _set_random_states(states: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
+
+
+def _free_name(folder: Path, step: int) -> Path:
+    """A name nothing has yet: what `resume` passed over may hold `step-N`, and is removed only after the new one."""
+    name = f"{PREFIX}{step:09d}"
+    return next(path for n in itertools.count() if not (path := folder / (f"{name}.{n}" if n else name)).exists())
+
+
+def _prune(folder: Path, newest: Path) -> None:
+    """Keep the one just written and those right before it. Any later than it are ones that `resume` passed over."""
+    step = newest.name.partition(".")[0]
+    before = [path for path in _newest_first(folder) if path.name < step]
+    for old in {*_newest_first(folder)} - {newest, *before[: KEPT - 1]}:
+        shutil.rmtree(old)
 
 
 def _newest_first(folder: Path) -> list[Path]:

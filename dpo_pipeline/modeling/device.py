@@ -1,5 +1,6 @@
 """Which device and which number format a stage runs on, in words a person can check."""
 
+import errno
 import os
 import resource
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import psutil
 import torch
+from safetensors import SafetensorError
 
 from dpo_pipeline.core.errors import CapacityError
 from dpo_pipeline.modeling.settings import ComputeSettings, Precision
@@ -108,14 +110,14 @@ def capacity_in_words(doing: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise CapacityError(f"memory ran out while {doing}", do=MORE_MEMORY) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):
-            raise
-        raise CapacityError(f"memory ran out while {doing}", do=MORE_MEMORY) from error
-    except OSError as error:
-        if error.errno != 28:  # ENOSPC
-            raise
-        raise CapacityError(f"the disk filled up while {doing}", do=MORE_DISK) from error
+    except (RuntimeError, OSError, SafetensorError) as error:
+        # torch on a CPU and safetensors have no types of their own for these; their words are all there is.
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS_FOR_NO_MEMORY):
+            raise CapacityError(f"memory ran out while {doing}", do=MORE_MEMORY) from error
+        is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+        if is_full or any(words in str(error) for words in WORDS_FOR_NO_DISK):
+            raise CapacityError(f"the disk filled up while {doing}", do=MORE_DISK) from error
+        raise
 
 
 def require_bitsandbytes(setting: str) -> Any:
@@ -136,6 +138,8 @@ def require_bitsandbytes(setting: str) -> Any:
     return bitsandbytes
 
 
+WORDS_FOR_NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation")
+WORDS_FOR_NO_DISK = ("No space left on device", "Disk quota exceeded")
 MORE_MEMORY = (
     "Lower compute.batch_tokens, switch on compute.gradient_checkpointing, or train an adapter (model.adapter); "
     "a retry resumes from the last checkpoint"

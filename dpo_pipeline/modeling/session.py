@@ -16,7 +16,7 @@ from dpo_pipeline.core.errors import TrainingError
 from dpo_pipeline.core.metrics import Reporter, append_metrics
 from dpo_pipeline.modeling.checkpoints import resume, save_checkpoint
 from dpo_pipeline.modeling.curves import Panel, draw_curves
-from dpo_pipeline.modeling.device import Device, capacity_in_words, peak_memory_bytes
+from dpo_pipeline.modeling.device import Device, peak_memory_bytes
 from dpo_pipeline.modeling.locks import sole_owner
 from dpo_pipeline.modeling.optimizer import learning_rate_at, set_learning_rate, update_means
 from dpo_pipeline.modeling.policy import save_policy
@@ -50,7 +50,6 @@ class Session:
         self._started = self._spoke = self._saved = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._held.enter_context(capacity_in_words("training"))
         self._held.enter_context(sole_owner(self.work))
         return self
 

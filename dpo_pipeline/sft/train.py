@@ -14,7 +14,7 @@ from dpo_pipeline.modeling import CODE_VERSION
 from dpo_pipeline.modeling.base import open_base
 from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
 from dpo_pipeline.modeling.curves import SFT_PANELS
-from dpo_pipeline.modeling.device import choose_device
+from dpo_pipeline.modeling.device import capacity_in_words, choose_device
 from dpo_pipeline.modeling.forward import make_scorer
 from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
 from dpo_pipeline.modeling.policy import make_trainable, parameter_counts
@@ -27,6 +27,7 @@ from dpo_pipeline.sft.demonstrations import read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
 
 
+@capacity_in_words("training")
 def train_sft(
     demonstrations: Sequence[Path],
     pairs: Path,

@@ -111,6 +111,37 @@ def test_what_a_dying_writer_left_is_removed(two, tmp_path):
     assert not list(tmp_path.glob(".writing-*"))
 
 
+def test_a_poisoned_checkpoint_is_replaced_only_once_the_new_one_is_in_place(two, tmp_path, monkeypatch):
+    """Step 2 is altered, so step 1 is resumed and step 2 done again; a kill right after the rename finds it whole."""
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "step-000000002" / "weights.safetensors").write_bytes(b"altered")
+    model, optimizer = fresh()
+    assert resume(tmp_path, model, optimizer, key="k", reporter=Notes()) == 1
+    step(model, optimizer, 2)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dpo_pipeline.modeling.checkpoints._prune", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, model, optimizer, step=2, key="k")
+    monkeypatch.undo()
+    assert resume(tmp_path, *fresh(), key="k", reporter=Notes()) == 2
+    step(model, optimizer, 3)
+    save_checkpoint(tmp_path, model, optimizer, step=3, key="k")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000002.1", "step-000000003"]
+
+
+def test_later_checkpoints_that_were_passed_over_do_not_crowd_out_the_good_ones(two, tmp_path):
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    for later in ("step-000000008", "step-000000009"):
+        (tmp_path / later).mkdir()
+    model, optimizer = fresh()
+    step(model, optimizer, 3)
+    save_checkpoint(tmp_path, model, optimizer, step=3, key="k")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000002", "step-000000003"]
+
+
 def test_another_trainings_checkpoint_is_left_alone(two, tmp_path):
     shutil.copytree(two, tmp_path, dirs_exist_ok=True)
     model, optimizer = fresh()
