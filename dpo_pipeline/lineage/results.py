@@ -24,6 +24,22 @@ def check_split(_home: Home, nodes: Mapping[str, Node]) -> Check:
     return Check("nothing held out was trained on", f"{len(tables)} pair tables, prompts and clusters", tuple(faults))
 
 
+def check_near_leaks(_home: Home, nodes: Mapping[str, Node]) -> Check:
+    """Whether a held-out prompt is a near duplicate of a trained one, the clusters in the table not trusted."""
+    from dpo_pipeline.preferences.leakage import near_leaks
+
+    tables, faults = list(of_kind(nodes, "preference_pairs")), []
+    for node in tables:
+        least = node.artifact.manifest["settings"]["preferences"]["prompt_cluster_jaccard"]
+        if leaks := near_leaks(node.artifact.path, jaccard=least):
+            trained, held_out, alike = leaks[0]
+            faults.append(
+                f"{node.artifact.path}: {len(leaks)} held-out prompts nearly equal trained ones, from {least} on: "
+                f"{held_out} and {trained} are {alike:.2f} alike, ..."
+            )
+    return Check("no near-duplicate across the split", f"{len(tables)} pair tables, every prompt", tuple(faults))
+
+
 def check_training_rows(_home: Home, nodes: Mapping[str, Node]) -> Check:
     """Whether each checkpoint's books are those of the train split alone, and held-out scores those of the rest."""
     faults: list[str] = []

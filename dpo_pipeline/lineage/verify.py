@@ -9,17 +9,10 @@ from dpo_pipeline.lineage.chain import Node, ancestors, chain_of
 from dpo_pipeline.lineage.checks import Check
 from dpo_pipeline.lineage.evidence import check_attempts, check_environment, check_files, check_ledger
 from dpo_pipeline.lineage.records import check_annotators, check_books, check_rows
-from dpo_pipeline.lineage.results import check_figures, check_split, check_training_rows
+from dpo_pipeline.lineage.results import check_figures, check_near_leaks, check_split, check_training_rows
 from dpo_pipeline.lineage.witnesses import check_views
 
 ChainCheck = Callable[[Home, Mapping[str, Node]], Check]
-
-
-def check_near_leaks(_home: Home, _nodes: Mapping[str, Node]) -> Check:
-    """Near-duplicates across the split, found without trusting the clusters in the table: not built yet."""
-    return Check(
-        "no near-duplicate across the split", "", not_run="only exact prompts and stored clusters are compared"
-    )
 
 
 CHECKS: Sequence[ChainCheck] = (

@@ -76,7 +76,8 @@ def built_once(tmp_path_factory):
     tables = [DropTables(drop, one.path, two.path) for drop, (one, two) in zip(drops, made, strict=True)]
     with home.store.staging() as folder:
         outcome = build_pairs(tables, folder, settings=PreferenceSettings(), reporter=Quiet())
-        publish(home, Recipe("preference_pairs", preferences.CODE_VERSION, {}, tuple(parents)), folder, outcome)
+        settings = {"preferences": PreferenceSettings().model_dump(mode="json")}
+        publish(home, Recipe("preference_pairs", preferences.CODE_VERSION, settings, tuple(parents)), folder, outcome)
     return home
 
 

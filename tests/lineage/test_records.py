@@ -9,7 +9,7 @@ from dpo_pipeline.core.artifacts import Outcome, Recipe
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.lineage.chain import ancestors, chain_of
 from dpo_pipeline.lineage.records import TABLES, check_annotators, check_books, check_rows
-from dpo_pipeline.lineage.results import check_split
+from dpo_pipeline.lineage.results import check_near_leaks, check_split
 from dpo_pipeline.lineage.verify import verify
 
 
@@ -101,3 +101,23 @@ def test_a_training_prompt_that_is_held_out_as_well_is_named(built, forged):
     made = forged(built, "preference_pairs", None, "pairs.parquet", change)
     [fault] = check_split(built, nodes_of(built, made)).faults
     assert "stand in train and in held-out" in fault
+
+
+def test_a_near_copy_under_a_cluster_of_its_own_is_found(built, forged):
+    """What the clusters in the table say does not matter: the words of the prompts are compared again."""
+
+    def change(table):
+        held_out = table.filter(pc.field("split") == "held_out").slice(0, 1)
+        held_out = replaced(held_out, "split", ["train"])
+        for name in ("prompt_id", "cluster_id"):
+            held_out = replaced(held_out, name, ["f" * 32])
+        words = held_out["prompt"].to_pylist()[0]
+        words[-1]["content"] += " Thank you."
+        return pa.concat_tables([table, replaced(held_out, "prompt", [words])])
+
+    made = forged(built, "preference_pairs", None, "pairs.parquet", change)
+    nodes = nodes_of(built, made)
+    assert check_split(built, nodes).faults == ()
+    [fault] = check_near_leaks(built, nodes).faults
+    assert str(made.path) in fault
+    assert "f" * 32 in fault
