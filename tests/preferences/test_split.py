@@ -1,5 +1,8 @@
 """The sticky split: laws over random prompts, drops and edges."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +90,18 @@ def test_a_newcomer_joins_and_a_bridge_is_quarantined():
     assert result.cluster[2] == 0
     assert result.side[3] == QUARANTINED
     assert result.side[4] in (TRAIN, HELD_OUT)
+
+
+def test_ten_drops_of_edited_prompts_leak_nothing_and_move_nothing(tmp_path, monkeypatch):
+    """The benchmark's simulation, small; the hash of the prompt leaks on the same rows, so there is much to find."""
+    benchmarks = Path(__file__).parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(benchmarks))
+    spec = importlib.util.spec_from_file_location("bench_split", benchmarks / "bench_split.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    found = bench.simulate(1_500, 3, tmp_path)
+    assert found["ours"]["held_out_rows"] > 50
+    assert found["ours"]["leaked_by_similarity"] == 0
+    assert found["ours"]["moved_rows"] == 0
+    assert found["hash of the prompt"]["leaked_by_similarity"] > 0.2
+    assert found["random, drawn anew"]["moved_rows"] > 100
