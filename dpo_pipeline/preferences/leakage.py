@@ -43,7 +43,7 @@ def near_leaks(pairs: Path, *, jaccard: float) -> list[tuple[str, str, float]]:
 
     Each is (prompt id in train, prompt id in held-out, similarity), the most alike first; a prompt that stands on both
     sides is its own near duplicate. System turns are left out, as in the split. MinHash proposes and may overlook:
-    of two prompts of similarity 0.5 it misses one case in fifty.
+    of two prompts of similarity 0.5 it misses one case in sixty.
 
     Memory: only ids and candidates are held whole; band keys lie in a temporary file, texts are read in pieces.
 

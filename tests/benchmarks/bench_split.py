@@ -134,7 +134,9 @@ def leaked(rows: Rows, split: list[str], folder: Path) -> dict[str, float]:
     sides = np.array(split)
     ids = normalise(pa.array(texts, pa.string()))
     turns = pa.array([[{"role": "user", "content": text}] for text in texts], MESSAGES)
-    pq.write_table(pa.table({"prompt_id": ids, "split": split, "prompt": turns}), folder / "pairs.parquet")
+    table = pa.table({"prompt_id": ids, "split": split, "prompt": turns})
+    # As the pipeline publishes it: without the quarantined.
+    pq.write_table(table.filter(pa.array(sides != "quarantined")), folder / "pairs.parquet")
     near = {held for _, held, _ in near_leaks(folder, jaccard=SETTINGS.prompt_cluster_jaccard)}
     held = np.flatnonzero(sides == "held_out")
     names = ids.to_pylist()
