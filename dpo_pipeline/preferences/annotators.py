@@ -27,15 +27,15 @@ from dpo_pipeline.preferences.behaviour import (
 )
 from dpo_pipeline.preferences.build import add_up
 from dpo_pipeline.preferences.catalogue import Catalogue
-from dpo_pipeline.preferences.cleaning import redact
 from dpo_pipeline.preferences.dimensions import DimensionVerdicts
 from dpo_pipeline.preferences.identifiers import to_hex
+from dpo_pipeline.preferences.personal_data import PERSONAL_DATA, redact
 from dpo_pipeline.preferences.rankings import describe_rankings, responses_of
 from dpo_pipeline.preferences.schemas import ANNOTATORS
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.texts import DropTables, read_texts
 from dpo_pipeline.preferences.verdicts import NO_TIME, Verdicts, load_verdicts
-from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE, PERSONAL_DATA
+from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE
 
 EXAMPLES = 12
 EXCERPT_CHARACTERS = 400

@@ -7,15 +7,18 @@ of Arrow: measured 95 times faster than Python's `re` with the same hits.
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
-import re
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpo_pipeline.preferences.normalize import render
+from dpo_pipeline.preferences.benchmarks import overlapping
+from dpo_pipeline.preferences.normalize import normalise, render
+from dpo_pipeline.preferences.personal_data import CARD, EMAIL, PHONE, has_luhn_card, redact, redacted_by
+from dpo_pipeline.preferences.pinned import PinnedFile
 from dpo_pipeline.preferences.settings import PreferenceSettings
 
 
@@ -69,18 +72,13 @@ REFUSAL = (
     r"(?:i (?:can't|cannot|can not|won't|will not|am unable to|am not able to)|i'm (?:unable|not able) to|as an ai\b)"
 )
 REFUSAL_CHARACTERS = 300
+CHARACTERS_PER_TOKEN = 4
 TEMPLATE = (
     r"<\|[a-z_]{2,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<extra_id_\d>|###\s*(?:Instruction|Response):"
     r"|(?:^|\n)\s*(?:Human|User|Assistant|### Human|### Assistant)\s*:"
 )
 MOJIBAKE_SUSPECTS = "[\u0080-\u009f\ufffd\u00c2\u00c3\u00e2\u00d0\u00d1\u00f0\u00ef\u0102\u00c5\u00cb]"
 PERSONAL_DATA_SUSPECTS = r"@|\d[\d .()\-]{5,}\d"
-EMAIL = r"[A-Za-z0-9._%+\-]+@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)*\.[A-Za-z]{2,}"
-PHONE = (
-    r"(?:\+\d{1,3}[ .\-]?(?:\(\d{1,4}\)[ .\-]?)?\d{2,4}(?:[ .\-]?\d{2,4}){2,3}\b"
-    r"|(?:\(\d{3}\) ?|\b\d{3}[.\-])\d{3}[.\-]\d{4}\b)"
-)
-CARD = r"\b(?:\d[ \-]?){12,18}\d\b"
 SCRIPTS = {
     "latin": r"\p{Latin}",
     "cyrillic": r"\p{Cyrillic}",
@@ -95,42 +93,6 @@ SCRIPTS = {
 LETTERS_TO_TELL_SCRIPT = 20
 
 
-def has_luhn_card(text: str) -> bool:
-    """Whether a text holds a payment card number whose checksum is right.
-
-    >>> has_luhn_card("card 4111 1111 1111 1111"), has_luhn_card("order 4111 1111 1111 1112")
-    (True, False)
-    """
-    return any(_is_luhn(found) for found in re.findall(CARD, text, re.ASCII))
-
-
-def redact(texts: pa.StringArray, *, rules: frozenset[str]) -> pa.StringArray:
-    """The texts with what the given personal-data rules find replaced by [EMAIL], [PHONE] and [CARD].
-
-    >>> redact(pa.array(["write to a@b.org"]), rules=frozenset({"email"})).to_pylist()
-    ['write to [EMAIL]']
-    """
-    if "email" in rules:
-        texts = pc.replace_substring_regex(texts, EMAIL, "[EMAIL]")
-    if "payment_card" in rules:
-        hits = pc.match_substring_regex(texts, CARD)
-        if pc.any(hits).as_py():
-            cut = [
-                re.sub(CARD, lambda match: "[CARD]" if _is_luhn(match[0]) else match[0], text, flags=re.ASCII)
-                for text in texts.filter(hits).to_pylist()
-            ]
-            texts = pc.replace_with_mask(texts, hits, pa.array(cut, pa.string()))
-    if "phone" in rules:
-        texts = pc.replace_substring_regex(texts, PHONE, "[PHONE]")
-    return texts
-
-
-def _is_luhn(number: str) -> bool:
-    digits = [int(digit) for digit in number if digit.isdigit()]
-    doubled = sum(sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
-    return (sum(digits[-1::-2]) + doubled) % 10 == 0
-
-
 def _prompt_missing(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
     return _bool(pc.equal(pc.utf8_trim_whitespace(texts.user_key), ""))
 
@@ -139,8 +101,14 @@ def _empty_response(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
     return _bool(pc.or_(pc.equal(texts.low_key, ""), pc.equal(texts.high_key, "")))
 
 
-def _identical_responses(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
-    return _bool(pc.equal(texts.low_key, texts.high_key))
+def _identical_responses(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
+    found = _bool(pc.equal(texts.low_key, texts.high_key))
+    if rules := redacted_by(settings):
+        # Two responses that differ in personal data alone are the same once it is taken out.
+        suspect = texts.suspects[0] & texts.suspects[1]
+        low, high = (normalise(redact(some.filter(pa.array(suspect)), rules=rules)) for some in (texts.low, texts.high))
+        found[suspect] |= _bool(pc.equal(low, high))
+    return found
 
 
 def _truncated_response(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
@@ -182,8 +150,36 @@ def _length_ratio(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
 
 
 def _too_long(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
-    longer = np.maximum(_lengths(texts.low), _lengths(texts.high))
-    return _lengths(render(texts.prompt, with_roles=False)) + longer > settings.max_characters
+    prompt = render(texts.prompt, with_roles=False)
+    if settings.tokenizer is None:
+        longer = np.maximum(_lengths(texts.low), _lengths(texts.high))
+        return _lengths(prompt) + longer > CHARACTERS_PER_TOKEN * settings.max_tokens
+    # A byte-level tokenizer makes at most one token of a byte, so few texts have to be counted.
+    sizes = [pc.binary_length(some).to_numpy() for some in (prompt, texts.low, texts.high)]
+    found = sizes[0] + np.maximum(sizes[1], sizes[2]) > settings.max_tokens
+    if found.any():
+        tokenizer = _tokenizer(settings.tokenizer.path, settings.tokenizer.sha256)
+        counts = [
+            np.array([len(one) for one in tokenizer.encode_batch_fast(some.filter(pa.array(found)).to_pylist())])
+            for some in (prompt, texts.low, texts.high)
+        ]
+        found[found] = counts[0] + np.maximum(counts[1], counts[2]) > settings.max_tokens
+    return found
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(path: str, sha256: str) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(PinnedFile(path=path, sha256=sha256).checked_path()))
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _benchmark_overlap(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
+    if not settings.benchmarks:
+        return np.zeros(len(texts.low), bool)
+    return overlapping(texts.user_key, settings.benchmarks)
 
 
 def _script_mismatch(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
@@ -235,13 +231,14 @@ def _toxic_pattern(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray
 RULES = (
     Rule("prompt_missing", 1, _prompt_missing),
     Rule("empty_response", 1, _empty_response),
-    Rule("identical_responses", 1, _identical_responses),
+    Rule("identical_responses", 2, _identical_responses),
     Rule("encoding_damage", 1, _encoding_damage),
     Rule("template_artefact", 1, _template_artefact),
     Rule("truncated_response", 1, _truncated_response),
     Rule("refusal_only", 1, _refusal_only),
     Rule("length_ratio", 1, _length_ratio),
-    Rule("too_long", 1, _too_long),
+    Rule("too_long", 2, _too_long),
+    Rule("benchmark_overlap", 1, _benchmark_overlap),
     Rule("script_mismatch", 1, _script_mismatch),
     Rule("email", 1, _email),
     Rule("phone", 1, _phone),

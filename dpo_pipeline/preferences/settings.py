@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from dpo_pipeline.core.settings import Settings
+from dpo_pipeline.preferences.pinned import BenchmarkFile, PinnedFile
 
 Action = Literal["off", "flag", "drop"]
 """What a cleaning rule does: nothing, name itself in the pair's flags, or keep the pair out of training."""
@@ -41,7 +42,10 @@ class RuleActions(Settings):
     """One response is more than `max_length_ratio` times as long as the other."""
 
     too_long: Action = "flag"
-    """Prompt and longer response together exceed `max_characters`."""
+    """Prompt and longer response together exceed `max_tokens`."""
+
+    benchmark_overlap: Action = "drop"
+    """The prompt overlaps with an item of `benchmarks`; the pair is then on neither side of the split."""
 
     script_mismatch: Action = "flag"
     """A response is mostly in another writing system than the prompt: a stand-in for language detection."""
@@ -99,8 +103,14 @@ class PreferenceSettings(Settings):
     max_length_ratio: float = Field(default=10.0, gt=1)
     """Longest allowed ratio of the two responses' lengths in characters, for the rule `length_ratio`."""
 
-    max_characters: int = Field(default=24_000, ge=100)
-    """Longest allowed prompt plus longer response in characters (about 4 per token), for the rule `too_long`."""
+    max_tokens: int = Field(default=6_000, ge=25)
+    """Longest allowed prompt plus longer response in tokens, for the rule `too_long`; no template is counted."""
+
+    tokenizer: PinnedFile | None = None
+    """The `tokenizer.json` that counts them, of a byte-level tokenizer; absent: four characters per token."""
+
+    benchmarks: tuple[BenchmarkFile, ...] = ()
+    """What models will be tested on: prompts that overlap are found by the rule `benchmark_overlap`."""
 
     toxic_patterns: tuple[str, ...] = ()
     """RE2 patterns searched in lower-cased responses, for the rule `toxic_pattern`; none are shipped."""

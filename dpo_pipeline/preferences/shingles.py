@@ -7,6 +7,7 @@ and bounds `(N + 1,)` int64. `SHINGLE_VERSION` names every constant below; sketc
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -47,20 +48,20 @@ def shingle(texts: pa.StringArray, *, words: int = 2) -> Shingles:
         texts: Normalised texts.
         words: 1 or 2 words per shingle.
     """
-    data, offsets = utf8_bytes(texts)
     values, counts = [], []
-    first = 0
-    while first < len(texts):
-        last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + CHUNK_BYTES, "right")) - 1)
-        chunk = data[offsets[first] : offsets[last]]
-        hashes, count = _words(chunk, offsets[first : last + 1] - offsets[first])
-        grams, count = (_mix32(hashes), count) if words == 1 else _bigrams(hashes, count)
+    for hashes, count in _words_in_chunks(texts):
+        grams, count = (_mix32(hashes), count) if words == 1 else _bigrams(hashes, count)  # noqa: PLW2901
         values.append(grams)
         counts.append(count)
-        first = last
     bounds = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.concatenate([*counts, np.zeros(0, np.int64)]), out=bounds[1:])
     return Shingles(np.concatenate([*values, np.zeros(0, np.uint32)]), bounds)
+
+
+def word_hashes(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+    """The 64-bit hashes of the words of all normalised texts end to end, `(W,)`, and how many each text has, `(N,)`."""
+    parts = [(np.zeros(0, np.uint64), np.zeros(0, np.int64)), *_words_in_chunks(texts)]
+    return np.concatenate([hashes for hashes, _ in parts]), np.concatenate([count for _, count in parts])
 
 
 def signatures(shingles: Shingles, *, count: int) -> np.ndarray:
@@ -93,6 +94,15 @@ def band_keys(signature: np.ndarray, *, bands: int) -> np.ndarray:
     keys = np.maximum(_mix32(total), np.uint32(1))
     keys[:, (signature == np.uint32(0xFFFFFFFF)).all(axis=0)] = NO_KEY
     return keys
+
+
+def _words_in_chunks(texts: pa.StringArray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    data, offsets = utf8_bytes(texts)
+    first = 0
+    while first < len(texts):
+        last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + CHUNK_BYTES, "right")) - 1)
+        yield _words(data[offsets[first] : offsets[last]], offsets[first : last + 1] - offsets[first])
+        first = last
 
 
 def _words(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

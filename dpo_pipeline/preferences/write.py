@@ -20,13 +20,13 @@ import pyarrow.compute as pc
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import MESSAGES, ROW_GROUP_ROWS, open_writer
 from dpo_pipeline.preferences.catalogue import Catalogue
-from dpo_pipeline.preferences.cleaning import redact
 from dpo_pipeline.preferences.consensus import Consensus
 from dpo_pipeline.preferences.dimensions import DimensionVerdicts
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.lists import PairLists, annotator_lists, judgment_lists, name_lists
 from dpo_pipeline.preferences.normalize import map_contents, training_text
+from dpo_pipeline.preferences.personal_data import redact, redacted_by
 from dpo_pipeline.preferences.schemas import EXCLUDED_PAIRS, PAIRS, SPLITS
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.split import SPLIT_NAMES, Splits
@@ -35,7 +35,6 @@ from dpo_pipeline.preferences.verdicts import Status, Verdicts
 
 PAIRS_FILE, EXCLUDED_FILE, SPLITS_FILE = "pairs.parquet", "excluded_pairs.parquet", "splits.parquet"
 MOST_BUCKETS = 200
-PERSONAL_DATA = ("email", "phone", "payment_card")
 SPILL = pa.schema([("place", pa.int64()), ("prompt", MESSAGES), ("low", pa.string()), ("high", pa.string())])
 
 
@@ -182,7 +181,7 @@ def _spill(folder: Path, catalogue: Catalogue, kept: np.ndarray, step: int, sett
     """Put the texts of the kept pairs aside as they may be trained on, one file per `step` consecutive pairs."""
     paths = [folder / f"{number}.arrow" for number in range(-(-len(kept) // step))]
     rows, b_is_low = catalogue.pair_column("row")[kept], catalogue.pair_column("b_is_low")[kept]
-    redacted = frozenset(name for name in PERSONAL_DATA if getattr(settings.rules, name) == "redact")
+    redacted = redacted_by(settings)
 
     def clean(texts: pa.StringArray) -> pa.StringArray:
         return redact(training_text(texts), rules=redacted)

@@ -3,9 +3,12 @@
 import pyarrow as pa
 import pytest
 
+from dpo_pipeline.core.digests import sha256_of_file
+from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.tables import MESSAGES
-from dpo_pipeline.preferences.cleaning import RULES, PairTexts, find_all, has_luhn_card, redact
+from dpo_pipeline.preferences.cleaning import RULES, PairTexts, find_all
 from dpo_pipeline.preferences.normalize import map_contents, normalise
+from dpo_pipeline.preferences.personal_data import has_luhn_card, redact
 from dpo_pipeline.preferences.settings import PreferenceSettings, RuleActions
 
 GOOD = "You can return the lamp within thirty days, in its box, and we pay for the parcel."
@@ -72,7 +75,7 @@ def test_a_rule_that_is_off_finds_nothing():
 
 def test_limits_are_tunable():
     assert found_by("Hi", "No.", OTHER, max_length_ratio=100) == set()
-    assert found_by("Hello " * 10, GOOD, OTHER, max_characters=100) == {"too_long"}
+    assert found_by("Hello " * 10, GOOD, OTHER, max_tokens=25) == {"too_long"}
 
 
 def test_every_rule_has_an_action_and_every_action_a_rule():
@@ -97,3 +100,38 @@ def test_redact_replaces_what_it_was_asked_to():
 def test_luhn(number):
     assert has_luhn_card(number)
     assert not has_luhn_card(number[:-1] + str((int(number[-1]) + 1) % 10))
+
+
+def test_responses_that_differ_in_personal_data_alone_are_one_once_it_is_redacted():
+    texts = ("Hi", "Write to anna@example.org, we are glad to help.", "Write to bob@example.org, we are glad to help.")
+    assert "identical_responses" not in found_by(*texts)
+    assert "identical_responses" in found_by(*texts, rules=RuleActions(email="redact"))
+    assert "identical_responses" not in found_by(*texts, rules=RuleActions(phone="redact"))
+
+
+@pytest.fixture
+def byte_tokenizer(tmp_path):
+    """One token per byte, but "hello" is one."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(["hello"] * 9, trainers.BpeTrainer(vocab_size=261, initial_alphabet=alphabet))
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    return {"path": str(path), "sha256": sha256_of_file(path)}
+
+
+def test_too_long_is_counted_in_tokens(byte_tokenizer):
+    """A prompt of 6 tokens and a reply of 24: 30 fit, 29 do not. Without a tokenizer four characters are one."""
+    texts = ("hello" * 6, "z" * 24, "y")
+    assert "too_long" not in found_by(*texts, max_tokens=30, tokenizer=byte_tokenizer)
+    assert "too_long" in found_by(*texts, max_tokens=29, tokenizer=byte_tokenizer)
+    assert "too_long" not in found_by(*texts, max_tokens=25)
+
+
+def test_a_tokenizer_that_is_another_file_is_refused(byte_tokenizer):
+    pinned = {**byte_tokenizer, "sha256": "0" * 64}
+    with pytest.raises(InputError, match=f"has the SHA-256 {byte_tokenizer['sha256']}"):
+        found_by("hello" * 9, GOOD, OTHER, max_tokens=25, tokenizer=pinned)

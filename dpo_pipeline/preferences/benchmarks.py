@@ -1,0 +1,129 @@
+"""Decontamination: prompts that overlap with the items of benchmark files, by shared runs of eight words.
+
+The rule of Tulu 3 (arXiv 2411.15124, section 3.2): a word of an item is matched if it lies in an 8-gram that the prompt
+has as well; the prompt is a hit if more than half of some item's words are matched. Items shorter than eight words must
+be a user turn's whole text.
+
+Shapes: N texts, W words of all texts end to end, G distinct 8-grams of all items.
+"""
+
+import csv
+import functools
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpo_pipeline.core.errors import InputError
+from dpo_pipeline.preferences.normalize import TURN_SEPARATOR, normalise
+from dpo_pipeline.preferences.pinned import BenchmarkFile
+from dpo_pipeline.preferences.shingles import word_hashes
+
+WORDS = 8
+MATCHED_SHARE = 0.5
+ROLL = np.uint64(0x9E3779B97F4A7C15)
+
+
+class _Items(NamedTuple):
+    """Sorted 8-grams of all items, `(G,)`; the items that have each, and where; and the short items' texts."""
+
+    grams: np.ndarray
+    item: np.ndarray
+    place: np.ndarray
+    lengths: np.ndarray
+    short: frozenset[str]
+
+
+def overlapping(user_turns: pa.StringArray, files: tuple[BenchmarkFile, ...]) -> np.ndarray:
+    """Which texts overlap with an item of the files, `(N,)` bool.
+
+    Args:
+        user_turns: The normalised user turns of each prompt, joined by `TURN_SEPARATOR`.
+        files: The benchmarks.
+    """
+    items = _read(files)
+    hashes, counts = word_hashes(user_turns)
+    grams, owner = _grams(hashes, counts)
+    at = np.searchsorted(items.grams, grams)
+    is_known = np.zeros(len(grams), bool)
+    inside = at < len(items.grams)
+    is_known[inside] = items.grams[at[inside]] == grams[inside]
+    found = np.zeros(len(user_turns), bool)
+    for text in np.unique(owner[is_known]):
+        found[text] = _is_hit(np.unique(grams[(owner == text) & is_known]), items)
+    if items.short:
+        texts = user_turns.to_pylist()
+        found |= np.array([not items.short.isdisjoint(text.split(TURN_SEPARATOR)) for text in texts], bool)
+    return found
+
+
+def _is_hit(grams: np.ndarray, items: _Items) -> bool:
+    """Whether the 8-grams cover more than half of some item's words."""
+    low, high = np.searchsorted(items.grams, grams), np.searchsorted(items.grams, grams, "right")
+    which = np.concatenate([np.arange(start, stop) for start, stop in zip(low, high, strict=True)])
+    words = (items.item[which, None].astype(np.int64) << 32) + items.place[which, None] + np.arange(WORDS)
+    covered = np.bincount(np.unique(words) >> 32, minlength=len(items.lengths))
+    return bool((covered > MATCHED_SHARE * items.lengths).any())
+
+
+def _grams(hashes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The hashed 8-grams of words end to end, and the text each belongs to; none crosses into the next text."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    if len(hashes) < WORDS:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    size = len(hashes) - WORDS + 1
+    total = np.zeros(size, np.uint64)
+    for step in range(WORDS):
+        total = (total ^ hashes[step : step + size]) * ROLL
+        total ^= total >> np.uint64(32)
+    whole = owner[:size] == owner[WORDS - 1 :]
+    return total[whole], owner[:size][whole]
+
+
+@functools.lru_cache(maxsize=4)
+def _read(files: tuple[BenchmarkFile, ...]) -> _Items:
+    texts = normalise(pa.array([text for file in files for text in _texts(file)], pa.string()))
+    hashes, counts = word_hashes(texts)
+    grams, item = _grams(hashes, counts)
+    per_item = np.maximum(counts - WORDS + 1, 0)
+    place = np.arange(len(grams)) - np.repeat(np.cumsum(per_item) - per_item, per_item)
+    order = np.argsort(grams, kind="stable")
+    short = frozenset(text for text, count in zip(texts.to_pylist(), counts, strict=True) if 0 < count < WORDS)
+    return _Items(grams[order], item[order], place[order], np.maximum(counts, 1), short)
+
+
+def _texts(file: BenchmarkFile) -> Iterator[str]:
+    path = file.checked_path()
+    for number, row in enumerate(_rows(path), start=1):
+        text = row.get(file.field) if isinstance(row, dict) else None
+        if not isinstance(text, str):
+            raise InputError(
+                f"item {number} of {path} has no text in the field {file.field!r}",
+                expected="a text in every item",
+                do="Name the field that holds it: preferences.benchmarks[].field",
+            )
+        yield text
+
+
+def _rows(path: Path) -> Iterable[object]:
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        return pq.read_table(path).to_pylist()
+    content = path.read_bytes()
+    try:
+        text = (gzip.decompress(content) if path.name.endswith(".gz") else content).decode("utf-8-sig")
+        if name.endswith(".csv"):
+            return list(csv.DictReader(io.StringIO(text)))
+        if name.endswith(".json"):
+            return json.loads(text)
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}", expected="JSON lines, a JSON list, CSV or Parquet", do="Convert it"
+        ) from error
