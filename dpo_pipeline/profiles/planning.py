@@ -148,7 +148,7 @@ def _schedules(profile: Profile, learned: dict[str, Examples | None], parameters
         tokens = examples.tokens / max(examples.count, 1) * settings.batch_size
         passes = math.ceil(tokens / budget)
         flops = flops_per_token(model, compute, parameters) * examples.tokens * settings.epochs
-        lasts = "" if rate is None else f"; about {_duration(flops / rate)}, attention and data aside"
+        lasts = "" if rate is None else f"; about {_duration(flops / rate)} at that rate, attention and data aside"
         yield (
             f"{stage}: {examples.count:,} {unit} ({examples.source}), {settings.batch_size} a step, "
             f"{settings.epochs:g} epochs: about {steps:,} steps of {tokens:,.0f} tokens, "
