@@ -33,15 +33,16 @@ def sample(seed: int, scale: float) -> None:
 
 @commands.command()
 @click.option("--profile", default="demo", show_default=True, help="Bundled profile or YAML file.")
-def plan(profile: str) -> None:
-    """Say what a profile needs (parameters, memory, disk) and whether this machine has it; loads no weights."""
-    from dpo_pipeline.modeling.preflight import plan_training
+@click.option("--pairs", type=click.IntRange(min=1), help="Pairs to plan for, instead of this home's.")
+@click.option("--demonstrations", type=click.IntRange(min=1), help="Demonstrations to plan for, likewise.")
+def plan(profile: str, pairs: int | None, demonstrations: int | None) -> None:
+    """Say what a profile's trainings need and about how long they take; loads no weights, names all faults at once."""
     from dpo_pipeline.profiles import load_profile
+    from dpo_pipeline.profiles.planning import plan_profile
 
-    settings = load_profile(profile)
-    found = plan_training(settings.model, settings.compute)
-    click.echo(found.as_text())
-    if not found.fits:
+    found = plan_profile(load_profile(profile), Home.default(), pairs=pairs, demonstrations=demonstrations)
+    click.echo(found.text)
+    if found.faults:
         sys.exit(1)
 
 

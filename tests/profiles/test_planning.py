@@ -1,0 +1,58 @@
+"""The plan of a whole profile: steps, time and every fault, before anything is loaded."""
+
+import json
+
+from click.testing import CliRunner
+
+from dpo_pipeline.cli import commands
+from dpo_pipeline.core.home import Home
+from dpo_pipeline.profiles import load_profile
+from dpo_pipeline.profiles.planning import _other_tokenizer, plan_profile
+
+
+def test_steps_are_examples_over_batches_times_epochs(tmp_path):
+    """The demo: 3 epochs of 1,000 pairs, 16 a step, are 3 x 63; 256 tokens each are 4,096 a step, 4 passes of 1,024."""
+    plan = plan_profile(load_profile("demo"), Home(tmp_path), pairs=1_000)
+    assert plan.faults == ()
+    assert "about 189 steps of 4,096 tokens, in 4 forward passes of at most 1,024; about " in plan.text
+    assert "this home has no demonstrations yet; --demonstrations N" in plan.text
+
+
+def test_each_stage_is_planned_with_its_own_optimizer_and_all_faults_come_together(tmp_path):
+    changes = {
+        "dpo": {"optimizer": {"kind": "adamw_8bit", "learning_rate": 1e-4}},
+        "model": {"scratch": {"vocabulary_size": 200_000, "hidden_size": 65_536, "head_count": 8, "layer_count": 99}},
+        "compute": {"device": "cpu"},
+    }
+    plan = plan_profile(load_profile("demo", overrides=changes), Home(tmp_path))
+    assert "SFT with adamw:" in plan.text
+    assert "DPO with adamw_8bit:" in plan.text
+    memory, disk, package = plan.faults
+    assert memory.startswith("memory: lower compute.batch_tokens")
+    assert disk.startswith("disk: ")
+    assert package.startswith("dpo.optimizer.kind adamw_8bit needs bitsandbytes")
+
+
+def test_the_command_prints_it_and_fails_where_something_is_in_the_way(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPO_PIPELINE_HOME", str(tmp_path))
+    told = CliRunner().invoke(commands, ["plan", "--pairs", "100", "--demonstrations", "100"])
+    assert told.exit_code == 0
+    assert "SFT: 100 demonstrations (supposing 256 tokens each, half of max_length), 8 a step" in told.output
+
+
+def test_a_checkpoint_with_another_tokenizer_than_the_base_is_a_fault(tmp_path, monkeypatch):
+    def tokenizer(folder, vocabulary):
+        folder.mkdir(parents=True)
+        (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
+
+    tokenizer(tmp_path / "base", {"a": 0, "b": 1, "c": 2})
+    tokenizer(tmp_path / "made" / "model", {"a": 0, "b": 2, "c": 1, "d": 3})
+    home = Home(tmp_path / "home")
+    made = type("Made", (), {"path": tmp_path / "made"})
+    monkeypatch.setattr(home, "latest", lambda _asset: made)
+    model = load_profile("demo").model.model_copy(update={"scratch": None, "path": str(tmp_path / "base")})
+    [fault] = _other_tokenizer(home, model)
+    assert fault.startswith("2 tokens of ")
+    monkeypatch.setattr(made, "path", tmp_path / "same")
+    tokenizer(tmp_path / "same" / "model", {"a": 0, "b": 1, "c": 2, "<|im_start|>": 3})
+    assert list(_other_tokenizer(home, model)) == []
