@@ -34,8 +34,9 @@ from dpo_pipeline.preferences.rankings import describe_rankings, responses_of
 from dpo_pipeline.preferences.schemas import ANNOTATORS
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.texts import DropTables, read_texts
+from dpo_pipeline.preferences.training_texts import PERSONAL_DATA
 from dpo_pipeline.preferences.verdicts import NO_TIME, Verdicts, load_verdicts
-from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE, PERSONAL_DATA
+from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE
 
 EXAMPLES = 12
 EXCERPT_CHARACTERS = 400
