@@ -1,7 +1,8 @@
 """Per drop, once: what every text is called, which pairs it makes, and how to find near duplicates of them.
 
 Normalising and hashing text is the expensive part of building pairs. It is done here, per drop, and never again for
-old drops: the build works on these tables and touches text only to verify candidates and to write the result.
+old drops: the build works on these tables, reads judgments' texts only to verify candidates, and copies the cleaned
+texts in the order they lie here.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -37,6 +38,7 @@ from dpo_pipeline.preferences.parallel import for_each
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.shingles import SHINGLE_VERSION, Shingles, band_keys, shingle, signatures
 from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, Texts, read_texts
+from dpo_pipeline.preferences.training_texts import sorted_texts
 
 ROWS_FILE, PAIRS_FILE, PROMPTS_FILE = "rows.parquet", "pairs.parquet", "prompts.parquet"
 PAIR_BANDS, PAIR_HASHES = 16, 80
@@ -94,8 +96,8 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
 
     Args:
         judgments: Folder of the drop's judgments artifact.
-        out: Folder to write `rows.parquet`, `pairs.parquet` and `prompts.parquet` into.
-        settings: The cleaning rules' actions and limits; nothing else of it matters here.
+        out: Folder to write `rows.parquet`, `pairs.parquet`, `prompts.parquet` and `texts.parquet` into.
+        settings: The cleaning rules' actions (what is redacted is in the texts) and limits.
         reporter: Told how far the drop is.
 
     Returns:
@@ -205,7 +207,7 @@ def _write_pairs(
     settings: PreferenceSettings,
     reporter: Reporter,
 ) -> dict[str, int]:
-    """Write the sketch of every pair, of which some columns are known, and return how many pairs each rule found."""
+    """Write sketch and texts of every pair, of which some columns are known; return how many pairs each rule found."""
     rows, b_is_low = numbers["row"], numbers["b_is_low"]
     empty = (field for field in PAIRS if field.name not in IDS and field.name not in numbers)
     numbers |= {field.name: np.zeros(len(rows), field.type.to_pandas_dtype()) for field in empty}
@@ -215,6 +217,7 @@ def _write_pairs(
         swap = pa.array(b_is_low[at])
         raw_low = pc.if_else(swap, texts.response_b, texts.response_a)
         raw_high = pc.if_else(swap, texts.response_a, texts.response_b)
+        sorter.put(at, texts.prompt, raw_low, raw_high)
         low, high = normalise_once_each(raw_low), normalise_once_each(raw_high)
         prompt = map_contents(texts.prompt, normalise_once_each)
         numbers["low_characters"][at] = pc.utf8_length(low)
@@ -226,7 +229,8 @@ def _write_pairs(
         for band, keys in enumerate(_pair_bands(prompt, low, high)):
             numbers[f"band_{band:02}"][at] = keys
 
-    for_each(read_texts(judgments, rows), sketch)
+    with sorted_texts(out, len(rows), settings) as sorter:
+        for_each(read_texts(judgments, rows), sketch)
     _write(out / PAIRS_FILE, PAIRS, ids, numbers)
     reporter.say(f"sketched {len(rows):,} distinct pairs")
     return {rule.name: int(numbers[f"rule_{rule.name}"].sum()) for rule in RULES}

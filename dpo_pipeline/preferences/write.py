@@ -1,41 +1,34 @@
 """Writing the preference tables: sorted by pair, in bounded memory, the same bytes for the same contents.
 
-Texts are read once in the order of the judgments, put aside in buckets of consecutive pairs, and each bucket is sorted
-and written when all are read.
+Every sketch holds its drop's texts cleaned and sorted; they are read side by side, a row group at a time.
 """
 
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpo_pipeline.core.metrics import Reporter
-from dpo_pipeline.core.tables import MESSAGES, ROW_GROUP_ROWS, open_writer
+from dpo_pipeline.core.tables import ROW_GROUP_ROWS, open_writer
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.consensus import Consensus
 from dpo_pipeline.preferences.dimensions import DimensionVerdicts
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.lists import PairLists, annotator_lists, judgment_lists, name_lists
-from dpo_pipeline.preferences.normalize import map_contents, training_text
-from dpo_pipeline.preferences.personal_data import redact, redacted_by
 from dpo_pipeline.preferences.schemas import EXCLUDED_PAIRS, PAIRS, SPLITS
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.split import SPLIT_NAMES, Splits
-from dpo_pipeline.preferences.texts import read_texts
+from dpo_pipeline.preferences.training_texts import TextReader
 from dpo_pipeline.preferences.verdicts import Status, Verdicts
 
 PAIRS_FILE, EXCLUDED_FILE, SPLITS_FILE = "pairs.parquet", "excluded_pairs.parquet", "splits.parquet"
-MOST_BUCKETS = 200
-SPILL = pa.schema([("place", pa.int64()), ("prompt", MESSAGES), ("low", pa.string()), ("high", pa.string())])
 
 
 def write_pairs(
@@ -53,22 +46,19 @@ def write_pairs(
     kept = np.flatnonzero(fates.is_alive)
     describe = _Description(catalogue, verdicts, agreed, splits)
     flags = _flag_lists(catalogue.found(), settings)
-    step = max(ROW_GROUP_ROWS, -(-len(kept) // MOST_BUCKETS))
-    with (
-        tempfile.TemporaryDirectory(dir=out, prefix=".spill-") as folder,
-        open_writer(out / PAIRS_FILE, PAIRS) as writer,
-    ):
-        spills = _spill(Path(folder), catalogue, kept, step, settings)
-        reporter.say(f"read the texts of {len(kept):,} pairs")
-        for start, spill in zip(range(0, len(kept), step), spills, strict=True):
-            some = kept[start : start + step]
-            texts, columns = _sorted_bucket(spill), describe(some, flags)
+    place = catalogue.pair_place
+    reporter.say(f"writing the texts of {len(kept):,} pairs")
+    with ExitStack() as stack:
+        reader = TextReader(catalogue.drops, settings, stack)
+        writer = stack.enter_context(open_writer(out / PAIRS_FILE, PAIRS))
+        for start in range(0, len(kept), ROW_GROUP_ROWS):
+            some = kept[start : start + ROW_GROUP_ROWS]
+            texts, columns = reader.take(place.drop[some], place.row[some]), describe(some, flags)
             is_low = pa.array(agreed.p_low[some] >= 0.5)
             low, high = texts.column("low").chunk(0), texts.column("high").chunk(0)
             columns["prompt"] = texts.column("prompt").chunk(0)
             columns["chosen"], columns["rejected"] = pc.if_else(is_low, low, high), pc.if_else(is_low, high, low)
-            table = pa.Table.from_arrays([columns[field.name] for field in PAIRS], schema=PAIRS)
-            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(pa.Table.from_arrays([columns[field.name] for field in PAIRS], schema=PAIRS))
 
 
 def write_excluded(out: Path, catalogue: Catalogue, verdicts: Verdicts, fates: Fates) -> None:
@@ -175,47 +165,6 @@ def _flag_lists(found: Mapping[str, np.ndarray], settings: PreferenceSettings) -
     pair, rule = np.nonzero(matrix)
     text = pa.array(names, pa.string())
     return PairLists(pair, rule, len(matrix), lambda some: text.take(pa.array(some)))
-
-
-def _spill(folder: Path, catalogue: Catalogue, kept: np.ndarray, step: int, settings: PreferenceSettings) -> list[Path]:
-    """Put the texts of the kept pairs aside as they may be trained on, one file per `step` consecutive pairs."""
-    paths = [folder / f"{number}.arrow" for number in range(-(-len(kept) // step))]
-    rows, b_is_low = catalogue.pair_column("row")[kept], catalogue.pair_column("b_is_low")[kept]
-    redacted = redacted_by(settings)
-
-    def clean(texts: pa.StringArray) -> pa.StringArray:
-        return redact(training_text(texts), rules=redacted)
-
-    with ExitStack() as stack:
-        writers = [stack.enter_context(pa.ipc.new_file(str(path), SPILL)) for path in paths]
-        for drop, tables in enumerate(catalogue.drops):
-            here = np.flatnonzero(catalogue.pair_place.drop[kept] == drop)
-            for texts in read_texts(tables.judgments, rows[here]):
-                place = here[texts.place]
-                a, b, swap = clean(texts.response_a), clean(texts.response_b), pa.array(b_is_low[place])
-                columns = [
-                    pa.array(place),
-                    map_contents(texts.prompt, clean),
-                    pc.if_else(swap, b, a),
-                    pc.if_else(swap, a, b),
-                ]
-                _scatter(pa.RecordBatch.from_arrays(columns, schema=SPILL), place // step, writers)
-    return paths
-
-
-def _scatter(batch: pa.RecordBatch, bucket: np.ndarray, writers: Sequence[Any]) -> None:
-    """Write each row of a batch to its bucket."""
-    order = np.argsort(bucket, kind="stable")
-    batch = batch.take(pa.array(order))
-    buckets, starts = np.unique(bucket[order], return_index=True)
-    for number, start, end in zip(buckets, starts, [*starts[1:], len(order)], strict=True):
-        writers[number].write_batch(batch.slice(start, end - start))
-
-
-def _sorted_bucket(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
-        return table.take(pc.sort_indices(table.column("place"))).combine_chunks()
 
 
 def _float(values: np.ndarray) -> pa.Array:

@@ -11,6 +11,7 @@ COMMANDS = (
     "bench_split.py",
     "bench_preferences.py",
     "bench_tables.py",
+    "bench_end_to_end.py",
     "bench_training.py",
 )
 NEEDS = {"bench_training.py": "DPO_BENCH_HH"}  # the path of Anthropic's hh_rlhf_harmless/test.jsonl.gz

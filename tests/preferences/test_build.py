@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from preference_worlds import World, judgment
 
 from dpo_pipeline.core.errors import InputError
+from dpo_pipeline.preferences import training_texts, write
 from dpo_pipeline.preferences.schemas import EXCLUDED_PAIRS, PAIRS, SPLITS
 from dpo_pipeline.preferences.settings import PreferenceSettings
 
@@ -259,6 +260,30 @@ def test_personal_data_can_be_redacted_in_the_tables(world):
     assert row["prompt"][0]["content"] == "Write to me: [EMAIL]"
     assert row["chosen"] == LONG + " Call [PHONE]."
     assert row["flags"] == ["email", "phone"]
+
+
+def test_texts_redacted_by_other_rules_are_refused(world):
+    drop = world.drop("may", [judgment("Write to me: jo@example.org", LONG, SHORT)])
+    with pytest.raises(InputError, match="drop may were made with other rules for personal data"):
+        world.build(drop, settings=PreferenceSettings(consensus="majority", rules={"email": "redact"}))
+
+
+def test_texts_come_in_the_order_of_the_pairs_from_many_row_groups_and_drops(world, monkeypatch):
+    """Buckets, row groups and slices are made tiny: each text must still stand beside the pair it belongs to."""
+    for module, name, value in ((training_texts, "ROWS_AT_ONCE", 3), (training_texts, "ROW_GROUP_ROWS", 7)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(write, "ROW_GROUP_ROWS", 5)
+    numbers = [f"{number}{'lamp' * (number % 5)}" for number in range(60)]
+    rows = [judgment(f"Ask {text}", f"{text} is better", f"{text} is worse") for text in numbers]
+    out, _ = world.build(
+        *(world.drop(name, rows[start::3]) for start, name in enumerate(("may", "june", "july"))), settings=MAJORITY
+    )
+    table = pq.read_table(out / "pairs.parquet").to_pylist()
+    assert len(table) == 60
+    assert [row["pair_id"] for row in table] == sorted(row["pair_id"] for row in table)
+    for row in table:
+        text = row["prompt"][0]["content"].removeprefix("Ask ")
+        assert (row["chosen"], row["rejected"]) == (f"{text} is better", f"{text} is worse")
 
 
 def test_a_choice_decides_the_side_even_where_the_strength_forgot_its_sign(world):

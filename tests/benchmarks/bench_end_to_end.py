@@ -1,0 +1,109 @@
+"""From a dirty export file to tables and report: CPU seconds, seconds and peak memory of every stage.
+
+    python tests/benchmarks/bench_end_to_end.py --records 1000000
+
+Read, sketch, build and report are a process each, against 150 s and 1 GiB together. Then a second drop of 1 %, read,
+sketched and built into the tables with the first build's likenesses. The files are made from a seed beforehand.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from bench_preferences import Pair, World, _Print, _report, _sketch, measured
+from bench_reading import DEFECTS, DROP_YAML
+from bench_tables import build
+
+MOST_SECONDS, MOST_MIB = 150, 1_024
+
+
+def export(folder: Path, count: int, seed: int, dirty: float) -> int:
+    """Write a file of `count` records, a fifth on pairs judged before, some broken; return its bytes."""
+    world, chance, defect = World(seed), np.random.default_rng(seed), random.Random(seed)
+    folder.mkdir(parents=True)
+    (folder / "drop.yaml").write_text(DROP_YAML)
+    kept: list[Pair] = []
+    with (folder / "export.jsonl").open("wb") as stream:
+        for number in range(count):
+            draw = chance.random()
+            if draw < 0.2 and kept:
+                kind = "exact" if draw < 0.1 else ("swapped", "spelling", "words_5_percent")[number % 3]
+                pair = world.copy(kept[int(chance.integers(0, len(kept)))], kind)
+            else:
+                pair = Pair(world.text(1, 4), world.text(2, 8), world.text(2, 8))
+                kept.append(pair)
+                kept = kept[-200_000:] if len(kept) > 400_000 else kept
+            record = {"id": number, "prompt": pair.prompt, "response_1": pair.a, "response_2": pair.b,
+                      "verdict": defect.randrange(1, 8), "worker": f"w{defect.randrange(500)}", "seconds": 41.5,
+                      "at": "2026-09-01T10:11:12Z", "why": "ratio 3:1, shorter"}  # fmt: skip
+            line = json.dumps(record).encode()
+            stream.write((defect.choice(DEFECTS)(line) if defect.random() < dirty else line) + b"\n")
+        return stream.tell()
+
+
+def read(raw: str, root: str, drop: str) -> dict:
+    """Read one drop into folders below `root`; return how many records were kept and rejected."""
+    from dpo_pipeline.annotations.read import read_drop
+    from dpo_pipeline.annotations.settings import AnnotationSettings
+
+    folders = {name: Path(root) / name for name in ("judgments", "rejected", "demonstrations")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    books = read_drop(
+        Path(raw), drop=drop, settings=AnnotationSettings(), pseudonym_key=b"key", reporter=_Print(), **folders
+    ).books
+    return {"records": books.records_in, "rejected": books.rejected_count}
+
+
+def main() -> None:
+    """Make both drops, run every stage, print one line each and the totals."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--dirty", type=float, default=0.0075)
+    parser.add_argument("--seed", type=int, default=7)
+    given = parser.parse_args()
+
+    def stage(name: str, work, *arguments) -> dict:
+        line = {"stage": name, **measured(work, *arguments)}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+        return line
+
+    with tempfile.TemporaryDirectory() as home:
+        root = Path(home)
+        drops = []
+        for number, count in enumerate((given.records, given.records // 100)):
+            raw, drop = root / f"raw-{number}" / "files", root / f"drop-{number}"
+            drops.append((str(drop / "judgments"), str(drop / "sketches")))
+            stage(f"make file {number} (apart)", export, raw, count, given.seed + number, given.dirty)
+            (drop / "sketches").mkdir(parents=True)
+        first, second, rebuilt, report = (str(root / name) for name in ("first", "second", "rebuilt", "report"))
+        Path(report).mkdir()
+        lines = [
+            stage("read", read, str(root / "raw-0"), str(root / "drop-0"), "drop-0"),
+            stage("sketch", _sketch, *drops[0]),
+            stage("build", build, drops[:1], first, []),
+            stage("report", _report, *drops[0], first, report),
+        ]
+        totals = {name: round(sum(line[name] for line in lines), 1) for name in ("cpu_s", "s")}
+        peak = max(line["peak_mb"] for line in lines)
+        fits = totals["s"] <= MOST_SECONDS and peak <= MOST_MIB
+        sys.stdout.write(json.dumps({"total": totals, "peak_mb": peak, "within_150_s_and_1_gib": fits}) + "\n")
+        later = [
+            stage("second: read", read, str(root / "raw-1"), str(root / "drop-1"), "drop-1"),
+            stage("second: sketch", _sketch, *drops[1]),
+            stage("second: build", build, drops, second, [first]),
+        ]
+        index = stage("index load and rewrite alone", build, drops[:1], rebuilt, [first])
+        cost = sum(line["cpu_s"] for line in later)
+        whole = sum(line["cpu_s"] for line in lines[:3])
+        shares = {"of_the_first": round(cost / whole, 4), "index_and_rewrite": round(index["cpu_s"] / cost, 4)}
+        sys.stdout.write(json.dumps({"second_drop_cpu_s": round(cost, 2), "shares": shares}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
