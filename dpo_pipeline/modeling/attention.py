@@ -160,7 +160,7 @@ def _split(
     for prompt, (_, *others) in layout.groups:
         q, k, v = next(pieces)
         if skip_prompts and prompt > 1:
-            outputs.append(torch.zeros_like(q[:, :, : prompt - 1]))
+            outputs.append(v.new_zeros(*q.shape[:2], prompt - 1, v.shape[-1]))
             q = q[:, :, prompt - 1 :]
         outputs.append(_attend(q, k, v, layout=layout, terms=terms))
         for _ in others:

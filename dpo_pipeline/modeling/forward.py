@@ -178,7 +178,9 @@ def _try(scorer: Scorer, batch: Packed) -> torch.Tensor | str:
     try:
         with scorer.session():
             return scorer.logps(batch)
-    except (AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     finally:
         scorer.model.train(was_training)

@@ -4,6 +4,7 @@ import copy
 import math
 from dataclasses import replace
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,6 +150,22 @@ def logp_alone(model, prompt, response):
     ids = torch.tensor([[*prompt.tolist(), *response.tolist()]])
     logps = model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
     return sum(logps[len(prompt) - 1 + place, token] for place, token in enumerate(response.tolist()))
+
+
+@pytest.mark.filterwarnings("ignore")  # TRL's own
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_simpo_is_that_of_trls_cpo_trainer(smoothing):
+    """TRL's gamma is the target margin itself, ours a share of beta, as in SimPO's own recipes (gamma / beta)."""
+    from trl.experimental.cpo import CPOTrainer
+
+    settings = DpoSettings(loss=DpoLoss.SIMPO, beta=2.5, simpo_gamma=0.3, label_smoothing=smoothing)
+    policy = logps(-20, -31, lengths=(10, 12))
+    here = SimpleNamespace(device="cpu")
+    theirs = SimpleNamespace(
+        alpha=0.0, beta=2.5, simpo_gamma=0.75, label_smoothing=smoothing, loss_type="simpo", accelerator=here
+    )
+    expected, *_ = CPOTrainer.cpo_loss(theirs, *policy.per_token[:2])
+    assert preference_losses(policy, policy, settings).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_strong_preferences_ask_for_a_wider_margin():

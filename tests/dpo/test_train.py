@@ -3,7 +3,10 @@
 import filecmp
 import json
 import math
+from contextlib import nullcontext
+from itertools import combinations
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from worlds import ADAPTED, COMPUTE, DPO, SCRATCH, Notes, Stop, World, same_bytes, texts, write_pairs
@@ -12,9 +15,16 @@ from dpo_pipeline.core.errors import ArtifactError, InputError, TrainingError
 from dpo_pipeline.core.metrics import read_metrics
 from dpo_pipeline.dpo import comparisons
 from dpo_pipeline.dpo import train as dpo_train
+from dpo_pipeline.dpo.pairs import read_pairs
+from dpo_pipeline.dpo.reference import TABLE, compute_reference
 from dpo_pipeline.dpo.settings import DpoSettings
+from dpo_pipeline.dpo.train import train_dpo
 from dpo_pipeline.modeling.policy import load_policy
+from dpo_pipeline.modeling.scoring import score_pairs
 from dpo_pipeline.modeling.settings import OptimizerSettings
+from dpo_pipeline.modeling.template import encode
+
+ONE_PASS = DPO.model_copy(update={"epochs": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +118,44 @@ def test_an_adapter_is_continued_and_its_base_untouched(adapted):
     assert filecmp.cmp(out / base, adapted.checkpoint / base, shallow=False)
     model, _ = load_policy(out / "model", device="cpu")
     assert len(model.peft_config) == 1
+
+
+def test_a_fresh_adapter_switched_off_is_the_reference_after_training_too(world):
+    """Whole weights from SFT, an adapter in DPO: the table is what the policy says without its adapter."""
+    model = ADAPTED
+    reference, out = world.folder("reference for adapter"), world.folder("adapter on whole")
+    common = {"model": model, "compute": COMPUTE, "reporter": Notes()}
+    compute_reference(world.pairs, world.checkpoint, reference, known=[], **common)
+    train_dpo(world.pairs, reference, world.checkpoint, out, work=world.root / "work fresh", dpo=DPO, **common)
+    policy, tokenizer = load_policy(out / "model", device="cpu")
+    pairs = read_pairs(world.pairs).texts
+    scores = {}
+    for name, context in (("on", nullcontext()), ("off", policy.disable_adapter())):
+        with context:
+            found = score_pairs(policy, tokenizer, pairs, model_settings=model, compute=COMPUTE, reporter=Notes())
+        scores[name] = torch.tensor([[row.chosen_logp, row.rejected_logp] for row in found.rows])
+    table = pq.read_table(reference / TABLE).to_pylist()
+    frozen = torch.tensor([[row["chosen_logp"], row["rejected_logp"]] for row in table])
+    assert (scores["off"] - frozen).abs().max() < 1e-4
+    assert (scores["on"] - frozen).abs().max() > 1e-2, "the adapter has learned something"
+
+
+def test_a_ranking_of_four_is_trained_as_one_prompt_and_four_branches(world):
+    """Twelve sequences, as pairs one by one would be, are more than six times the tokens."""
+    prompt = [{"role": "user", "content": "My lamp is broken. " * 4}]
+    replies = ["I am sorry.", "A new one is on its way.", "Bad luck.", "No."]
+    ranking = [(prompt, better, worse) for better, worse in combinations(replies, 2)]
+    pairs = write_pairs(world.root / "ranking", ranking, held_out_every=0)
+    reference = world.folder("ranking reference")
+    world.refer(reference, pairs=pairs)
+    _, whole = world.train("ranking whole", pairs=pairs, reference=reference, dpo=ONE_PASS)
+    assert (whole.counts["groups"], whole.counts["pairs"], whole.counts["steps"]) == (1, 6, 1)
+    table = pq.read_table(reference / TABLE).to_pylist()
+    tokenizer = load_policy(world.checkpoint / "model", device="cpu")[1]
+    [encoded] = encode(tokenizer, [prompt], [replies], max_length=world.model.max_length)
+    assert whole.counts["tokens"] == len(encoded.prompt) + sum(map(len, encoded.responses))
+    apart = 6 * 2 * len(encoded.prompt) + sum(row["chosen_tokens"] + row["rejected_tokens"] for row in table)
+    assert apart > 6 * whole.counts["tokens"]
 
 
 def test_agreement_weighs_pairs(world):

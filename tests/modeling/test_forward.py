@@ -1,5 +1,7 @@
 """Every way of computing log-probs gives the model's own: architectures, groups, gradients, fallbacks."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -168,6 +170,34 @@ def test_attention_sinks_are_not_ours_and_the_padded_way_is_taken():
     scorer = make_scorer(model, choose_device(COMPUTE), probe=random_groups(9, SIZES), reporter=notes)
     assert scorer.way is Way.PADDED
     assert "attention with s_aux" in notes.sentences[-1]
+
+
+def test_a_model_with_positions_of_its_own_is_scored_on_padded_rows():
+    """Bloom counts positions by columns (ALiBi), so that a packed row would be one long text to it."""
+    from transformers import BloomConfig, BloomForCausalLM
+
+    torch.manual_seed(0)
+    model = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4)).eval()
+    groups, notes = random_groups(9, SIZES), Notes()
+    scorer = make_scorer(model, choose_device(COMPUTE), probe=groups, reporter=notes)
+    assert scorer.way is Way.PADDED
+    assert "slower and takes more memory; packed" in notes.sentences[-1]
+    with torch.no_grad():
+        assert (logps_of(model, pack(groups), scorer.way) - one_by_one(model, groups)).abs().max() < 2e-4
+
+
+@pytest.mark.parametrize(("error", "is_raised"), [(RuntimeError("shapes"), False), (torch.OutOfMemoryError(), True)])
+def test_the_probe_falls_back_on_a_fault_but_not_on_missing_memory(error, is_raised, monkeypatch):
+    def fails(self, batch):
+        raise error
+
+    monkeypatch.setattr(Scorer, "_packed", fails)
+    notes, device = Notes(), choose_device(COMPUTE)
+    with pytest.raises(torch.OutOfMemoryError) if is_raised else nullcontext():
+        scorer = make_scorer(small_model(), device, probe=random_groups(8, SIZES), reporter=notes)
+    if not is_raised:
+        assert scorer.way is Way.PADDED
+        assert "RuntimeError: shapes" in notes.sentences[-1]
 
 
 def test_a_model_that_disagrees_is_scored_on_padded_rows(monkeypatch):

@@ -42,11 +42,15 @@ def test_frozen_weights_cost_no_gradient():
     assert weight.grad is None
 
 
-def test_bf16_products_are_reduced_in_fp32():
+def test_log_softmax_of_bf16_logits_is_fp32():
+    """Given the logits that bf16 products give, what comes out is their log-softmax in float64, to fp32's rounding."""
     torch.manual_seed(0)
     hidden, weight, targets = torch.randn(40, 64), torch.randn(500, 64) / 8, torch.randint(500, (40,))
     with torch.autocast("cpu", torch.bfloat16):
         logps = token_logps(hidden, weight, None, targets)
-    expected, _ = witness(hidden, weight, torch.zeros(500), targets, Finish())
+    logits = torch.nn.functional.linear(hidden.bfloat16(), weight.bfloat16())
+    expected = logits.double().log_softmax(-1).gather(-1, targets[:, None])[:, 0]
     assert logps.dtype == torch.float32
-    assert (logps - expected).abs().max() < 0.05
+    assert (logps - expected).abs().max() < 1e-5
+    in_bf16 = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    assert (in_bf16 - expected).abs().max() > 1e-3, "which bf16 would not be"

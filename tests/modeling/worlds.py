@@ -174,6 +174,24 @@ ARCHITECTURES = {
     "olmo2": ("Olmo2Config", {}),
     "granite": ("GraniteConfig", {"logits_scaling": 3.0, "residual_multiplier": 0.5}),
     "cohere": ("CohereConfig", {"logit_scale": 0.25}),
+    # TRL adds the router's load-balancing loss, we do not; without it the two agree.
+    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "router_aux_loss_coef": 0.0}),
+    "deepseek v3, keys and values of two widths": (
+        "DeepseekV3Config",
+        {
+            "n_routed_experts": 4,
+            "n_group": 1,
+            "topk_group": 1,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "q_lora_rank": 16,
+            "kv_lora_rank": 8,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 8,
+            "first_k_dense_replace": 1,
+        },
+    ),
 }
 
 
