@@ -108,12 +108,10 @@ def capacity_in_words(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise CapacityError(f"memory ran out while {doing}", do=MORE_MEMORY) from error
-    except (RuntimeError, OSError, SafetensorError) as error:
-        # torch on a CPU and safetensors have no types of their own for these; their words are all there is.
-        if isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS_FOR_NO_MEMORY):
+    except (MemoryError, RuntimeError, OSError, SafetensorError) as error:
+        if is_out_of_memory(error):
             raise CapacityError(f"memory ran out while {doing}", do=MORE_MEMORY) from error
+        # safetensors has no type of its own for a full disk; its words are all there is.
         is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
         if is_full or any(words in str(error) for words in WORDS_FOR_NO_DISK):
             raise CapacityError(f"the disk filled up while {doing}", do=MORE_DISK) from error
@@ -145,6 +143,13 @@ MORE_MEMORY = (
     "a retry resumes from the last checkpoint"
 )
 MORE_DISK = "Free some space and run again; a retry resumes from the last checkpoint"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; on a CPU torch says so in the words of a RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS_FOR_NO_MEMORY)
+    )
 
 
 def _kind(wanted: str) -> str:

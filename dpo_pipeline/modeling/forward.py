@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.modeling.attention import NAME, Layout, attention
 from dpo_pipeline.modeling.batches import Group, Packed, pack
-from dpo_pipeline.modeling.device import Device
+from dpo_pipeline.modeling.device import Device, is_out_of_memory
 from dpo_pipeline.modeling.head import Finish, token_logps
 from dpo_pipeline.modeling.settings import Precision
 
@@ -178,9 +178,9 @@ def _try(scorer: Scorer, batch: Packed) -> torch.Tensor | str:
     try:
         with scorer.session():
             return scorer.logps(batch)
-    except torch.OutOfMemoryError:
-        raise
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         return f"{type(error).__name__}: {error}"
     finally:
         scorer.model.train(was_training)
