@@ -1,8 +1,8 @@
 """Decontamination: prompts that overlap with the items of benchmark files, by shared runs of eight words.
 
 The rule of Tulu 3 (arXiv 2411.15124, section 3.2): a word of an item is matched if it lies in an 8-gram that the prompt
-has as well; the prompt is a hit if more than half of some item's words are matched. Items shorter than eight words must
-be a user turn's whole text.
+has as well; the prompt's user turns, one after the other, are a hit if more than half of some item's words are matched.
+Items shorter than eight words must be a user turn's whole text.
 
 Shapes: N texts, W words of all texts end to end, G distinct 8-grams of all items.
 """
@@ -12,6 +12,7 @@ import functools
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -55,11 +56,13 @@ def overlapping(user_turns: pa.StringArray, files: tuple[BenchmarkFile, ...]) ->
     inside = at < len(items.grams)
     is_known[inside] = items.grams[at[inside]] == grams[inside]
     found = np.zeros(len(user_turns), bool)
-    for text in np.unique(owner[is_known]):
-        found[text] = _is_hit(np.unique(grams[(owner == text) & is_known]), items)
+    hits, known = owner[is_known], grams[is_known]  # owners ascend: each text's grams lie together
+    texts, starts = np.unique(hits, return_index=True)
+    for text, some in zip(texts, np.split(known, starts[1:]), strict=False):
+        found[text] = _is_hit(np.unique(some), items)
     if items.short:
-        texts = user_turns.to_pylist()
-        found |= np.array([not items.short.isdisjoint(text.split(TURN_SEPARATOR)) for text in texts], bool)
+        turns = (text.split(TURN_SEPARATOR) for text in user_turns.to_pylist())
+        found |= np.array([not items.short.isdisjoint(some) for some in turns], bool)
     return found
 
 
@@ -113,17 +116,20 @@ def _texts(file: BenchmarkFile) -> Iterator[str]:
 
 def _rows(path: Path) -> Iterable[object]:
     name = path.name.removesuffix(".gz")
-    if name.endswith(".parquet"):
-        return pq.read_table(path).to_pylist()
     content = path.read_bytes()
     try:
-        text = (gzip.decompress(content) if path.name.endswith(".gz") else content).decode("utf-8-sig")
+        if path.name.endswith(".gz"):
+            content = gzip.decompress(content)
+        if name.endswith(".parquet"):
+            return pq.read_table(pa.BufferReader(content)).to_pylist()
         if name.endswith(".csv"):
-            return list(csv.DictReader(io.StringIO(text)))
+            return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
         if name.endswith(".json"):
-            return json.loads(text)
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, OSError, EOFError) as error:
+            return json.loads(content.decode("utf-8-sig"))
+        # Bytes are split, not text: a JSON string may hold U+2028, at which `str.splitlines` would cut it.
+        lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        return [json.loads(line) for line in lines if line.strip()]
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise InputError(
             f"{path} cannot be read: {error}", expected="JSON lines, a JSON list, CSV or Parquet", do="Convert it"
         ) from error

@@ -159,10 +159,9 @@ def _too_long(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
     found = sizes[0] + np.maximum(sizes[1], sizes[2]) > settings.max_tokens
     if found.any():
         tokenizer = _tokenizer(settings.tokenizer.path, settings.tokenizer.sha256)
-        counts = [
-            np.array([len(one) for one in tokenizer.encode_batch_fast(some.filter(pa.array(found)).to_pylist())])
-            for some in (prompt, texts.low, texts.high)
-        ]
+        suspects = (some.filter(pa.array(found)).to_pylist() for some in (prompt, texts.low, texts.high))
+        encoded = [tokenizer.encode_batch_fast(some, add_special_tokens=False) for some in suspects]
+        counts = [np.array([len(one) for one in some]) for some in encoded]
         found[found] = counts[0] + np.maximum(counts[1], counts[2]) > settings.max_tokens
     return found
 

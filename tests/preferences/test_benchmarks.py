@@ -70,6 +70,20 @@ def test_every_format_gives_the_same_items(tmp_path, items):
         assert found([ITEM, SHORT, "no"], (benchmark(tmp_path / name, field="question"),)) == [True, True, False], name
 
 
+def test_a_line_separator_inside_a_string_cuts_nothing(tmp_path):
+    path = tmp_path / "b.jsonl"
+    path.write_text(json.dumps({"prompt": ITEM + "\u2028"}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert found([ITEM], (benchmark(path),)) == [True]
+
+
+@pytest.mark.parametrize("name", ["b.parquet", "b.json", "b.jsonl", "b.jsonl.gz", "b.parquet.gz"])
+def test_a_broken_file_is_said(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"{broken")
+    with pytest.raises(InputError, match="cannot be read"):
+        found([ITEM], (benchmark(path),))
+
+
 def test_a_wrong_field_and_a_changed_file_are_said(tmp_path, items):
     with pytest.raises(InputError, match=r"item 1 of .* has no text in the field 'text'"):
         found([ITEM], (items[0].model_copy(update={"field": "text"}),))

@@ -111,13 +111,15 @@ def test_responses_that_differ_in_personal_data_alone_are_one_once_it_is_redacte
 
 @pytest.fixture
 def byte_tokenizer(tmp_path):
-    """One token per byte, but "hello" is one."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    """One token per byte, but "hello" is one; puts a token of its own before every text, which must not be counted."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(["hello"] * 9, trainers.BpeTrainer(vocab_size=261, initial_alphabet=alphabet))
+    begin = tokenizer.token_to_id("h")
+    tokenizer.post_processor = processors.TemplateProcessing(single="h $A", special_tokens=[("h", begin)])
     path = tmp_path / "tokenizer.json"
     tokenizer.save(str(path))
     return {"path": str(path), "sha256": sha256_of_file(path)}
