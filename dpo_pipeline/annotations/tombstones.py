@@ -29,7 +29,7 @@ class Tombstone:
     Attributes:
         number: Its line in the ledger, from 1.
         time: When it was written.
-        by: Who wrote it.
+        person: Who wrote it.
         reason: Why, in their words.
         what: What is forgotten, in words that name nobody.
         forgotten: The same, as a reading matches it.
@@ -39,7 +39,7 @@ class Tombstone:
 
     number: int
     time: str
-    by: str
+    person: str
     reason: str
     what: str
     forgotten: Forgotten
@@ -53,7 +53,7 @@ def tombstones(home: Home) -> list[Tombstone]:
         Tombstone(
             line["seq"] + 1,
             line["time"],
-            line["by"],
+            line["person"],
             line["reason"],
             line["what"],
             Forgotten.parse(line["forgotten"], where=f"ledger line {line['seq'] + 1}"),

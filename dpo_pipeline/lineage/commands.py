@@ -73,10 +73,10 @@ def lineage_trace(annotator: str | None, record: str | None, pair: str | None) -
 @click.option("--record", help="DROP/FILE:LINE.")
 @click.option("--pair", help="Pair id: the prompt with both responses, whoever judged them.")
 @click.option("--reason", default="", help="Why, in words that name nobody.")
-@click.option("--by", default=getpass.getuser, show_default="your login name", help="Who says so.")
+@click.option("--person", default=getpass.getuser, show_default="your login name", help="Who says so.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def lineage_forget(
-    annotator: str | None, record: str | None, pair: str | None, *, reason: str, by: str, yes: bool
+    annotator: str | None, record: str | None, pair: str | None, *, reason: str, person: str, yes: bool
 ) -> None:
     """Take an annotator, a record or a pair back: says what holds it, asks, then writes a tombstone into the ledger."""
     from dpo_pipeline.lineage import forget
@@ -87,7 +87,7 @@ def lineage_forget(
     click.echo(forget.as_text(plan))
     if not yes:
         click.confirm("\nWrite the tombstone?", abort=True)
-    stone = forget.bury(home, plan, by=by, reason=reason, unspeakable=annotator or "")
+    stone = forget.bury(home, plan, person=person, reason=reason, unspeakable=annotator or "")
     click.echo(f"Ledger line {stone.number}: {stone.what} is forgotten.")
     click.echo("\n".join(forget.mark_forgotten(home)))
 

@@ -121,13 +121,13 @@ def as_text(plan: Plan) -> str:
     )
 
 
-def bury(home: Home, plan: Plan, *, by: str, reason: str, unspeakable: str = "") -> Tombstone:
+def bury(home: Home, plan: Plan, *, person: str, reason: str, unspeakable: str = "") -> Tombstone:
     """Write the tombstone.
 
     Args:
         home: Whose ledger.
         plan: What is forgotten.
-        by: Who says so.
+        person: Who says so.
         reason: Why, in words that name nobody.
         unspeakable: The platform's own id, which must not stand in the ledger.
 
@@ -136,7 +136,11 @@ def bury(home: Home, plan: Plan, *, by: str, reason: str, unspeakable: str = "")
     """
     if not reason.strip():
         raise InputError("no reason is given", expected="a sentence a reviewer understands", do="Give --reason")
-    if unspeakable and not plan.what.endswith(unspeakable) and unspeakable.casefold() in f"{reason} {by}".casefold():
+    if (
+        unspeakable
+        and not plan.what.endswith(unspeakable)
+        and unspeakable.casefold() in f"{reason} {person}".casefold()
+    ):
         raise InputError(
             "the reason or the name of who says so holds the annotator's own id",
             expected="words that name nobody: the ledger is never rewritten",
@@ -144,7 +148,7 @@ def bury(home: Home, plan: Plan, *, by: str, reason: str, unspeakable: str = "")
         )
     line = home.ledger.append(
         EVENT,
-        by=by,
+        person=person,
         reason=reason.strip(),
         what=plan.what,
         forgotten=plan.forgotten.model_dump(mode="json"),
