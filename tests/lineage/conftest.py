@@ -35,7 +35,7 @@ def publish(home, recipe, folder, outcome, partition=None):
 def take_in(home, drop):
     with home.store.staging() as folder:
         recipe = Recipe("raw_annotations", annotations.CODE_VERSION, {"drop": drop}, ())
-        raw = publish(home, recipe, folder, copy_drop(home.drop_folder(drop), folder), drop)
+        raw = publish(home, recipe, folder, copy_drop(home.inbox / drop, folder), drop)
     parents = (Parent(f"raw_annotations/{drop}", "raw_annotations", raw.digest),)
     return read(home, raw, drop, parents)
 
