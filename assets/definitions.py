@@ -10,6 +10,7 @@ from assets import annotations, dpo, evaluation, preferences, release, sft
 from assets.arrivals import new_drops
 from assets.automation import JOBS, retraining
 from assets.checks import CHECKS
+from assets.forgetting import forgotten
 from assets.reconcile import reconciliation
 from assets.tracked import assert_all_tracked
 from dpo_pipeline.core.home import HOME_VARIABLE, INBOX_VARIABLE
@@ -53,7 +54,7 @@ def build_definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
         jobs=JOBS,
-        sensors=[new_drops, reconciliation],
+        sensors=[new_drops, forgotten, reconciliation],
         schedules=[retraining],
         resources={**default_resources(), **(resources or {})},
         executor=dg.in_process_executor,

@@ -8,6 +8,7 @@ import dagster as dg
 from assets.abandoned import close_abandoned
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.attestations import sign_artifacts
+from dpo_pipeline.lineage.forget import mark_forgotten
 from resources.artifact_store import ArtifactHome
 from resources.dagster_view import records_of
 from resources.instance import prepare_instance
@@ -33,7 +34,7 @@ def reconcile(home: Home, instance: dg.DagsterInstance, tracking: Tracking) -> l
     said += _dagster_against_ledger(home, instance)
     if isinstance(tracking, MlflowTracking):
         said += reconcile_mlflow(home, tracking.uri)
-    return said + sign_artifacts(home)
+    return said + mark_forgotten(home) + sign_artifacts(home)
 
 
 @dg.sensor(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from dpo_pipeline.annotations.forgotten import SETTING, Forgotten
 from dpo_pipeline.core.artifacts import Artifact, Recipe
@@ -93,6 +94,12 @@ def with_forgotten(reading: Recipe, forgotten: Forgotten) -> Recipe:
         return reading
     settings = {**reading.settings, SETTING: forgotten.model_dump(mode="json")}
     return Recipe(reading.kind, reading.code_version, settings, reading.parents)
+
+
+def left_out_by(home: Home, reading: Recipe) -> dict[str, Any]:
+    """What a reading leaves out, as settings of its recipe; empty where nothing applies."""
+    forgotten = due(home, reading)
+    return {SETTING: forgotten.model_dump(mode="json")} if forgotten else {}
 
 
 def forgotten_in(artifact: Artifact) -> Forgotten:
