@@ -94,7 +94,7 @@ def _die_with_parent() -> None:
     """Ask Linux to end this process when its parent dies; elsewhere the parent's termination has to do."""
     if sys.platform == "linux":
         parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             sys.exit("the parent process ended before the work began")
 
