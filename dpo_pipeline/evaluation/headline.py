@@ -36,7 +36,9 @@ def places_of(report: Mapping[str, Any]) -> dict[str, int]:
     >>> places_of({"models": ["base", "sft", "dpo", "champion"], "baseline": "sft", "challenger": "dpo"})
     {'base': 3, 'sft': 0, 'dpo': 1, 'champion': 2}
     """
-    others = [name for name in reversed(list(report["models"])) if name not in {report["baseline"], report["challenger"]}]
+    others = [
+        name for name in reversed(list(report["models"])) if name not in {report["baseline"], report["challenger"]}
+    ]
     order = [report["baseline"], report["challenger"], *others]
     return {name: order.index(name) for name in report["models"]}
 

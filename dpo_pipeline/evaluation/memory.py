@@ -6,6 +6,7 @@ any of it the report is the same (to rounding, where a batch is cut differently)
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -111,7 +112,7 @@ def _plain(part: object) -> object:
     return part
 
 
-def _rows(path: Path, columns: list[str]) -> list[dict[str, object]]:
+def _rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:
     try:
         return pq.read_table(path, columns=columns).to_pylist()
     except (OSError, pa.ArrowInvalid, KeyError):
