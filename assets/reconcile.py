@@ -8,7 +8,6 @@ import dagster as dg
 from assets.abandoned import close_abandoned
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.attestations import sign_artifacts
-from dpo_pipeline.lineage.forget import mark_forgotten
 from resources.artifact_store import ArtifactHome
 from resources.dagster_view import records_of
 from resources.instance import prepare_instance
@@ -28,6 +27,8 @@ def reconcile(home: Home, instance: dg.DagsterInstance, tracking: Tracking) -> l
 
     The ledger is looked at first: on a broken one nothing is written.
     """
+    from dpo_pipeline.lineage.forget import mark_forgotten
+
     if faults := home.ledger.verify():
         return faults
     said = [f"{key} was left open by a killed process; booked as killed" for key in close_abandoned(home, instance)]
