@@ -23,6 +23,7 @@ DPO_PANELS: Sequence[Panel] = (
     ("Rewards", ("rewards/chosen", "rewards/rejected")),
     ("Log-probs (nats)", ("logps/chosen", "logps/rejected")),
     ("Gradient norm", ("grad_norm",)),
+    ("Learning rate", ("learning_rate",)),
 )
 
 
