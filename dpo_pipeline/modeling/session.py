@@ -29,6 +29,7 @@ from dpo_pipeline.modeling.settings import ModelSettings, OptimizerSettings
 HISTORY = "history.jsonl"
 CHECKPOINTS = "checkpoints"
 SECONDS_BETWEEN_WORDS = 5.0
+SPEEDS_REMARKED = 60
 
 
 class Session:
@@ -50,6 +51,7 @@ class Session:
         self._checkpoint_seconds = checkpoint_minutes * 60
         self._held = ExitStack()
         self.first_step = self.tokens = 0
+        self._speeds: list[tuple[int, int]] = []
         self.history: list[dict[str, Any]] = []
         self._started = self._spoke = self._saved = time.monotonic()
 
@@ -125,6 +127,8 @@ class Session:
         now = time.monotonic()
         speed = self.tokens / max(now - self._started, 1e-9)
         self.reporter.metrics(step + 1, {**values, "tokens_per_second": speed})
+        if (step + 1 - self.first_step) % max(1, (self.steps - self.first_step) // SPEEDS_REMARKED) == 0:
+            self._speeds.append((step + 1, round(speed)))
         if now - self._spoke > SECONDS_BETWEEN_WORDS or step + 1 == self.steps:
             self._spoke = now
             left = (now - self._started) / (step + 1 - self.first_step) * (self.steps - step - 1)
@@ -141,6 +145,7 @@ class Session:
         return {
             "seconds": round(seconds, 1),
             "tokens_per_second": round(self.tokens / max(seconds, 1e-9)),
+            "speeds": {"step": [step for step, _ in self._speeds], "tokens_per_second": [s for _, s in self._speeds]},
             "peak_memory_bytes": peak_memory_bytes(self.device),
             "device": self.device.sentence,
             "processes": processes.size(),

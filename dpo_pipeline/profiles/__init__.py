@@ -14,6 +14,7 @@ from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.profiles.operation import OperationSettings
 from dpo_pipeline.release.settings import ReleaseSettings
 from dpo_pipeline.sft.settings import SftSettings
 
@@ -52,6 +53,9 @@ class Profile(Settings):
 
     release: ReleaseSettings = ReleaseSettings()
     """What a user takes away."""
+
+    operation: OperationSettings = OperationSettings()
+    """When drops are complete, when models are trained again, and from what."""
 
 
 def profile_names() -> list[str]:
