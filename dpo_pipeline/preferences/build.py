@@ -19,6 +19,7 @@ from dpo_pipeline.preferences import consensus as consensus_methods
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.consensus import Consensus, Verdict
+from dpo_pipeline.preferences.contamination import write_contamination
 from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs, prompt_neighbours
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, PROMPTS_LIKENESS_FILE, Likenesses
@@ -104,11 +105,12 @@ def build_pairs(
     write_splits(out, catalogue, splits)
     write_excluded(out, catalogue, verdicts, fates)
     write_pairs(out, catalogue, verdicts, fates, agreed, splits, settings=settings, reporter=reporter)
+    contamination = write_contamination(out, drops, settings)
     books = _books(verdicts, fates)
     books.assert_balanced(of="preference_pairs")
     return Outcome(
         counts=_counts(catalogue, verdicts, fates, found, splits),
-        facts=_facts(verdicts, fates, agreed, splits, settings),
+        facts=_facts(verdicts, fates, agreed, splits, settings) | contamination,
         books=books,
         remarks={
             "likenesses_measured": of_pairs.measured + of_prompts.measured,
