@@ -63,6 +63,16 @@ def summary() -> None:
     click.echo(summarize(Home.default()))
 
 
+@commands.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+def digest(path: Path) -> None:
+    """Print the SHA-256 by which a profile pins a file (a tokenizer, a benchmark) or a model's folder."""
+    from dpo_pipeline.core.digests import sha256_of_file
+    from dpo_pipeline.preferences.pinned import sha256_of_folder
+
+    click.echo(sha256_of_folder(path) if path.is_dir() else sha256_of_file(path))
+
+
 @commands.group()
 def drop() -> None:
     """Look at deliveries of annotation files before and after they are taken in."""
