@@ -1,0 +1,73 @@
+"""Who stands against whom: the newest report, the checkpoint it is about, today's champion, all by the ledger."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo_pipeline.core.artifacts import Artifact
+from dpo_pipeline.core.errors import ArtifactError
+from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.promotions import CHAMPION_KIND, champion_digest, rollbacks_of
+
+CHAMPION_ROLE = "champion"
+PAIRS_KIND = "preference_pairs"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the gate decides about.
+
+    Attributes:
+        report: The evaluation_report.
+        challenger: Digest of the checkpoint it is about.
+        champion: Digest of today's champion; None before the first promotion.
+        scored: Digest of the champion the report holds up against the challenger; None: none.
+        withdrawn: The reasons for which the challenger's place was taken away before, oldest first.
+    """
+
+    report: Artifact
+    challenger: str
+    champion: str | None
+    scored: str | None
+    withdrawn: tuple[str, ...]
+
+    @property
+    def is_champion(self) -> bool:
+        """Whether the challenger is champion already."""
+        return self.challenger == self.champion
+
+
+def standing_of(home: Home, report: Artifact | None = None) -> Standing:
+    """Who stands against whom in a report, the newest one unless another is given.
+
+    Raises:
+        ArtifactError: If there is no report, or it names no checkpoint.
+    """
+    report = report or home.latest("evaluation_report")
+    parents = {parent.role: parent.digest for parent in report.parents if parent.kind == CHAMPION_KIND}
+    challenger = parents.get(CHAMPION_KIND)
+    if challenger is None:
+        raise ArtifactError(
+            f"the report {report.digest} names no {CHAMPION_KIND} among its inputs",
+            do="Materialize evaluation_report again",
+        )
+    withdrawn = tuple(change.reason for change in rollbacks_of(home, challenger))
+    return Standing(report, challenger, champion_digest(home), parents.get(CHAMPION_ROLE), withdrawn)
+
+
+def pairs_behind(home: Home, artifact: Artifact) -> Path | None:
+    """The folder of the preference_pairs an artifact was made from; None if it is gone.
+
+    Raises:
+        ArtifactError: If the artifact names none among its inputs.
+    """
+    for parent in artifact.parents:
+        if parent.kind == PAIRS_KIND:
+            folder = home.store.path_of(parent.kind, parent.digest)
+            return folder if folder.is_dir() else None
+    raise ArtifactError(f"the {artifact.kind} {artifact.digest} names no {PAIRS_KIND} among its inputs")
+
+
+def trained_on(home: Home, standing: Standing) -> dict[str, Path | None]:
+    """The preference_pairs folders that challenger and champion learned from, by model; None for one that is gone."""
+    models = {"challenger": standing.challenger, **({"champion": standing.champion} if standing.champion else {})}
+    return {name: pairs_behind(home, home.store.get(CHAMPION_KIND, digest)) for name, digest in models.items()}
