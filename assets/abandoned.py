@@ -2,12 +2,12 @@
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psutil
 
+from assets.processes import is_alive
 from dpo_pipeline.core.home import Home
 
 UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
@@ -34,14 +34,3 @@ def close_abandoned(home: Home, instance: dg.DagsterInstance) -> list[str]:
         if not psutil.pid_exists(int(folder.name.partition("-")[0])):
             shutil.rmtree(folder, ignore_errors=True)
     return [line["attempt"] for line in dead]
-
-
-def is_alive(process: Mapping[str, Any]) -> bool:
-    """Whether the process that opened an attempt still runs: same boot, same pid, same start."""
-    boot_id = Path("/proc/sys/kernel/random/boot_id")
-    if boot_id.exists() and process["boot_id"] != boot_id.read_text(encoding="ascii").strip():
-        return False
-    try:
-        return abs(psutil.Process(process["pid"]).create_time() - process["started"]) < 1.0
-    except psutil.NoSuchProcess:
-        return False

@@ -5,8 +5,8 @@ import sys
 
 import dagster as dg
 
-from assets.abandoned import close_abandoned, is_alive
-from assets.tracked import _process
+from assets.abandoned import close_abandoned
+from assets.processes import is_alive, this_process
 
 ATTEMPT = {"asset": "sft_checkpoint", "partition": None, "recipe": "r"}
 
@@ -15,12 +15,12 @@ def gone():
     """The facts of a process that has ended."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    return _process() | {"pid": process.pid}
+    return this_process() | {"pid": process.pid}
 
 
 def test_attempts_of_dead_processes_are_booked_as_killed_once_and_living_ones_left_alone(home):
     home.ledger.append("started", attempt="a", dagster_run="dead", process=gone(), **ATTEMPT)
-    home.ledger.append("started", attempt="b", dagster_run="live", process=_process(), **ATTEMPT)
+    home.ledger.append("started", attempt="b", dagster_run="live", process=this_process(), **ATTEMPT)
     home.ledger.append("started", attempt="c", dagster_run="done", process=gone(), **ATTEMPT)
     home.ledger.append("finished", attempt="c", artifact="x", **ATTEMPT)
     with dg.DagsterInstance.ephemeral() as instance:
@@ -44,7 +44,7 @@ def test_the_run_fails_and_its_place_in_the_pool_is_free_again(home):
 
 def test_staging_folders_of_dead_processes_are_removed_and_others_kept(home):
     staging = home.store.root / ".staging"
-    for name in (f"{gone()['pid']}-x", f"{_process()['pid']}-y"):
+    for name in (f"{gone()['pid']}-x", f"{this_process()['pid']}-y"):
         (staging / name).mkdir(parents=True)
     with dg.DagsterInstance.ephemeral() as instance:
         close_abandoned(home, instance)
@@ -52,5 +52,5 @@ def test_staging_folders_of_dead_processes_are_removed_and_others_kept(home):
 
 
 def test_a_recycled_pid_is_not_the_process_that_was():
-    assert is_alive(_process())
-    assert not is_alive(_process() | {"started": 1.0})
+    assert is_alive(this_process())
+    assert not is_alive(this_process() | {"started": 1.0})

@@ -6,8 +6,9 @@ import dagster as dg
 import pytest
 
 from assets import tracked as module
+from assets.definition import DEFINITIONS
 from assets.tracked import Made, Step, tracked
-from dpo_pipeline.core.artifacts import Outcome
+from dpo_pipeline.core.artifacts import Outcome, Parent
 from dpo_pipeline.core.errors import InputError
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
@@ -16,9 +17,13 @@ from resources.settings import PipelineSettings
 
 
 @pytest.fixture(autouse=True)
-def registry(monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(module, "DEFINITIONS", {})
-    return
+def registry() -> Iterator[None]:
+    """The real assets stay out of these tests, and the toys out of the others."""
+    real = dict(DEFINITIONS)
+    DEFINITIONS.clear()
+    yield
+    DEFINITIONS.clear()
+    DEFINITIONS.update(real)
 
 
 def asset(name, *, writes="text", reads=(), error=None, **options):
@@ -168,6 +173,36 @@ def test_a_partitioned_input_is_read_for_all_drops_in_order_of_arrival(home):
             assert run(home, raw, instance=instance, partition_key=drop).success
         assert run(home, raw, total, instance=instance, selection=["total"]).success
     assert [parent.role for parent in home.latest("total").parents] == ["raw_annotations/b", "raw_annotations/a"]
+
+
+def test_an_input_that_is_no_dependency_is_pinned_rehashed_and_in_the_recipe_or_simply_not_there(home):
+    champion, _ = asset("champion_checkpoint")
+
+    def todays(current):
+        made = current.latest_line("champion_checkpoint")
+        return {"champion": current.latest("champion_checkpoint")} if made else {}
+
+    seen = []
+
+    def compare(step: Step) -> Outcome:
+        seen.append(step.find("champion"))
+        (step.folder() / "report.txt").write_text("x")
+        return Outcome()
+
+    report = tracked(Made("report", "A toy."), stage="toys", code_version="1", also_reads=todays)(compare)
+    run(home, report)
+    without = home.latest("report")
+    assert (seen, without.parents) == ([None], ())
+    run(home, champion)
+    run(home, report)
+    reigning = home.latest("champion_checkpoint")
+    assert seen[1] == reigning.path
+    assert home.latest("report").parents == (Parent("champion", "champion_checkpoint", reigning.digest),)
+    run(home, report)
+    assert len(seen) == 2
+    (reigning.path / "file.txt").write_text("tezt")
+    result = run(home, report)
+    assert "file.txt hashes to" in result.failure_data_for_node("compare").user_failure_data.description
 
 
 def test_a_faulty_profile_fails_with_all_its_faults(home):
