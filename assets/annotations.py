@@ -23,7 +23,7 @@ def raw_annotations(step: Step) -> Outcome:
     """Copy the drop's files out of the inbox."""
     from dpo_pipeline.annotations.drops import copy_drop
 
-    return copy_drop(step.home.drop_folder(str(step.drop)), step.folder())
+    return copy_drop(step.home.drop_folder(str(step.partition)), step.folder())
 
 
 def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckResult]:
@@ -70,7 +70,7 @@ def read_annotations(step: Step) -> Mapping[str, Outcome]:
 
     outcomes = read_drop(
         step.read("raw_annotations"),
-        drop=str(step.drop),
+        drop=str(step.partition),
         settings=step.profile.annotations,
         pseudonym_key=step.home.pseudonym_key(),
         judgments=step.folder("judgments"),

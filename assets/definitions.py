@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import annotations, dpo, evaluation, preferences, release, sft
+from assets import annotations, champion, dpo, evaluation, preferences, release, sft
 from assets.automation import JOBS, new_drops, retraining
 from assets.checks import CHECKS
 from assets.reconcile import reconciliation
@@ -26,6 +26,7 @@ ASSETS = [
     dpo.reference_logprobs,
     dpo.dpo_checkpoint,
     evaluation.evaluation_report,
+    champion.champion,
     release.release,
 ]
 assert_all_tracked(ASSETS)

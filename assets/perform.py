@@ -1,7 +1,7 @@
 """One attempt from start to end: pin and re-hash inputs, reuse or make, publish, close ledger and tracking.
 
 The order is the promise: ledger `started` -> tracking run -> work -> publish -> ledger `finished` -> tracking closed ->
-Dagster's event. A crash between any two leaves a state the ledger explains.
+what follows from it (`settle`) -> Dagster's event. A crash between any two leaves a state the ledger explains.
 """
 
 import shutil
@@ -35,11 +35,13 @@ def perform(
 ) -> Iterator[dg.MaterializeResult]:
     """Make what a definition makes, once; every way it can end is in the ledger before Dagster hears of it."""
     home = where.home
-    drop = context.partition_key if definition.by_drop else None
+    partition = context.partition_key if definition.by_drop or definition.profile_of else None
     try:
-        step = Step(context, settings.values, home, gpu, drop, pin_inputs(definition, home, drop))
+        profile = definition.profile_of(settings.values, partition or "") if definition.profile_of else settings.values
+        inputs = pin_inputs(definition, home, partition if definition.by_drop else None)
+        step = Step(context, profile, home, gpu, partition, inputs, state=_state(definition, context, home))
     except PipelineError as error:
-        refuse(definition, context, home, drop, settings.profile, str(error))
+        refuse(definition, context, home, partition, settings.profile, str(error))
         raise dg.Failure(description=str(error), allow_retries=False) from error
     attempts = [Attempt.begin(item, definition, step, settings.profile, tracking) for item in definition.made]
     started = time.monotonic()
@@ -47,6 +49,8 @@ def perform(
         artifacts, remarks = _reused(definition, home, attempts) or _made(definition, step, attempts)
         for attempt in attempts:
             attempt.finish(artifacts[attempt.made.name], remarks[attempt.made.name], time.monotonic() - started)
+            if definition.settle:
+                definition.settle(step, artifacts[attempt.made.name], tracking)
     except dg.DagsterExecutionInterruptedError as error:
         _close(attempts, "terminated by a person or by Dagster", killed=True)
         raise dg.Failure(description="Terminated. Work done so far resumes next time.", allow_retries=False) from error
@@ -65,6 +69,13 @@ def perform(
             metadata=attempt.metadata(artifact, remarks[attempt.made.name], where.pages),
             check_results=[result for result in results if result.asset_key == dg.AssetKey(attempt.made.name)],
         )
+
+
+def _state(definition: Definition, context: dg.AssetExecutionContext, home: Home) -> Mapping[str, Any]:
+    """What holds at this moment beside artifacts and profile, a person's word in the run's config included."""
+    if definition.state is None:
+        return {}
+    return definition.state(home, context.op_execution_context.op_config or {})
 
 
 def _reused(

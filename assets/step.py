@@ -22,10 +22,11 @@ class Step:
     profile: Profile
     home: Home
     gpu: Gpu
-    drop: str | None
+    partition: str | None
     inputs: Mapping[str, Sequence[tuple[str | None, Artifact]]]
     out: Mapping[str, Path] = field(default_factory=dict)
     work: Path = Path()
+    state: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def metrics_path(self) -> Path:

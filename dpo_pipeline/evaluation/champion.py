@@ -14,7 +14,8 @@ from pydantic import Field
 
 from dpo_pipeline.core.artifacts import Artifact, Outcome
 from dpo_pipeline.core.errors import ArtifactError, InputError
-from dpo_pipeline.core.promotions import Mode, Promotion
+from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.promotions import Mode, Promotion, champion_digest, promote, promotions
 from dpo_pipeline.core.settings import Settings
 from dpo_pipeline.evaluation.decision_page import decision_as_markdown
 from dpo_pipeline.evaluation.examination import Condition, broken, undecided
@@ -134,6 +135,23 @@ def promotion_of(decision: Artifact) -> Promotion | None:
         reason="" if hand is None else hand["reason"],
         person="" if hand is None else hand["person"],
     )
+
+
+def complete_promotion(home: Home) -> str | None:
+    """Write the promotion that the newest decision asks for, if a crash came between the two; what was done, in words.
+
+    Safe to repeat. A decision that today's champion has overtaken is left alone: it will never promote.
+    """
+    line = home.latest_line("champion")
+    if line is None:
+        return None
+    promotion = promotion_of(home.store.get("champion", line["artifact"]))
+    if promotion is None or any(change.decision == promotion.decision for change in promotions(home)):
+        return None
+    if champion_digest(home) != promotion.replaces:
+        return None
+    promote(home, promotion)
+    return f"the decision {promotion.decision} was never followed; champion is now {promotion.challenger}"
 
 
 def _opponent(standing: Standing, report: Mapping[str, Any]) -> str:

@@ -12,8 +12,13 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from dpo_pipeline.core.digests import digest_of_json
+from dpo_pipeline.core.home import Home
 from dpo_pipeline.evaluation.report import read_report
+from dpo_pipeline.evaluation.settings import ChampionSettings
+from dpo_pipeline.evaluation.standing import Standing, pairs_behind, trained_on
 from dpo_pipeline.preferences.leakage import near_leaks
+
+CONDITIONS = ("report_is_complete", "held_out_is_intact", "nothing_leaked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,32 @@ def nothing_leaked(
         "another split, start a home of its own. Near copies: look the prompts up in pairs.parquet by their ids.",
         numbers,
     )
+
+
+def examine(home: Home, standing: Standing, *, settings: ChampionSettings, jaccard: float) -> list[Condition]:
+    """Every condition on the report of a standing.
+
+    Args:
+        home: Where the tables behind report and checkpoints lie.
+        standing: Report, challenger and champion.
+        settings: How many near copies are allowed.
+        jaccard: Similarity of word 2-grams from which two prompts are near copies.
+    """
+    return [examine_one(name, home, standing, settings=settings, jaccard=jaccard) for name in CONDITIONS]
+
+
+def examine_one(name: str, home: Home, standing: Standing, *, settings: ChampionSettings, jaccard: float) -> Condition:
+    """One condition, by its name in `CONDITIONS`; see `examine`."""
+    report, pairs = standing.report.path, pairs_behind(home, standing.report)
+    if name == "report_is_complete":
+        return report_is_complete(report)
+    if pairs is None:
+        found = "the preference_pairs behind the report are gone"
+        return Condition(name, None, found, "the table the report was made from", "Restore it from a backup", {})
+    if name == "held_out_is_intact":
+        return held_out_is_intact(report, pairs)
+    learned = trained_on(home, standing)
+    return nothing_leaked(report, pairs, learned, jaccard=jaccard, allowed=settings.near_copy_share)
 
 
 def broken(conditions: Sequence[Condition]) -> list[Condition]:

@@ -35,6 +35,22 @@ class Standing:
         """Whether the challenger is champion already."""
         return self.challenger == self.champion
 
+    def assert_newest(self, checkpoint: Artifact, pairs: Artifact) -> None:
+        """Refuse to decide on a report about another checkpoint or other pairs than the newest ones.
+
+        Raises:
+            ArtifactError: Naming both.
+        """
+        behind = {parent.role: parent.digest for parent in self.report.parents}
+        for artifact in (checkpoint, pairs):
+            if behind.get(artifact.kind) != artifact.digest:
+                raise ArtifactError(
+                    f"the report {self.report.digest} is about {artifact.kind} {behind.get(artifact.kind)}; "
+                    f"the newest is {artifact.digest}",
+                    expected="a report about the newest checkpoint and pairs",
+                    do="Materialize evaluation_report again, then champion",
+                )
+
 
 def standing_of(home: Home, report: Artifact | None = None) -> Standing:
     """Who stands against whom in a report, the newest one unless another is given.
