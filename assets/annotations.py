@@ -20,10 +20,11 @@ PARQUET = frozenset({"parquet"})
     reusable=False,
 )
 def raw_annotations(step: Step) -> Outcome:
-    """Copy the drop's files out of the inbox."""
-    from dpo_pipeline.annotations.drops import copy_drop
+    """Copy the drop's files out of the inbox, if it is complete."""
+    from dpo_pipeline.annotations.arrivals import open_inbox, take_in
 
-    return copy_drop(step.home.drop_folder(str(step.partition)), step.folder())
+    inbox = open_inbox(step.home.inbox_url, rest_seconds=step.profile.operation.inbox_rest_seconds)
+    return take_in(inbox, str(step.partition), step.folder())
 
 
 def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckResult]:

@@ -9,9 +9,9 @@ from pydantic import Field
 from assets.tracked import Made, Step, tracked
 from dpo_pipeline.core.artifacts import Artifact, Outcome
 from dpo_pipeline.core.home import Home
-from dpo_pipeline.core.promotions import current_champion, promote, rollbacks_of
+from dpo_pipeline.core.promotions import promote, rollbacks_of
 from dpo_pipeline.evaluation import CODE_VERSION
-from dpo_pipeline.evaluation.standing import CHAMPION_ROLE, standing_of
+from dpo_pipeline.evaluation.standing import opponent_of_newest, standing_of
 from resources.mlflow_tracking import Tracking
 
 
@@ -27,12 +27,6 @@ class Word(dg.Config):
         default="", description="Why, in a sentence a reader of the ledger will understand in a year. Kept for ever."
     )
     person: str = Field(default="", description="Who decides: a name or an account. Kept in the ledger for ever.")
-
-
-def todays_champion(home: Home) -> Mapping[str, Artifact]:
-    """Today's champion as a further input; none before the first promotion."""
-    champion = current_champion(home)
-    return {} if champion is None else {CHAMPION_ROLE: champion}
 
 
 def _said_and_withdrawn(home: Home, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -61,7 +55,7 @@ def _follow(step: Step, decision: Artifact, tracking: Tracking) -> None:
     stage="evaluation",
     code_version=CODE_VERSION,
     reads=["evaluation_report", "dpo_checkpoint", "preference_pairs"],
-    also_reads=todays_champion,
+    also_reads=opponent_of_newest,
     settings=["champion"],
     config=Word,
     state=_said_and_withdrawn,

@@ -7,10 +7,12 @@ from typing import Any
 import dagster as dg
 
 from assets import annotations, champion, dpo, evaluation, preferences, release, sft
-from assets.automation import JOBS, new_drops, retraining
+from assets.arrivals import new_drops
+from assets.automation import JOBS, retraining
 from assets.checks import CHECKS
 from assets.reconcile import reconciliation
 from assets.tracked import assert_all_tracked
+from dpo_pipeline.core.home import HOME_VARIABLE, INBOX_VARIABLE
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
 from resources.mlflow_tracking import MlflowTracking
@@ -33,10 +35,12 @@ assert_all_tracked(ASSETS)
 
 
 def default_resources() -> dict[str, Any]:
-    """Resources as the environment asks for them: DPO_PIPELINE_HOME, DPO_PIPELINE_PROFILE, MLFLOW_TRACKING_URI."""
+    """Resources as the environment asks for them: DPO_PIPELINE_HOME, _INBOX, _PROFILE, MLFLOW_TRACKING_URI."""
     return {
         "settings": PipelineSettings(profile=os.environ.get("DPO_PIPELINE_PROFILE") or "demo"),
-        "home": ArtifactHome(folder=os.environ.get("DPO_PIPELINE_HOME") or "home"),
+        "home": ArtifactHome(
+            folder=os.environ.get(HOME_VARIABLE) or "home", inbox=os.environ.get(INBOX_VARIABLE) or ""
+        ),
         "tracking": MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or ""),
         "gpu": Gpu(),
     }

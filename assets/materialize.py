@@ -1,7 +1,7 @@
 """Materialize from a terminal what the UI's buttons materialize: `python -m assets.materialize [JOB]`.
 
-Takes in every complete drop of the inbox first, one run a drop, then runs the job; in Dagster's own storage, so the UI
-shows the same runs.
+Takes in every complete drop of the inbox that is new or changed, one run a drop, then runs the job; in Dagster's own
+storage, so the UI shows the same runs.
 """
 
 import argparse
@@ -15,9 +15,10 @@ from typing import Any
 import dagster as dg
 
 from assets.abandoned import close_abandoned
-from assets.automation import complete_drops
+from assets.arrivals import READ_AGAIN, in_words, is_read, look
 from assets.definitions import build_definitions
 from assets.tracked import DROPS_NAME
+from dpo_pipeline.annotations.arrivals import states_taken_in
 from dpo_pipeline.core.home import Home
 from resources.instance import prepare_instance
 
@@ -79,24 +80,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def materialize(definitions: dg.Definitions, instance: dg.DagsterInstance, *, home: Home, job: str) -> bool:
-    """Run `ingest` for each complete drop of the inbox, then `job`; whether every run succeeded.
+    """Run `ingest` for each complete drop that is new or changed, then `job`; whether every run succeeded.
 
-    Every drop is taken in, also after one that failed; the job runs only if all of them could be.
+    A drop known in this state is read again only if the readers or their settings changed since. Every drop is taken
+    in, also after one that failed; the job runs only if all of them could be.
     """
     for attempt in close_abandoned(home, instance):
         sys.stderr.write(f"{attempt} was left open by a killed process; it is booked as killed.\n")
-    drops = [folder.name for folder, _ in complete_drops(home.inbox)]
-    instance.add_dynamic_partitions(DROPS_NAME, drops)
-    taken_in = [_run(definitions, instance, "ingest", drop) for drop in drops]
-    if not all(taken_in):
+    if not _take_in(definitions, instance, home):
         return False
-    return job == "ingest" or _run(definitions, instance, job, None)
+    return job == "ingest" or _run(definitions, instance, job)
 
 
-def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, drop: str | None) -> bool:
-    found = definitions.resolve_job_def(job)
-    config = {"loggers": {"console": {}}}
-    result = found.execute_in_process(config, instance=instance, partition_key=drop, raise_on_error=False)
+def _take_in(definitions: dg.Definitions, instance: dg.DagsterInstance, home: Home) -> bool:
+    settings = (definitions.resources or {})["settings"]
+    deliveries, known = look(home, settings), states_taken_in(home)
+    for sentence in in_words(deliveries):
+        sys.stderr.write(f"inbox: {sentence}\n")
+    new = [found.name for found in deliveries if found.hindrance is None and known.get(found.name) != found.state]
+    again = [name for name in known if name not in new and not is_read(home, name, settings)]
+    instance.add_dynamic_partitions(DROPS_NAME, [*new, *again])
+    done = [_run(definitions, instance, "ingest", drop=drop) for drop in new]
+    done += [_run(definitions, instance, "ingest", drop=drop, assets=READ_AGAIN) for drop in again]
+    return all(done)
+
+
+def _run(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job: str,
+    *,
+    drop: str | None = None,
+    assets: Sequence[str] | None = None,
+) -> bool:
+    result = definitions.resolve_job_def(job).execute_in_process(
+        {"loggers": {"console": {}}},
+        instance=instance,
+        partition_key=drop,
+        asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
+        raise_on_error=False,
+    )
     if not result.success:
         sys.stderr.write(f"{job}{f' of drop {drop}' if drop else ''} failed.\n")
     return result.success

@@ -63,21 +63,31 @@ def summary() -> None:
     click.echo(summarize(Home.default()))
 
 
+@commands.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+def digest(path: Path) -> None:
+    """Print the SHA-256 by which a profile pins a file (a tokenizer, a benchmark) or a model's folder."""
+    from dpo_pipeline.core.digests import sha256_of_file
+    from dpo_pipeline.preferences.pinned import sha256_of_folder
+
+    click.echo(sha256_of_folder(path) if path.is_dir() else sha256_of_file(path))
+
+
 @commands.group()
 def drop() -> None:
     """Look at deliveries of annotation files before and after they are taken in."""
 
 
 @drop.command("list")
-def drop_list() -> None:
-    """List the drops taken in, in order of arrival, with their books."""
+@click.option("--json", "as_json", is_flag=True, help="Print the listing as JSON.")
+def drop_list(*, as_json: bool) -> None:
+    """List the drops taken in, with their books and versions, and what waits in the inbox."""
+    from dpo_pipeline.annotations.arrivals import open_inbox
+    from dpo_pipeline.annotations.listing import as_text, list_drops
+
     home = Home.default()
-    for name in home.partitions("judgments"):
-        books = home.latest("judgments", name).books
-        assert books is not None
-        click.echo(
-            f"{name:32} {books.records_in:>9,} in {books.kept_count:>9,} kept {books.rejected_count:>7,} rejected"
-        )
+    listing = list_drops(home, open_inbox(home.inbox_url))
+    click.echo(json.dumps(listing, indent=2) if as_json else as_text(listing))
 
 
 @drop.command("add")

@@ -17,6 +17,11 @@ class ArtifactHome(dg.ConfigurableResource):
         description="The folder under which everything mutable lies.",
     )
 
+    inbox: str = Field(
+        default="",
+        description="Where drops arrive: a path or an fsspec URL such as s3://bucket/inbox; empty: inbox/ in the home.",
+    )
+
     pages: str = Field(
         default="http://127.0.0.1:3001", description="Where `make ui` serves the reports; used for links only."
     )
@@ -24,4 +29,4 @@ class ArtifactHome(dg.ConfigurableResource):
     @cached_property
     def home(self) -> Home:
         """The home in that folder."""
-        return Home(Path(self.folder))
+        return Home(Path(self.folder), self.inbox)

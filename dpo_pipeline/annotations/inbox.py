@@ -29,6 +29,11 @@ def add_drop(delivery: Path, home: Home, *, name: str) -> Path:
             expected="a letter or digit, then up to 127 letters, digits, dots, hyphens or underscores",
             do="Choose another name, such as 2026-11-vendor",
         )
+    if home.inbox_url != str(home.inbox):
+        raise InputError(
+            f"the inbox is {home.inbox_url}, not a folder of this home",
+            do=f"Copy the files there with the store's own tool, an empty file {COMPLETE} last",
+        )
     target = home.inbox / name
     if target.exists():
         raise InputError(

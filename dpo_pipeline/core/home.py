@@ -1,5 +1,6 @@
 """The home: the one folder under which everything mutable lies, and what the ledger in it says is current."""
 
+import hashlib
 import json
 import os
 import re
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.artifacts import Artifact, ArtifactStore, Recipe
-from dpo_pipeline.core.errors import ArtifactError, InputError
+from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.ledger import Ledger
 
 HOME_VARIABLE = "DPO_PIPELINE_HOME"
+INBOX_VARIABLE = "DPO_PIPELINE_INBOX"
 DROP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -21,11 +23,13 @@ class Home:
 
     Args:
         root: The home's folder. `Home.default()` takes it from DPO_PIPELINE_HOME, else `./home`.
+        inbox: Path or fsspec URL under which drops arrive; empty: `inbox/` in the home.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, inbox: str = "") -> None:
         self.root = root.resolve()
         self.inbox = self.root / "inbox"
+        self.inbox_url = inbox or str(self.inbox)
         self.store = ArtifactStore(self.root / "artifacts")
         self.ledger = Ledger(self.root / "ledger" / "ledger.jsonl")
         self.mlflow = self.root / "mlflow"
@@ -34,33 +38,12 @@ class Home:
 
     @classmethod
     def default(cls) -> "Home":
-        """The home the environment names, else `./home`."""
-        return cls(Path(os.environ.get(HOME_VARIABLE) or "home"))
+        """The home and the inbox the environment names, else `./home` and the inbox in it."""
+        return cls(Path(os.environ.get(HOME_VARIABLE) or "home"), os.environ.get(INBOX_VARIABLE) or "")
 
     def work_folder(self, recipe: Recipe) -> Path:
         """Where a half-done piece of work is kept, so that a retry of the same recipe finds its checkpoints."""
         return self.root / "work" / recipe.kind / recipe.digest
-
-    def drop_folder(self, name: str) -> Path:
-        """The inbox folder of a drop.
-
-        Raises:
-            InputError: If the name could point outside the inbox or there is no such folder.
-        """
-        if not DROP_NAME.fullmatch(name):
-            raise InputError(
-                f"{name!r} is not a drop name",
-                expected="a letter or digit, then up to 127 letters, digits, dots, hyphens or underscores",
-                do="Rename the folder in the inbox",
-            )
-        folder = self.inbox / name
-        if not folder.is_dir() or folder.is_symlink():
-            raise InputError(
-                f"there is no drop {name!r} in {self.inbox}",
-                expected="a folder of that name holding the export files",
-                do="Put the files there, or materialize another partition",
-            )
-        return folder
 
     def pseudonym_key(self) -> bytes:
         """The secret that turns annotator ids into pseudonyms; made on first use, readable by its owner only.
@@ -80,6 +63,13 @@ class Home:
             finally:
                 aside.unlink()
         return path.read_bytes()
+
+    def pseudonym_fingerprint(self) -> str:
+        """32 hexadecimal digits that tell one pseudonym key from another and nothing about either.
+
+        Part of every recipe in which pseudonyms stand: with another key nothing made under the old one is reused.
+        """
+        return hashlib.blake2b(b"fingerprint", digest_size=16, key=self.pseudonym_key()).hexdigest()
 
     def latest(self, asset: str, partition: str | None = None) -> Artifact:
         """The artifact the ledger names as the newest one made of an asset.

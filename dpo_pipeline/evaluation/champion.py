@@ -157,10 +157,10 @@ def complete_promotion(home: Home) -> str | None:
 def _opponent(standing: Standing, report: Mapping[str, Any]) -> str:
     """The column of the report the challenger is decided against: today's champion, or the baseline if there is none.
 
-    Where today's champion is the challenger itself there is nothing to decide; the baseline's figures are then shown.
+    Where the challenger is champion itself there is nothing to decide; the figures against whom it replaced are shown.
     """
     if standing.is_champion or standing.champion is None:
-        return report["baseline"]
+        return CHAMPION_ROLE if CHAMPION_ROLE in report["decisions"] else report["baseline"]
     if standing.scored != standing.champion or CHAMPION_ROLE not in report["decisions"]:
         raise ArtifactError(
             f"the report {standing.report.digest} compares with {standing.scored or 'no champion'}; "

@@ -23,9 +23,9 @@ def decision_as_markdown(decision: Mapping[str, Any]) -> str:
         decision: The values of decision.json.
     """
     verdict, by_hand = decision["verdict"], decision["by_hand"]
-    against = "SFT, for there is no champion yet" if decision["champion"] is None else "today's champion"
+    against = "SFT, for there is no champion yet" if decision["opponent"] != "champion" else "today's champion"
     if decision["challenger"] == decision["champion"]:
-        against = "SFT, for it is champion itself"
+        against = "whom it replaced" if decision["opponent"] == "champion" else "SFT, for it is the first champion"
     lines = [
         f"## {HEADINGS[decision['ruling']]}",
         _plain(decision["reason"]),

@@ -12,7 +12,7 @@ from matplotlib.patches import FancyBboxPatch
 from dpo_pipeline.evaluation import headline
 
 INK, SOFT, FAINT, RULE = "#14181f", "#5b6472", "#8b94a3", "#e3e7ee"
-MODELS = ("#8a94a6", "#1f56d8", "#b4690e", "#7a4fc9")
+MODELS = ("#8a94a6", "#1f56d8", "#b4690e", "#b7a48b")
 OUTCOMES = {"better": "#0b7a53", "not_better": "#b42318", "not_enough_evidence": "#9a6700"}
 WIDTH, HEIGHT = 1200, 630
 
@@ -51,7 +51,7 @@ def draw_first_screen(report: Mapping[str, Any], path: Path) -> None:
     axes.text(40, 118, headline.title(report), size=27, weight="bold", color=INK, va="center", parse_math=False)
     reason = textwrap.shorten(decision["reason"], 250, placeholder=" …")
     axes.text(40, 150, textwrap.fill(reason, 122), size=11.5, color=SOFT, va="top", linespacing=1.4, parse_math=False)
-    places = {name: place for place, name in enumerate(report["models"])}
+    places = headline.places_of(report)
     for at, tile in enumerate(headline.tiles(report)):
         _tile(axes, tile, (40 + 380 * (at % 3), 208 + 194 * (at // 3)), places)
     axes.text(40, 607, headline.cost(report), size=9.5, color=SOFT, va="center", parse_math=False)

@@ -77,6 +77,7 @@ def reply_rows(replies: Sequence[Reply], met: Sequence[Rules], held_out: HeldOut
             "is_empty": is_empty(reply.text),
             "is_refusal": is_refusal(reply.text),
             "repetition": repetition(reply.text),
+            "key": reply.key,
             "rules": [{"rule": name, "met": held} for name, held in rules.items()],
         }
         for reply, rules in zip(replies, met, strict=True)

@@ -30,6 +30,19 @@ class Tile:
     scale: tuple[float, float] | None = None
 
 
+def places_of(report: Mapping[str, Any]) -> dict[str, int]:
+    """The place of each model, which gives its colour: baseline, challenger, then the others, the last shown first.
+
+    >>> places_of({"models": ["base", "sft", "dpo", "champion"], "baseline": "sft", "challenger": "dpo"})
+    {'base': 3, 'sft': 0, 'dpo': 1, 'champion': 2}
+    """
+    others = [
+        name for name in reversed(list(report["models"])) if name not in {report["baseline"], report["challenger"]}
+    ]
+    order = [report["baseline"], report["challenger"], *others]
+    return {name: order.index(name) for name in report["models"]}
+
+
 def title(report: Mapping[str, Any]) -> str:
     """The headline: what became of the target figure."""
     before, after = _target(report)

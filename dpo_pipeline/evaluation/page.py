@@ -17,6 +17,8 @@ CURVES = (
     ("rewards/accuracy", "share of pairs ranked right"),
     ("logps/chosen", "log-prob of chosen"),
     ("logps/rejected", "log-prob of rejected"),
+    ("grad_norm", "gradient norm"),
+    ("learning_rate", "learning rate"),
 )
 
 
@@ -40,7 +42,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "p_value": headline.p_value,
         "visible": visible,
     }
-    places = {name: place for place, name in enumerate(report["models"])}
+    places = headline.places_of(report)
     tiles = headline.tiles(report)
     return environment.get_template("report.html.j2").render(
         report=report,

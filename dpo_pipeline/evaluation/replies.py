@@ -27,6 +27,7 @@ class Reply:
         text: The reply, without special tokens.
         token_count: Tokens generated, the end token not counted.
         is_finished: Whether the model ended it itself, rather than the limit.
+        key: Digest of who was asked what under which settings, so that a later evaluation need not ask again.
     """
 
     prompt_id: str
@@ -35,6 +36,7 @@ class Reply:
     text: str
     token_count: int
     is_finished: bool
+    key: str = ""
 
 
 def words_of(text: str) -> list[str]:

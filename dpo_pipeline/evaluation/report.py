@@ -42,7 +42,7 @@ def build_report(material: Material, *, settings: EvaluationSettings, beta: floa
             name: _preference_figures(name, scores, baseline, beta=beta, measure=measure) for name in scores
         },
         "generations": {name: _generations(each, held_out, settings) for name, each in material.statements.items()},
-        "perplexity": {name: _perplexity(each, settings) for name, each in material.statements.items()},
+        "perplexity": _perplexities(material, settings),
         "divergence": {name: _divergence(material, name, settings) for name in material.reference_samples},
     }
     decisions = decide_all(material, scores, figures, settings=settings)
@@ -72,6 +72,7 @@ def build_report(material: Material, *, settings: EvaluationSettings, beta: floa
         "rubric": None if settings.rubric is None else {"name": settings.rubric.name, "passed": settings.rubric.passed},
         "judges": [each.as_dict(seed=settings.seed, samples=settings.bootstrap_samples) for each in material.judged],
         "judge_agreement": _judge_agreement(material),
+        "notes": list(material.notes),
         "shown": _shown(material, settings),
         "settings": settings.model_dump(mode="json"),
         "confidence": CONFIDENCE,
@@ -123,13 +124,25 @@ def _slices(
     ]
 
 
-def _perplexity(statement: Statement, settings: EvaluationSettings) -> dict[str, Any]:
-    """Perplexity per token on held-out demonstrations, resampled by demonstration."""
-    tokens = np.maximum(statement.loss_tokens, 1)
-    loss = bootstrap_mean(
-        statement.log_losses / tokens, weights=tokens, seed=settings.seed, samples=settings.bootstrap_samples
-    )
-    return loss.mapped(_bounded_exp).as_dict()
+def _perplexities(material: Material, settings: EvaluationSettings) -> dict[str, Any]:
+    """Perplexity of each model on the held-out demonstrations that all of them could score, resampled by demonstration.
+
+    Per token of the baseline's tokenizer for every model, so that models with other tokenizers can be compared.
+    """
+    said = {name: statement.demonstrations for name, statement in material.statements.items()}
+    both = sorted(set.intersection(*(set(answers) for answers in said.values())), key=int)
+    tokens = np.array([max(1, said[material.baseline][key].chosen_tokens) for key in both], dtype=np.float64)
+    return {
+        name: bootstrap_mean(
+            np.array([-answers[key].chosen_logp for key in both], dtype=np.float64) / tokens,
+            weights=tokens,
+            seed=settings.seed,
+            samples=settings.bootstrap_samples,
+        )
+        .mapped(_bounded_exp)
+        .as_dict()
+        for name, answers in said.items()
+    }
 
 
 def _divergence(material: Material, name: str, settings: EvaluationSettings) -> dict[str, Any]:

@@ -155,6 +155,9 @@ class EvaluationSettings(Settings):
     generation_count: int = Field(default=200, ge=1)
     """Held-out prompts each model replies to."""
 
+    show_base: bool = True
+    """Whether the model before SFT is questioned too; one model more to load and to let reply, once per base."""
+
     demonstration_count: int = Field(default=500, ge=0)
     """Most held-out demonstrations the perplexity is measured on."""
 

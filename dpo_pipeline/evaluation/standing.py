@@ -1,12 +1,13 @@
 """Who stands against whom: the newest report, the checkpoint it is about, today's champion, all by the ledger."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
-from dpo_pipeline.core.promotions import CHAMPION_KIND, champion_digest, rollbacks_of
+from dpo_pipeline.core.promotions import CHAMPION_KIND, champion_digest, promotions, rollbacks_of
 
 CHAMPION_ROLE = "champion"
 PAIRS_KIND = "preference_pairs"
@@ -68,6 +69,25 @@ def standing_of(home: Home, report: Artifact | None = None) -> Standing:
         )
     withdrawn = tuple(change.reason for change in rollbacks_of(home, challenger))
     return Standing(report, challenger, champion_digest(home), parents.get(CHAMPION_ROLE), withdrawn)
+
+
+def opponent_of_newest(home: Home) -> Mapping[str, Artifact]:
+    """Whom the newest checkpoint is compared with, by role: today's champion; none before the first promotion.
+
+    If it is champion itself, the one it replaced: so report and decision stay those that made it champion, and a second
+    run makes nothing new.
+
+    Raises:
+        ArtifactError: If that checkpoint is gone.
+    """
+    opponent, newest = champion_digest(home), home.latest_line(CHAMPION_KIND)
+    if newest is not None and opponent == newest["artifact"]:
+        opponent = next(
+            change.before
+            for change in reversed(promotions(home))
+            if change.champion == opponent and not change.is_rollback
+        )
+    return {} if opponent is None else {CHAMPION_ROLE: home.store.get(CHAMPION_KIND, opponent)}
 
 
 def pairs_behind(home: Home, artifact: Artifact) -> Path | None:

@@ -20,7 +20,12 @@ def warnings_of(report: Mapping[str, Any], gate: GateSettings) -> list[str]:
         report: The values of report.json so far.
         gate: Gives the share of displaced pairs from which to warn.
     """
-    return [*_about_data(report["held_out"]), *_about_displacement(report, gate), *_about_replies(report)]
+    return [
+        *report["notes"],
+        *_about_data(report["held_out"]),
+        *_about_displacement(report, gate),
+        *_about_replies(report),
+    ]
 
 
 def _about_data(held_out: Mapping[str, Any]) -> Iterator[str]:

@@ -161,6 +161,8 @@ def test_materialized_again_nothing_is_promoted_twice(stage):
     first = stage.challenge("first")
     for _ in range(3):
         assert stage.materialize().success
+    decision = stage.home.latest("champion")
+    assert stage.home.all_made("champion") == [decision]  # a second run makes nothing new
     second = stage.challenge("second")
     for _ in range(2):
         assert stage.materialize().success

@@ -32,7 +32,7 @@ def publish(home, recipe, folder, outcome, partition=None):
 def take_in(home, drop):
     with home.store.staging() as folder:
         recipe = Recipe("raw_annotations", annotations.CODE_VERSION, {"drop": drop}, ())
-        raw = publish(home, recipe, folder, copy_drop(home.drop_folder(drop), folder), drop)
+        raw = publish(home, recipe, folder, copy_drop(home.inbox / drop, folder), drop)
     parents = (Parent(f"raw_annotations/{drop}", "raw_annotations", raw.digest),)
     settings = {"annotations": AnnotationSettings().model_dump(mode="json"), "drop": drop}
     with home.store.staging() as one, home.store.staging() as two, home.store.staging() as three:
