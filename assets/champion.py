@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.tracked import Made, Step, tracked
-from dpo_pipeline.core.artifacts import Artifact, Outcome
+from dpo_pipeline.core.artifacts import Artifact, Outcome, Recipe
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.promotions import promote, rollbacks_of
 from dpo_pipeline.evaluation import CODE_VERSION
@@ -29,14 +29,10 @@ class Word(dg.Config):
     person: str = Field(default="", description="Who decides: a name or an account. Kept in the ledger for ever.")
 
 
-def _said_and_withdrawn(home: Home, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The person's word, and why the newest checkpoint was rolled back before: both shape the decision."""
-    from dpo_pipeline.evaluation.champion import ByHand
-
-    word = ByHand.parse(dict(config), where="the run's config of `champion`")
-    challenger = home.latest("dpo_checkpoint").digest
-    withdrawn = [change.reason for change in rollbacks_of(home, challenger)]
-    return {"by_hand": word.model_dump(mode="json"), "withdrawn": withdrawn}
+def _withdrawn(home: Home, recipe: Recipe) -> Mapping[str, Any]:
+    """Why the newest checkpoint was rolled back before: such a one is decided otherwise."""
+    [challenger] = [parent.digest for parent in recipe.parents if parent.role == "dpo_checkpoint"]
+    return {"withdrawn": [change.reason for change in rollbacks_of(home, challenger)]}
 
 
 def _follow(step: Step, decision: Artifact, tracking: Tracking) -> None:
@@ -58,7 +54,7 @@ def _follow(step: Step, decision: Artifact, tracking: Tracking) -> None:
     also_reads=opponent_of_newest,
     settings=["champion"],
     config=Word,
-    state=_said_and_withdrawn,
+    also_shaped=_withdrawn,
     settle=_follow,
 )
 def champion(step: Step) -> Outcome:
@@ -75,7 +71,7 @@ def champion(step: Step) -> Outcome:
         ),
         step.folder(),
         settings=step.profile.champion,
-        by_hand=ByHand(**step.state["by_hand"]),
+        by_hand=ByHand.parse(step.shaped["said"], where="the run's config of `champion`"),
     )
     step.say(f"{outcome.facts['ruling'].replace('_', ' ')}: {outcome.facts['reason']}")
     return outcome

@@ -14,7 +14,7 @@ import dagster as dg
 
 from assets.attempt import Attempt, refuse
 from assets.definition import Definition
-from assets.inputs import pin_inputs
+from assets.inputs import pin_inputs, recipe_of
 from assets.step import Step
 from dpo_pipeline.core.artifacts import Artifact, Outcome
 from dpo_pipeline.core.errors import PipelineError
@@ -39,7 +39,8 @@ def perform(
     try:
         profile = definition.profile_of(settings.values, partition or "") if definition.profile_of else settings.values
         inputs = pin_inputs(definition, home, partition if definition.by_drop else None)
-        step = Step(context, profile, home, gpu, partition, inputs, state=_state(definition, context, home))
+        step = Step(context, profile, home, gpu, partition, inputs)
+        step.shaped = _also_shaped(definition, step)
     except PipelineError as error:
         refuse(definition, context, home, partition, settings.profile, str(error))
         raise dg.Failure(description=str(error), allow_retries=False) from error
@@ -71,11 +72,12 @@ def perform(
         )
 
 
-def _state(definition: Definition, context: dg.AssetExecutionContext, home: Home) -> Mapping[str, Any]:
-    """What holds at this moment beside artifacts and profile, a person's word in the run's config included."""
-    if definition.state is None:
-        return {}
-    return definition.state(home, context.op_execution_context.op_config or {})
+def _also_shaped(definition: Definition, step: Step) -> Mapping[str, Any]:
+    """What shapes the recipe beside profile and inputs: a person's word in the run's config, the state of the home."""
+    said = {"said": dict(step.context.op_execution_context.op_config)} if definition.takes_config else {}
+    if definition.also_shaped is None:
+        return said
+    return said | dict(definition.also_shaped(step.home, recipe_of(definition.made[0], definition, step)))
 
 
 def _reused(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from assets.tracked import Made, Step, tracked
-from dpo_pipeline.core.artifacts import Artifact, Outcome
+from dpo_pipeline.core.artifacts import Artifact, Outcome, Recipe
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.release import CODE_VERSION
 
@@ -16,7 +16,7 @@ def _champions_own(home: Home) -> Mapping[str, Artifact]:
     return choose_release(home).inputs
 
 
-def _promotion(home: Home, _config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _promotion(home: Home, _recipe: Recipe) -> Mapping[str, Any]:
     """What the card says of the promotion."""
     from dpo_pipeline.release.choice import choose_release
 
@@ -29,7 +29,7 @@ def _promotion(home: Home, _config: Mapping[str, Any]) -> Mapping[str, Any]:
     code_version=CODE_VERSION,
     after=["champion"],
     also_reads=_champions_own,
-    state=_promotion,
+    also_shaped=_promotion,
     settings=["release", "model"],
 )
 def release(step: Step) -> Outcome:
@@ -43,6 +43,6 @@ def release(step: Step) -> Outcome:
         step.folder(),
         release=step.profile.release,
         model=step.profile.model,
-        promotion=step.state["promotion"],
+        promotion=step.shaped["promotion"],
         reporter=step,
     )

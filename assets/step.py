@@ -24,9 +24,9 @@ class Step:
     gpu: Gpu
     partition: str | None
     inputs: Mapping[str, Sequence[tuple[str | None, Artifact]]]
+    shaped: Mapping[str, Any] = field(default_factory=dict)
     out: Mapping[str, Path] = field(default_factory=dict)
     work: Path = Path()
-    state: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def metrics_path(self) -> Path:

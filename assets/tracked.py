@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.definition import DEFINITIONS, AlsoReads, Definition, Made, ProfileOf, Settle, State
+from assets.definition import DEFINITIONS, AlsoReads, AlsoShaped, Definition, Made, ProfileOf, Settle
 from assets.perform import perform
 from assets.step import Step
 from dpo_pipeline.core.artifacts import Artifact, Outcome
@@ -51,10 +51,10 @@ def tracked(  # noqa: PLR0913 - one keyword per column of the asset table
     after: Sequence[str] = (),
     also_reads: AlsoReads | None = None,
     settings: Sequence[str] = (),
+    also_shaped: AlsoShaped | None = None,
     by_drop: bool = False,
     points: Points | None = None,
     config: type[dg.Config] | None = None,
-    state: State | None = None,
     settle: Settle | None = None,
     reusable: bool = True,
     on_gpu: bool = False,
@@ -72,11 +72,12 @@ def tracked(  # noqa: PLR0913 - one keyword per column of the asset table
         after: Assets that come first although none of their files is read; they do not shape the recipe.
         also_reads: Asked when the attempt begins for further inputs by role, such as today's champion: artifacts that
             are no Dagster dependency, yet pinned, re-hashed and part of the recipe like every other. May be none.
-        settings: Sections of the profile it uses; they and nothing else shape the recipe.
+        settings: Sections of the profile it uses; with the drop they shape the recipe.
+        also_shaped: Asked when the attempt begins, with the recipe so far, for what else of the home shapes it, such as
+            who withdrew; stands in the recipe and in the step's `shaped`.
         by_drop: Whether it is partitioned by drop.
         points: Partitions that are no drops, and the profile that holds in each of them.
-        config: What a person may say when materializing it; reaches `state`.
-        state: What holds at the moment and shapes the recipe beside profile and inputs, by name.
+        config: What a person may say when materializing it; stands in the recipe and in the step's `shaped` as `said`.
         settle: What follows from the artifact once the ledger has it, made or reused; must be safe to repeat.
         reusable: Whether an artifact made earlier from an equal recipe may be taken over.
         on_gpu: Whether it needs the device; such assets never run two at a time.
@@ -93,9 +94,10 @@ def tracked(  # noqa: PLR0913 - one keyword per column of the asset table
             reads=tuple(reads),
             also_reads=also_reads,
             settings=tuple(settings),
+            also_shaped=also_shaped,
             by_drop=by_drop,
             profile_of=points.profile_of if points else None,
-            state=state,
+            takes_config=config is not None,
             settle=settle,
             reusable=reusable,
             body=body,
