@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.definition import Definition, Made
-from assets.described import describe
+from assets.described import describe, describe_remarks
 from assets.inputs import recipe_of
 from assets.processes import this_process
 from assets.step import Step
@@ -67,7 +67,7 @@ class Attempt:
     def metadata(self, artifact: Artifact, remarks: Mapping[str, Any], pages: str) -> dict[str, Any]:
         """What Dagster's UI shows of the materialization, with links to the lineage page and the tracking run."""
         found = describe(artifact, table=self.made.table, pages=pages)
-        found.update({name.replace("_", " "): value for name, value in remarks.items() if not isinstance(value, dict)})
+        found.update(describe_remarks(remarks))
         found["attempt"] = self.key
         if self.run.url:
             found["MLflow run"] = dg.MetadataValue.url(self.run.url)

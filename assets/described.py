@@ -1,6 +1,7 @@
 """What a person sees of an artifact in the Dagster UI: counts, books, a table preview, pictures, links."""
 
 import base64
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,21 @@ def describe(artifact: Artifact, *, table: str | None, pages: str) -> dict[str, 
         metadata["report"] = dg.MetadataValue.url(f"{pages}/{artifact.kind}/{artifact.digest}/report.html")
     for picture in sorted(artifact.path.glob("*.png")):
         if picture.stat().st_size <= LARGEST_PICTURE_BYTES:
-            metadata[picture.stem.replace("_", " ")] = dg.MetadataValue.md(_picture(picture))
+            metadata[picture.stem.replace("_", " ")] = dg.MetadataValue.md(_picture(picture.stem, picture.read_bytes()))
+    return metadata
+
+
+def describe_remarks(remarks: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not enter an artifact: seconds, memory, device; and the speed of a training as a picture."""
+    metadata = {name.replace("_", " "): value for name, value in remarks.items() if not isinstance(value, dict)}
+    speeds = remarks.get("speeds") or {"step": []}
+    if speeds["step"]:
+        from dpo_pipeline.modeling.curves import SPEED_PANELS, draw_curves
+
+        history = [dict(zip(speeds, values, strict=True)) for values in zip(*speeds.values(), strict=True)]
+        picture = io.BytesIO()
+        draw_curves(history, picture, panels=SPEED_PANELS)
+        metadata["speed"] = dg.MetadataValue.md(_picture("speed", picture.getvalue()))
     return metadata
 
 
@@ -67,9 +82,9 @@ def _table(path: Path) -> Mapping[str, Any]:
     return metadata
 
 
-def _picture(path: Path) -> str:
-    encoded = base64.b64encode(path.read_bytes()).decode()
-    return f"![{path.stem}](data:image/png;base64,{encoded})"
+def _picture(name: str, png: bytes) -> str:
+    encoded = base64.b64encode(png).decode()
+    return f"![{name}](data:image/png;base64,{encoded})"
 
 
 def _value(value: Any) -> Any:

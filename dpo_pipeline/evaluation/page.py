@@ -17,6 +17,8 @@ CURVES = (
     ("rewards/accuracy", "share of pairs ranked right"),
     ("logps/chosen", "log-prob of chosen"),
     ("logps/rejected", "log-prob of rejected"),
+    ("grad_norm", "gradient norm"),
+    ("learning_rate", "learning rate"),
 )
 
 
