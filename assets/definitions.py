@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import annotations, dpo, evaluation, preferences, release, sft
+from assets import annotations, champion, dpo, evaluation, preferences, release, sft
 from assets.arrivals import new_drops
 from assets.automation import JOBS, enough_new_pairs, retraining, tables_follow_drops
 from assets.checks import CHECKS
@@ -31,6 +31,7 @@ ASSETS = [
     dpo.reference_logprobs,
     dpo.dpo_checkpoint,
     evaluation.evaluation_report,
+    champion.champion,
     release.release,
 ]
 assert_all_tracked(ASSETS)
