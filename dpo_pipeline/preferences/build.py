@@ -16,13 +16,15 @@ from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences.adding_up import consensus_of, counted
-from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.catalogue import Catalogue, pieces
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.consensus import Consensus
+from dpo_pipeline.preferences.contamination import write_contamination
 from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs, prompt_neighbours
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, PROMPTS_LIKENESS_FILE, Likenesses
 from dpo_pipeline.preferences.near_duplicates import elect
+from dpo_pipeline.preferences.noise import label_noise, noise_sentence
 from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.reasons import Reason
 from dpo_pipeline.preferences.settings import PreferenceSettings
@@ -31,7 +33,7 @@ from dpo_pipeline.preferences.spill import Scratch
 from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, Splits, split_prompts
 from dpo_pipeline.preferences.texts import DropTables
 from dpo_pipeline.preferences.verdict_file import VerdictFile
-from dpo_pipeline.preferences.verdicts import Status, Verdicts
+from dpo_pipeline.preferences.verdicts import HIGH, LOW, Status, Verdicts
 from dpo_pipeline.preferences.write import TableWriter, write_splits
 
 __all__ = ["DropTables", "build_pairs"]
@@ -77,11 +79,7 @@ def build_pairs(
     verdicts = VerdictFile.merge(catalogue, reporter)
     reporter.say(f"{len(verdicts):,} judgments on {pair_count:,} distinct pairs")
     fates = Fates(pair_count, scratch)
-    found: Counter[str] = Counter()
-    for name, hits in catalogue.found():
-        found[name] = int(hits.sum())
-        if getattr(settings.rules, name) == "drop":
-            fates.exclude(hits, name)
+    found = _apply_rules(catalogue, fates, settings)
 
     paths = [folder / PROMPTS_LIKENESS_FILE for folder in known]
     with Likenesses(catalogue.prompts.ids, out / PROMPTS_LIKENESS_FILE, paths) as of_prompts:
@@ -110,23 +108,35 @@ def build_pairs(
     _exclude_near_duplicates(fates, near, Ranks(catalogue, _judged(verdicts, ranks.judged)))
 
     write_splits(out, catalogue, splits)
-    tally = Tally()
+    tally, progress = Tally(), Progress(reporter, "judgments written", len(verdicts))
     with TableWriter(out, catalogue, verdicts, splits, settings) as writer:
-        progress = Progress(reporter, "judgments written", len(verdicts))
         for start, end, some in verdicts.slices():
             writer.write(start, some, fates.of(start, end), p_low[start:end])
             tally.add(some, fates.of(start, end))
             progress.add(len(some))
+    contamination = write_contamination(out, drops, settings)
+    noise = _noise(tally, fates, p_low)
+    reporter.say(noise_sentence(noise))
     tally.books.assert_balanced(of="preference_pairs")
     return Outcome(
         counts=_counts(catalogue, tally, fates, found, splits),
-        facts=_facts(ranks.judged, fates, p_low, splits, settings),
+        facts=_facts(splits, settings) | {"label_noise": noise} | contamination,
         books=tally.books,
         remarks={
             "likenesses_measured": of_pairs.measured + of_prompts.measured,
             "likenesses_reused": of_pairs.reused + of_prompts.reused,
         },
     )
+
+
+def _apply_rules(catalogue: Catalogue, fates: Fates, settings: PreferenceSettings) -> Counter[str]:
+    """Leave out what the cleaning rules drop; return how many pairs each rule found."""
+    found: Counter[str] = Counter()
+    for name, hits in catalogue.found():
+        found[name] = int(hits.sum())
+        if getattr(settings.rules, name) == "drop":
+            fates.exclude(hits, name)
+    return found
 
 
 def _judged(verdicts: VerdictFile, judged: np.ndarray) -> np.ndarray:
@@ -217,6 +227,8 @@ class Tally:
         self.books = Books()
         self.books.kept["judgments"] = 0
         self.repeated = self.redelivered = self.shown_in_both_orders = 0
+        self.toward: list[np.ndarray] = [np.zeros((2, 0), np.int64)]
+        """Verdicts toward the low and the high response of the pairs with several, `(2, P')` a range."""
 
     def add(self, verdicts: Verdicts, fates: Fates) -> None:
         """Count the judgments on a range of pairs."""
@@ -236,6 +248,20 @@ class Tally:
         books.rejected.update({name: int(hits) for name, hits in zip(fates.names, of_pair, strict=True) if hits})
         shown = [np.bincount(verdicts.pair[verdicts.b_is_low == side], minlength=len(fates.reason)) for side in (0, 1)]
         self.shown_in_both_orders += int(((shown[0] > 0) & (shown[1] > 0)).sum())
+        pair, _, side, *_ = counted(verdicts)
+        toward = np.stack([np.bincount(pair[side == sign], minlength=len(fates.reason)) for sign in (LOW, HIGH)])
+        self.toward.append(toward[:, toward.sum(axis=0) > 1])
+
+
+def _noise(tally: Tally, fates: Fates, p_low: np.ndarray) -> dict[str, Any]:
+    """The estimated share of flipped labels, from the verdicts on all pairs and the probabilities of the kept ones."""
+    total, count = 0.0, 0
+    for some in pieces(len(p_low)):
+        p_kept = p_low[some][fates.is_alive[some]]
+        total, count = total + float(np.maximum(p_kept, 1 - p_kept).sum()), count + len(p_kept)
+    # Only the mean is asked for: one pair stands for all of them.
+    low, high = np.concatenate(tally.toward, axis=1)
+    return label_noise(low, high, np.full(min(count, 1), total / max(count, 1)))
 
 
 def _counts(catalogue: Catalogue, tally: Tally, fates: Fates, found: Counter[str], splits: Splits) -> dict[str, int]:
@@ -257,17 +283,10 @@ def _counts(catalogue: Catalogue, tally: Tally, fates: Fates, found: Counter[str
     }
 
 
-def _facts(
-    judged: np.ndarray, fates: Fates, p_low: np.ndarray, splits: Splits, settings: PreferenceSettings
-) -> dict[str, Any]:
+def _facts(splits: Splits, settings: PreferenceSettings) -> dict[str, Any]:
     sizes, count = np.bincount(splits.cluster), max(len(splits.side), 1)
-    p_low = p_low[fates.is_alive & (judged > 1)]
     return {
         "held_out_share_of_prompts": round(float((splits.side == HELD_OUT).sum() / count), 4),
         "largest_cluster_share_of_prompts": round(float(sizes.max(initial=0) / count), 4),
-        # What the robust loss asks for; only pairs judged more than once can tell.
-        "estimated_share_of_flipped_pairs": round(float(np.minimum(p_low, 1 - p_low).mean()), 4)
-        if len(p_low)
-        else None,
         "rules": {rule.name: f"v{rule.version} {getattr(settings.rules, rule.name)}" for rule in RULES},
     }

@@ -9,10 +9,10 @@ were exported in, and the normalised prompts; `sketch` makes the tables of them,
 
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,7 @@ from dpo_pipeline.preferences.normalize import (
 )
 from dpo_pipeline.preferences.parallel import in_order
 from dpo_pipeline.preferences.progress import Progress
-from dpo_pipeline.preferences.sketch_tables import NO_TIME, VERDICT_COLUMNS, Choice
+from dpo_pipeline.preferences.sketch_tables import NO_TIME, VERDICT_COLUMNS, VERDICTS, Choice
 from dpo_pipeline.preferences.spill import Spill, range_count
 from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, TEXT_COLUMNS, batches
 
@@ -60,6 +60,7 @@ SPELLED = pa.schema(
     ]
 )
 ASKED = pa.schema([("prompt_id", IDENTITY), ("prompt", MESSAGES)])
+IDS = ("pair_id", "prompt_id", "low_id", "high_id")
 CODED = ("annotator", "source", "file")
 COPIED = ("strength", "votes", "judged_at", "record_number", "sft_allowed", "choice", "dimensions", "judgment_id")
 MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -88,6 +89,24 @@ class Names:
             places[kind] = np.full(len(known) + 1, -1, np.int32)
             places[kind][[known[name] for name in names[kind]]] = np.arange(len(known))
         return names, places
+
+
+class NamedRange(NamedTuple):
+    """One range of pairs, named: P pairs in the order of their identities, N judgments in that of the pairs.
+
+    Attributes:
+        ids: Columns of identities, `(P, 2)` each.
+        numbers: What the judgments that stand for the pairs say, `(P,)` each.
+        pair: The pair of each judgment, `(N,)` ascending.
+        verdicts: The judgments.
+        texts: The texts of the pairs as most of their judgments show them.
+    """
+
+    ids: dict[str, np.ndarray]
+    numbers: dict[str, np.ndarray]
+    pair: np.ndarray
+    verdicts: pa.Table
+    texts: pa.Table
 
 
 class Named:
@@ -128,6 +147,27 @@ class Named:
         columns = (*TEXT_COLUMNS, *CODED, *COPIED)
         for count in in_order(batches(self._path, columns), lambda item: self._take(*item)):
             progress.add(count)
+
+    def ranges(self, places: Mapping[str, np.ndarray]) -> Iterator[NamedRange]:
+        """What was named, one range of pairs after another; can be gone through once.
+
+        Args:
+            places: Per kind of name, what to write in place of each number in `names`.
+        """
+        for judged, spelled in zip(self.judgments.ranges(), self.spelled.ranges(), strict=True):
+            keys = {name: identifiers.from_binary(whole(judged, name)) for name in IDS}
+            spelling = whole(judged, "spelling").to_numpy()
+            judgment = identifiers.from_binary(whole(judged, "judgment_id"))
+            stands, pair = _representatives(keys["pair_id"], spelling, judgment)
+            ids = {name: values[stands] for name, values in keys.items()}
+            order = np.lexsort((judgment[:, 1], judgment[:, 0], pair))
+            verdicts = judged.select(VERDICTS.names[1:]).combine_chunks().take(pa.array(order))
+            for kind, code in places.items():
+                if kind in verdicts.schema.names:
+                    at = verdicts.schema.get_field_index(kind)
+                    verdicts = verdicts.set_column(at, kind, pa.array(code[verdicts.column(kind).to_numpy()]))
+            numbers = {name: whole(judged, name).to_numpy(zero_copy_only=False)[stands] for name in ("row", "b_is_low")}
+            yield NamedRange(ids, numbers, pair[order], verdicts, _spelled(spelled, ids["pair_id"], spelling[stands]))
 
     def _take(self, start: int, batch: pa.RecordBatch) -> int:
         given = {name: batch.column(name) for name in batch.schema.names}
@@ -172,6 +212,32 @@ class Named:
         return columns
 
 
+def _representatives(keys: np.ndarray, spelling: np.ndarray, judgment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The judgment that stands for each distinct key, sorted by key, and the place of every judgment's key.
+
+    It shows the spelling most judgments show; among equals the choice depends on contents only, never on order.
+    """
+    _, _, place = identifiers.unique(keys)
+    order = np.lexsort((judgment[:, 1], judgment[:, 0], spelling, place))
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (place[order][1:] != place[order][:-1]) | (spelling[order][1:] != spelling[order][:-1])
+    starts = np.flatnonzero(is_new)
+    sizes = np.diff(np.append(starts, len(order)))
+    first = order[starts]
+    best = np.lexsort((spelling[first], -sizes, place[first]))
+    is_best = np.ones(len(best), bool)
+    is_best[1:] = place[first[best]][1:] != place[first[best]][:-1]
+    return first[best[is_best]], place
+
+
+def _spelled(spelled: pa.Table, pair_ids: np.ndarray, spelling: np.ndarray) -> pa.Table:
+    """The texts of the pairs, sorted and distinct, each in the given spelling."""
+    pair = identifiers.places(pair_ids, identifiers.from_binary(whole(spelled, "pair_id")))
+    rows = np.flatnonzero(whole(spelled, "spelling").to_numpy() == spelling[pair])
+    first = rows[np.unique(pair[rows], return_index=True)[1]]
+    return spelled.select(["prompt", "low", "high"]).combine_chunks().take(pa.array(first))
+
+
 def _batch(columns: Mapping[str, pa.Array], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([columns[field.name] for field in schema], schema=schema)
 
@@ -192,3 +258,8 @@ def _choices(names: pa.StringArray) -> np.ndarray:
                 do="Materialize the judgments of the drop again",
             )
     return np.array([Choice[name.upper()] for name in names.to_pylist()], np.int8)
+
+
+def whole(table: pa.Table, name: str) -> pa.Array:
+    """A column in one piece."""
+    return table.column(name).combine_chunks()

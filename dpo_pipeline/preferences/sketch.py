@@ -10,7 +10,6 @@ drops. A sketch is made in two halves (`naming` is the first), each in memory th
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +20,10 @@ from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.preferences import identifiers
-from dpo_pipeline.preferences.cleaning import RULES, PairTexts, find_all
+from dpo_pipeline.preferences.cleaning import RULES, PairTexts, find_all, prepare, timing
+from dpo_pipeline.preferences.contamination import OverlapsOfDrop
 from dpo_pipeline.preferences.identifiers import blake2b_128
-from dpo_pipeline.preferences.naming import Named
+from dpo_pipeline.preferences.naming import Named, NamedRange, whole
 from dpo_pipeline.preferences.normalize import KEY_VERSION, map_contents, normalise_once_each, once_each, render
 from dpo_pipeline.preferences.parallel import in_order
 from dpo_pipeline.preferences.progress import Progress
@@ -69,6 +69,8 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
         Counts of judgments, distinct pairs and distinct prompts, of pairs seen in both orders, and per cleaning rule
         of the pairs it found.
     """
+    for sentence in prepare(settings):
+        reporter.say(sentence)
     with Named(judgments, out) as named:
         named.read(reporter)
         prompt_ids = _write_prompts(named, out, reporter)
@@ -85,9 +87,9 @@ def _write_prompts(named: Named, out: Path, reporter: Reporter) -> np.ndarray:
     ids = [np.zeros((0, 2), np.uint64)]
     with _open(out / PROMPTS_FILE, PROMPTS) as writer, (out / SHINGLES_FILE).open("wb") as file:
         for table in named.asked.ranges():
-            keys = identifiers.from_binary(_whole(table, "prompt_id"))
+            keys = identifiers.from_binary(whole(table, "prompt_id"))
             first = identifiers.first_of_each(keys[:, 0], keys[:, 1])
-            prompts = _whole(table, "prompt").take(pa.array(first))
+            prompts = whole(table, "prompt").take(pa.array(first))
             parts = []
             for numbers, words in in_order(_chunks(prompts), _sketch_prompts):
                 file.write(words.tobytes())
@@ -115,24 +117,6 @@ def _sketch_prompts(prompts: pa.ListArray) -> tuple[dict[str, np.ndarray], np.nd
     }, sets.values
 
 
-class _Range(NamedTuple):
-    """One range of pairs, named: P pairs in the order of their identities, N judgments in that of the pairs.
-
-    Attributes:
-        ids: Columns of identities, `(P, 2)` each.
-        numbers: What the judgments that stand for the pairs say, `(P,)` each.
-        pair: The pair of each judgment, `(N,)` ascending.
-        verdicts: The judgments.
-        texts: The texts of the pairs as most of their judgments show them.
-    """
-
-    ids: dict[str, np.ndarray]
-    numbers: dict[str, np.ndarray]
-    pair: np.ndarray
-    verdicts: pa.Table
-    texts: pa.Table
-
-
 def _write_pairs(
     named: Named, prompt_ids: np.ndarray, out: Path, *, settings: PreferenceSettings, reporter: Reporter
 ) -> dict[str, int]:
@@ -142,88 +126,49 @@ def _write_pairs(
     write_table(out / NAMES_FILE, pa.table(list(zip(*rows, strict=True)) or [[], []], schema=NAMES))
     counts = {"pairs": 0, "pairs_shown_in_both_orders": 0, **{f"found_by_{rule.name}": 0 for rule in RULES}}
     progress = Progress(reporter, "judgments sketched", named.count)
+    overlaps, seconds = OverlapsOfDrop(settings), list[tuple[str, float]]()
     with (
         _open(out / PAIRS_FILE, PAIRS) as pairs,
         open_texts(out, settings) as texts,
         pq.ParquetWriter(out / VERDICTS_FILE, VERDICTS, compression="lz4", use_dictionary=False) as verdicts,
     ):
-        for some in _ranges(named, places):
+        for some in named.ranges(places):
             some.numbers["prompt"] = identifiers.places(prompt_ids, some.ids.pop("prompt_id"))
             parts = []
-            for numbers, clean in in_order(_chunks(some.texts), lambda chunk: _sketch_pairs(chunk, settings)):
+            for numbers, clean, user_turns in in_order(
+                _chunks(some.texts), lambda chunk: _sketch_pairs(chunk, settings, seconds)
+            ):
                 texts.write_table(clean, row_group_size=ROWS_AT_ONCE)
+                start = sum(len(part["low_characters"]) for part in parts)
+                ids = some.ids["pair_id"][start : start + len(clean)]
+                overlaps.put(ids, user_turns, numbers["rule_benchmark_overlap"])
                 parts.append(numbers)
             place = pa.array(counts["pairs"] + some.pair, pa.int32())
             verdicts.write_table(some.verdicts.add_column(0, VERDICTS.field("pair"), place).cast(VERDICTS))
             found = _write_group(pairs, PAIRS, parts, {**some.ids, **some.numbers})
             _count(counts, some, found)
             progress.add(len(some.pair))
-    reporter.say(f"sketched {counts['pairs']:,} distinct pairs")
+    overlaps.write(out)
+    reporter.say(f"sketched {counts['pairs']:,} distinct pairs; {timing(seconds, counts['pairs'])}")
     return counts
 
 
-def _ranges(named: Named, places: dict[str, np.ndarray]) -> Iterator[_Range]:
-    """The named judgments, one range of pairs after another."""
-    for judged, spelled in zip(named.judgments.ranges(), named.spelled.ranges(), strict=True):
-        keys = {name: identifiers.from_binary(_whole(judged, name)) for name in IDS}
-        spelling = _whole(judged, "spelling").to_numpy()
-        judgment = identifiers.from_binary(_whole(judged, "judgment_id"))
-        stands, pair = _representatives(keys["pair_id"], spelling, judgment)
-        ids = {name: values[stands] for name, values in keys.items()}
-        order = np.lexsort((judgment[:, 1], judgment[:, 0], pair))
-        verdicts = judged.select(VERDICTS.names[1:]).combine_chunks().take(pa.array(order))
-        for kind, code in places.items():
-            if kind in verdicts.schema.names:
-                at = verdicts.schema.get_field_index(kind)
-                verdicts = verdicts.set_column(at, kind, pa.array(code[verdicts.column(kind).to_numpy()]))
-        numbers = {name: _whole(judged, name).to_numpy(zero_copy_only=False)[stands] for name in ("row", "b_is_low")}
-        yield _Range(ids, numbers, pair[order], verdicts, _spelled(spelled, ids["pair_id"], spelling[stands]))
-
-
-IDS = ("pair_id", "prompt_id", "low_id", "high_id")
-
-
-def _representatives(keys: np.ndarray, spelling: np.ndarray, judgment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The judgment that stands for each distinct key, sorted by key, and the place of every judgment's key.
-
-    It shows the spelling most judgments show; among equals the choice depends on contents only, never on order.
-    """
-    _, _, place = identifiers.unique(keys)
-    order = np.lexsort((judgment[:, 1], judgment[:, 0], spelling, place))
-    is_new = np.ones(len(order), bool)
-    is_new[1:] = (place[order][1:] != place[order][:-1]) | (spelling[order][1:] != spelling[order][:-1])
-    starts = np.flatnonzero(is_new)
-    sizes = np.diff(np.append(starts, len(order)))
-    first = order[starts]
-    best = np.lexsort((spelling[first], -sizes, place[first]))
-    is_best = np.ones(len(best), bool)
-    is_best[1:] = place[first[best]][1:] != place[first[best]][:-1]
-    return first[best[is_best]], place
-
-
-def _spelled(spelled: pa.Table, pair_ids: np.ndarray, spelling: np.ndarray) -> pa.Table:
-    """The texts of the pairs, sorted and distinct, each in the given spelling."""
-    pair = identifiers.places(pair_ids, identifiers.from_binary(_whole(spelled, "pair_id")))
-    rows = np.flatnonzero(_whole(spelled, "spelling").to_numpy() == spelling[pair])
-    first = rows[np.unique(pair[rows], return_index=True)[1]]
-    return spelled.select(["prompt", "low", "high"]).combine_chunks().take(pa.array(first))
-
-
-def _sketch_pairs(texts: pa.Table, settings: PreferenceSettings) -> tuple[dict[str, np.ndarray], pa.Table]:
-    """The numbers of `PAIRS` that texts give, and the texts as they may be trained on."""
+def _sketch_pairs(
+    texts: pa.Table, settings: PreferenceSettings, seconds: list[tuple[str, float]]
+) -> tuple[dict[str, np.ndarray], pa.Table, pa.StringArray]:
+    """The numbers of `PAIRS` that texts give, the texts as they may be trained on, and the user turns normalised."""
     raw_prompt, raw_low, raw_high = (texts.column(name).combine_chunks() for name in ("prompt", "low", "high"))
     low, high = normalise_once_each(raw_low), normalise_once_each(raw_high)
     prompt = map_contents(raw_prompt, normalise_once_each)
-    return {
+    pairs = PairTexts.of(raw_prompt, raw_low, raw_high, prompt, low, high)
+    numbers = {
         "low_characters": pc.utf8_length(low).to_numpy(),
         "high_characters": pc.utf8_length(high).to_numpy(),
         "prompt_characters": pc.utf8_length(render(prompt, with_roles=False)).to_numpy(),
-        **{
-            f"rule_{name}": hits
-            for name, hits in find_all(PairTexts.of(raw_prompt, raw_low, raw_high, prompt, low, high), settings).items()
-        },
+        **{f"rule_{name}": hits for name, hits in find_all(pairs, settings, seconds=seconds).items()},
         **{f"band_{band:02}": keys for band, keys in enumerate(_pair_bands(prompt, low, high))},
-    }, cleaned(texts, settings)
+    }
+    return numbers, cleaned(texts, settings), pairs.user_key
 
 
 def _pair_bands(prompt: pa.ListArray, low: pa.StringArray, high: pa.StringArray) -> np.ndarray:
@@ -235,8 +180,8 @@ def _pair_bands(prompt: pa.ListArray, low: pa.StringArray, high: pa.StringArray)
     return band_keys(signature, bands=PAIR_BANDS)
 
 
-def _count(counts: dict[str, int], some: _Range, found: pa.Table) -> None:
-    b_is_low, size = _whole(some.verdicts, "b_is_low").to_numpy(zero_copy_only=False), len(found)
+def _count(counts: dict[str, int], some: NamedRange, found: pa.Table) -> None:
+    b_is_low, size = whole(some.verdicts, "b_is_low").to_numpy(zero_copy_only=False), len(found)
     shown = [np.bincount(some.pair[b_is_low == side], minlength=size) > 0 for side in (False, True)]
     counts["pairs"] += size
     counts["pairs_shown_in_both_orders"] += int((shown[0] & shown[1]).sum())
@@ -260,10 +205,6 @@ def _first_user_turns(prompts: pa.ListArray) -> pa.StringArray:
     has_user = np.zeros(len(prompts), bool)
     has_user[parents] = True
     return pc.replace_with_mask(pa.array([""] * len(prompts), pa.string()), pa.array(has_user), content)
-
-
-def _whole(table: pa.Table, name: str) -> pa.Array:
-    return table.column(name).combine_chunks()
 
 
 def _chunks(rows: pa.Array | pa.Table) -> Iterator[pa.Array | pa.Table]:

@@ -33,7 +33,7 @@ class Choice(IntEnum):
 
 PAIRS = table_schema(
     "sketch_pairs",
-    2,
+    3,
     [
         column("pair_id", pa.binary(16), "Identity of the pair; the table is sorted by it."),
         column("prompt", pa.int32(), "Place in the sketch's prompts."),
