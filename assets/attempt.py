@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.definition import Definition, Made
-from assets.described import describe
+from assets.described import describe, describe_remarks
 from assets.inputs import recipe_of
 from assets.step import Step
 from dpo_pipeline.core.artifacts import Artifact, Recipe
@@ -39,7 +39,7 @@ class Attempt:
             step.home,
             step.context,
             made,
-            step.drop,
+            step.partition,
             profile=profile,
             recipe=recipe.digest,
             settings=dict(recipe.settings),
@@ -79,7 +79,7 @@ class Attempt:
     def metadata(self, artifact: Artifact, remarks: Mapping[str, Any], pages: str) -> dict[str, Any]:
         """What Dagster's UI shows of the materialization, with links to the lineage page and the tracking run."""
         found = describe(artifact, table=self.made.table, pages=pages)
-        found.update({name.replace("_", " "): value for name, value in remarks.items() if not isinstance(value, dict)})
+        found.update(describe_remarks(remarks))
         found["attempt"] = self.start["attempt"]
         if self.run is not None and self.run.url:
             found["MLflow run"] = dg.MetadataValue.url(self.run.url)
@@ -111,7 +111,7 @@ def refuse(
     definition: Definition,
     context: dg.AssetExecutionContext,
     home: Home,
-    drop: str | None,
+    partition: str | None,
     *,
     profile: str,
     tracking: Tracking,
@@ -120,20 +120,22 @@ def refuse(
     """Book an attempt that ended before it had a recipe: a profile that does not fit, an input that was altered."""
     unknown = {"recipe": None, "settings": {}, "seeds": {}, "parents": []}
     for made in definition.made:
-        start = _started(home, context, made, drop, profile=profile, code_version=definition.code_version, **unknown)
+        start = _started(
+            home, context, made, partition, profile=profile, code_version=definition.code_version, **unknown
+        )
         run = tracking.begin(start, home=home, warn=context.log.warning)
         run.end(end_line(home, start, "failed", reason=reason, tracking=run.url), None)
 
 
 def _started(
-    home: Home, context: dg.AssetExecutionContext, made: Made, drop: str | None, **known: Any
+    home: Home, context: dg.AssetExecutionContext, made: Made, partition: str | None, **known: Any
 ) -> Mapping[str, Any]:
     keep_installed(home.ledger.path.with_name("environments"))
     return home.ledger.append(
         "started",
-        attempt="/".join([context.run.run_id, made.name, drop or "-", str(context.retry_number)]),
+        attempt="/".join([context.run.run_id, made.name, partition or "-", str(context.retry_number)]),
         asset=made.name,
-        partition=drop,
+        partition=partition,
         dagster_run=context.run.run_id,
         code=describe_code(),
         environment=describe_environment(),

@@ -1,6 +1,7 @@
 """What a person sees of an artifact in the Dagster UI: counts, books, a table preview, pictures, links."""
 
 import base64
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.books import Books
 
 LARGEST_PICTURE_BYTES = 600_000
+LARGEST_PAGE_BYTES = 50_000
 
 
 def describe(artifact: Artifact, *, table: str | None, pages: str) -> dict[str, Any]:
@@ -31,9 +33,26 @@ def describe(artifact: Artifact, *, table: str | None, pages: str) -> dict[str, 
     metadata["lineage"] = dg.MetadataValue.url(f"{pages}/lineage/{artifact.kind}/{artifact.digest}.html")
     if (artifact.path / "report.html").exists():
         metadata["report"] = dg.MetadataValue.url(f"{pages}/{artifact.kind}/{artifact.digest}/report.html")
+    for page in sorted(artifact.path.glob("*.md")):
+        if page.stat().st_size <= LARGEST_PAGE_BYTES:
+            metadata[page.stem.replace("_", " ")] = dg.MetadataValue.md(page.read_text(encoding="utf-8"))
     for picture in sorted(artifact.path.glob("*.png")):
         if picture.stat().st_size <= LARGEST_PICTURE_BYTES:
-            metadata[picture.stem.replace("_", " ")] = dg.MetadataValue.md(_picture(picture))
+            metadata[picture.stem.replace("_", " ")] = dg.MetadataValue.md(_picture(picture.stem, picture.read_bytes()))
+    return metadata
+
+
+def describe_remarks(remarks: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not enter an artifact: seconds, memory, device; and the speed of a training as a picture."""
+    metadata = {name.replace("_", " "): value for name, value in remarks.items() if not isinstance(value, dict)}
+    speeds = remarks.get("speeds") or {"step": []}
+    if speeds["step"]:
+        from dpo_pipeline.modeling.curves import SPEED_PANELS, draw_curves
+
+        history = [dict(zip(speeds, values, strict=True)) for values in zip(*speeds.values(), strict=True)]
+        picture = io.BytesIO()
+        draw_curves(history, picture, panels=SPEED_PANELS)
+        metadata["speed"] = dg.MetadataValue.md(_picture("speed", picture.getvalue()))
     return metadata
 
 
@@ -67,9 +86,9 @@ def _table(path: Path) -> Mapping[str, Any]:
     return metadata
 
 
-def _picture(path: Path) -> str:
-    encoded = base64.b64encode(path.read_bytes()).decode()
-    return f"![{path.stem}](data:image/png;base64,{encoded})"
+def _picture(name: str, png: bytes) -> str:
+    encoded = base64.b64encode(png).decode()
+    return f"![{name}](data:image/png;base64,{encoded})"
 
 
 def _value(value: Any) -> Any:

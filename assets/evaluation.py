@@ -1,20 +1,31 @@
-"""Did it get better? Held-out preferences and replies, SFT against DPO, with intervals."""
+"""Did it get better? Held-out preferences and replies of base, SFT, DPO and today's champion, with intervals."""
 
-from assets.tracked import Made, Step, tracked
+from assets.step import Step
+from assets.tracked import Made, tracked
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.evaluation import CODE_VERSION
+from dpo_pipeline.evaluation.standing import opponent_of_newest
+
+KNOWN_REPORTS = 3
+"""Newest earlier reports looked into for answers that need not be asked for again."""
 
 
 @tracked(
-    Made("evaluation_report", "SFT against DPO on held-out data: report.json and one page.", frozenset({"html"})),
+    Made(
+        "evaluation_report",
+        "Base, SFT, DPO and today's champion on held-out data: report.json and one page.",
+        frozenset({"html"}),
+    ),
     stage="evaluation",
     code_version=CODE_VERSION,
     reads=["preference_pairs", "demonstrations", "sft_checkpoint", "dpo_checkpoint", "reference_logprobs"],
+    also_reads=opponent_of_newest,
     settings=["evaluation", "dpo", "model", "compute"],
     on_gpu=True,
 )
 def evaluation_report(step: Step) -> Outcome:
-    """Evaluate both checkpoints."""
+    """Evaluate the checkpoints side by side; what earlier reports hold of the same models is taken over."""
+    earlier = step.home.all_made("evaluation_report")[:KNOWN_REPORTS]
     return step.perform(
         "dpo_pipeline.evaluation.evaluate:evaluate",
         pairs=step.read("preference_pairs"),
@@ -22,6 +33,8 @@ def evaluation_report(step: Step) -> Outcome:
         sft=step.read("sft_checkpoint"),
         dpo=step.read("dpo_checkpoint"),
         reference=step.read("reference_logprobs"),
+        champion=step.find("champion"),
+        known=[artifact.path for artifact in earlier if not artifact.verify()],
         out=step.folder(),
         work=step.work / "evaluation",
         evaluation=step.profile.evaluation,

@@ -34,14 +34,20 @@ def reconcile(home: Home, instance: dg.DagsterInstance, tracking: Tracking) -> F
 
     The ledger is looked at first: on a broken one nothing is written.
     """
+    from dpo_pipeline.evaluation.champion import complete_promotion
+    from dpo_pipeline.lineage.forget import mark_forgotten
+
     findings = Findings(faults=home.ledger.verify())
     if findings.faults:
         return findings
     closed = close_abandoned(home, instance)
     findings.add(deeds=[f"{key} was left open by a killed process; booked as killed" for key in closed])
+    if done := complete_promotion(home):
+        findings.add(deeds=[done])
     findings.take(_dagster_against_ledger(home, instance))
     if isinstance(tracking, MlflowTracking):
         findings.take(reconcile_mlflow(home, tracking))
+    findings.add(deeds=mark_forgotten(home))
     for sentence in sign_artifacts(home):
         findings.add(**{"faults" if sentence.startswith("not signed") else "deeds": [sentence]})
     return findings

@@ -15,9 +15,21 @@ from dpo_pipeline.cli import commands
 from dpo_pipeline.core.tables import describe
 from dpo_pipeline.evaluation import schemas as evaluation_schemas
 from dpo_pipeline.preferences import schemas as preference_schemas
+from dpo_pipeline.preferences.cleaning import RULES
+from dpo_pipeline.preferences.reasons import Reason as PairReason
+from dpo_pipeline.preferences.settings import RuleActions
 from dpo_pipeline.profiles import Profile, load_profile, profile_names
 
 TARGET = Path(__file__).with_name("reference.md")
+RULES_INTRODUCTION = (
+    "`preferences.rules` in the profile says what follows from each rule's find: `off`, `flag` (the pair is kept and "
+    "carries the rule's id in `flags`), `drop` (it is left out of training with the id as its reason), for personal "
+    "data also `redact`. A rule's version is raised when it would find other pairs than before."
+)
+PAIRS_INTRODUCTION = (
+    "`excluded_pairs` has one reason per pair: one of these, or the id of a cleaning rule that drops. Those "
+    "that say *judgments only* stand in the books of the judgments."
+)
 
 
 def reference() -> str:
@@ -27,6 +39,8 @@ def reference() -> str:
     parts += ["## Settings", *_settings(Profile, "")]
     parts += ["## Tables", *_tables()]
     parts += ["## Reasons a record is rejected", *_reasons(Reason)]
+    parts += ["## Cleaning rules", RULES_INTRODUCTION, _rules()]
+    parts += ["## Reasons a pair is left out", PAIRS_INTRODUCTION, *_reasons(PairReason)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -71,6 +85,15 @@ def _tables() -> Iterator[str]:
 def _reasons(reasons: type[StrEnum]) -> Iterator[str]:
     rows = [f"| `{reason.value}` | {getattr(reason, 'sentence', '')} |" for reason in reasons]
     yield "\n".join(["| reason | meaning |", "|---|---|", *rows])
+
+
+def _rules() -> str:
+    rows = [
+        f"| `{rule.name}` | {rule.version} | {' '.join((about.description or '').split())} | `{about.default}` |"
+        for rule in RULES
+        for about in [RuleActions.model_fields[rule.name]]
+    ]
+    return "\n".join(["| rule | version | finds pairs of which | by default |", "|---|---|---|---|", *rows])
 
 
 def main() -> int:

@@ -3,10 +3,8 @@
 Run as `python -m resources.child` by `resources.launchers.ChildProcess`; never by hand.
 """
 
-import ctypes
 import importlib
 import json
-import os
 import signal
 import sys
 import traceback
@@ -20,9 +18,8 @@ from pydantic import TypeAdapter
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.core.parenthood import die_with_parent
 from resources.spool import Spool
-
-PR_SET_PDEATHSIG = 1
 
 
 class FileAndLog:
@@ -65,7 +62,7 @@ def perform(work: Mapping[str, Any], *, say: Callable[[str], None]) -> Outcome:
 
 def main() -> int:
     """Perform the work Dagster sent and write `answer.json`; 0 if it was done, 1 if it ended in an error."""
-    _die_with_parent()
+    die_with_parent(int(sys.argv[1]))
     # Dagster asks with SIGINT, waits ten seconds, and takes a child that is still there for a failure to be retried.
     # A kill at any moment loses nothing here, so there is nothing to wait for: the kernel ends us at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -76,7 +73,8 @@ def main() -> int:
         try:
             outcome = perform(work, say=pipes.log.info)
         except PipelineError as error:
-            answer: dict[str, Any] = {"error": str(error), "kind": type(error).__name__, "foreseen": True}
+            foreseen = not error.is_worth_a_retry
+            answer: dict[str, Any] = {"error": str(error), "kind": type(error).__name__, "foreseen": foreseen}
         except Exception as error:  # noqa: BLE001 - told as what it was; without an answer it would pass for a kill
             traceback.print_exc()
             answer = {"error": _unforeseen(error), "kind": type(error).__name__, "foreseen": False}
@@ -96,15 +94,6 @@ def _unforeseen(error: Exception) -> str:
         f"Nobody foresaw this error: {type(error).__name__}: {error}. Its traceback is in the log under stderr; "
         "a retry resumes from the last checkpoint."
     )
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies; elsewhere the parent's termination has to do."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            sys.exit("the parent process ended before the work began")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How heavy work is started: in a child process that dies with its parent, or in this process for small tests."""
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class ChildProcess:
             try:
                 client.run(
                     context=context.op_execution_context,
-                    command=[sys.executable, "-m", "resources.child"],
+                    command=[sys.executable, "-m", "resources.child", str(os.getpid())],
                     extras={**work, "answer": str(answer)},
                 )
             except Exception as error:  # noqa: BLE001 - the child ended with a code; Dagster does not export the type

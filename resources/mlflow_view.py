@@ -1,7 +1,7 @@
 """MLflow as a witness: what its runs and models say of each attempt and checkpoint, beside what the ledger says."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from dpo_pipeline.core.home import Home
@@ -14,6 +14,8 @@ from resources.mlflow_registry import MODELS, alias_of, source_of, versions_of
 ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones too
 PAGE = 1_000
 CHAMPION = "champion"
+FORGOTTEN = "forgotten"
+"""Tag of a run whose checkpoint learned from records that a tombstone took back."""
 
 
 class MlflowView:
@@ -46,6 +48,20 @@ class MlflowView:
             return [fault for digest, fault in registry_faults(client, home) if digest in digests]
         except Exception as error:
             raise ViewAwayError(f"MLflow's model registry cannot be asked: {error}") from error
+
+    def mark(self, home: Home, marks: Mapping[str, str]) -> list[str]:
+        """Tag the run of each attempt `forgotten`; what was newly tagged, or that MLflow is away."""
+        said: list[str] = []
+        try:
+            client, experiment = _asked(home)
+            for run in runs_of(client, experiment):
+                sentence = marks.get(run.data.tags.get("attempt", ""))
+                if sentence and run.data.tags.get(FORGOTTEN) != sentence and run.info.lifecycle_stage != "deleted":
+                    client.set_tag(run.info.run_id, FORGOTTEN, sentence)
+                    said.append(f"MLflow run {run.info.run_id} was marked: {sentence}")
+        except Exception as error:  # noqa: BLE001 - a view that can be away; the next reconcile marks it
+            return [*said, f"MLflow cannot be reached, the next reconcile marks what learned from it: {error}"]
+        return said
 
 
 def runs_of(client: Any, experiment: str) -> Iterator[Any]:

@@ -7,7 +7,8 @@ PipelineError
 ├── LedgerError       a ledger whose chain is broken
 ├── CapacityError     model, data or disk do not fit this machine
 ├── TrackingError     a tracking server that is away where the profile insists on it
-└── TrainingError     a loss or gradient that is not finite, a run that cannot go on
+├── TrainingError     a loss or gradient that is not finite, a run that cannot go on
+└── ProcessLostError  one of several processes ended before its work was done; a retry resumes
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ class PipelineError(Exception):
         expected: What would have been fine.
         do: What the reader can do about it, as a sentence.
     """
+
+    is_worth_a_retry = False
+    """Whether the same again may go well: foreseen errors come back until somebody changes something."""
 
     def __init__(self, found: str, *, expected: str = "", do: str = "") -> None:
         self.found, self.expected, self.do = found, expected, do
@@ -54,6 +58,12 @@ class TrackingError(PipelineError):
 
 class TrainingError(PipelineError):
     """A training run that cannot go on."""
+
+
+class ProcessLostError(PipelineError):
+    """One of the processes that share a stage ended before its work was done."""
+
+    is_worth_a_retry = True
 
 
 class SettingsError(PipelineError):

@@ -9,6 +9,7 @@ from dpo_pipeline.core.errors import TrainingError
 from dpo_pipeline.dpo.losses import Logps, implicit_rewards, preference_losses
 from dpo_pipeline.dpo.pairs import TrainingPairs
 from dpo_pipeline.dpo.settings import DpoSettings
+from dpo_pipeline.modeling import processes
 from dpo_pipeline.modeling.batches import Group, Packed, cut_by_tokens, pack
 from dpo_pipeline.modeling.forward import Scorer
 from dpo_pipeline.modeling.settings import Precision
@@ -108,13 +109,12 @@ def validate(
 ) -> dict[str, float]:
     """Loss, margin and accuracy on groups kept aside; called inside the scorer's session, leaves the model training."""
     scorer.model.eval()
-    sums, pairs = torch.zeros(len(METRICS), dtype=torch.float64), 0
-    for part in cut_by_tokens(groups, batch_tokens=scorer.device.batch_tokens):
+    sums, pairs = torch.zeros(len(METRICS), dtype=torch.float64), sum(len(group.comparisons) for group in groups)
+    for part in cut_by_tokens(processes.share_of(groups), batch_tokens=scorer.device.batch_tokens):
         packed = pack(part, scorer.device.torch)
         sums += losses_and_sums(scorer, packed, data=data, reference=reference, dpo=dpo)[1]
-        pairs += len(packed.rows)
     scorer.model.train()
-    means = dict(zip(METRICS, (sums / pairs).tolist(), strict=True))
+    means = dict(zip(METRICS, (processes.summed(sums) / pairs).tolist(), strict=True))
     return {
         "validation/loss": means["loss"],
         "validation/margin": means["rewards/margin"],

@@ -15,16 +15,19 @@ from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.dpo.pairs import PreferencePairs, read_pairs, reference_key
 from dpo_pipeline.dpo.schemas import REFERENCE_LOGPROBS
+from dpo_pipeline.modeling import processes
 from dpo_pipeline.modeling.batches import EncodedPair
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device, peak_memory_bytes
 from dpo_pipeline.modeling.policy import open_for_training, policy_digest
 from dpo_pipeline.modeling.scoring import encode_pairs, score_encoded
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
+from dpo_pipeline.modeling.spawning import in_processes
 
 TABLE = "reference_logprobs.parquet"
 VALUES = ("chosen_logp", "rejected_logp")
 
 
+@in_processes
 def compute_reference(
     pairs: Path,
     checkpoint: Path,
@@ -62,7 +65,9 @@ def compute_reference(
     reporter.say(f"{len(encoded.pairs) - len(new)} of {len(encoded.pairs)} pairs are known; {len(new)} to score.")
     with capacity_in_words("scoring the reference"):
         scores = score_encoded(policy, new, device=device, reporter=reporter)
-        _write(out / TABLE, rows, encoded.pairs, keys, {**found, **{keys[row]: pair for row, pair in scores.items()}})
+        values = {**found, **{keys[row]: pair for row, pair in scores.items()}}
+        if processes.is_first():
+            _write(out / TABLE, rows, encoded.pairs, keys, values)
     books = Books(len(rows.texts), Counter(scored=len(encoded.pairs)), 0, Counter(encoded.left_out.values()))
     books.assert_balanced(of="the reference table")
     return Outcome(

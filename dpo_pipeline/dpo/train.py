@@ -21,7 +21,7 @@ from dpo_pipeline.dpo.comparisons import (
 from dpo_pipeline.dpo.pairs import TrainingPairs, read_training_pairs
 from dpo_pipeline.dpo.reference import reference_of
 from dpo_pipeline.dpo.settings import DpoSettings
-from dpo_pipeline.modeling import CODE_VERSION
+from dpo_pipeline.modeling import CODE_VERSION, processes
 from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
 from dpo_pipeline.modeling.curves import DPO_PANELS
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device
@@ -31,12 +31,14 @@ from dpo_pipeline.modeling.policy import open_for_training, parameter_counts, po
 from dpo_pipeline.modeling.preflight import require_fit
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
+from dpo_pipeline.modeling.spawning import in_processes
 
 FINAL = ("loss", "rewards/margin", "rewards/accuracy")
 """Metrics whose mean over the last steps is a fact of the artifact."""
 
 
 @capacity_in_words("training")
+@in_processes
 def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work folder, three settings, a reporter
     pairs: Path,
     reference: Path,
@@ -70,6 +72,7 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
         CapacityError: If memory or disk run out.
         TrainingError: If policy and reference differ at the start, a loss is not finite, or another training holds
             the work folder.
+        ProcessLostError: If one of several processes ends early; a retry resumes.
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
@@ -135,19 +138,23 @@ def backpropagate(
 ) -> dict[str, float]:
     """The step's mean loss into the gradients, micro-batch by micro-batch; the means of what METRICS names.
 
+    Where several processes share the training, the gradients are those of this process's part of the batch and the
+    means are over all of it.
+
     Raises:
         TrainingError: Naming the pairs whose loss is not finite; nothing of their micro-batch is in the gradients.
     """
     device, pair_count = scorer.device, sum(len(group.comparisons) for group in batch)
     sums = torch.zeros(len(METRICS), dtype=torch.float64)
-    for part in cut_by_tokens(batch, batch_tokens=device.batch_tokens):
-        packed = pack(part, device.torch)
-        losses, of_part = losses_and_sums(scorer, packed, data=data, reference=reference, dpo=dpo)
-        guard(losses, step=step, names=[data.names[row] for row in packed.rows])
-        # A mean over the whole step's pairs, so that cutting the step differently changes nothing.
-        (losses.sum() / pair_count).backward()
-        sums += of_part
-    return dict(zip(METRICS, (sums / pair_count).tolist(), strict=True))
+    with processes.faults_shared():
+        for part in cut_by_tokens(processes.share_of(batch), batch_tokens=device.batch_tokens):
+            packed = pack(part, device.torch)
+            losses, of_part = losses_and_sums(scorer, packed, data=data, reference=reference, dpo=dpo)
+            guard(losses, step=step, names=[data.names[row] for row in packed.rows])
+            # A mean over the whole step's pairs, so that cutting the step differently changes nothing.
+            (losses.sum() / pair_count).backward()
+            sums += of_part
+    return dict(zip(METRICS, (processes.summed(sums) / pair_count).tolist(), strict=True))
 
 
 def training_counts(data: TrainingPairs, *, tokens: int) -> dict[str, int]:

@@ -1,33 +1,49 @@
 """The evaluation stage: held-out data and checkpoints in, report and tables out. Reads top to bottom."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import pyarrow as pa
 
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.metrics import Reporter
-from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.evaluation.evidence import Material
 from dpo_pipeline.evaluation.first_screen import draw_first_screen
-from dpo_pipeline.evaluation.generations import reply_rows, rules_met
 from dpo_pipeline.evaluation.headline import headline_facts
+from dpo_pipeline.evaluation.hearing import Circumstances, Heard, hear_all
 from dpo_pipeline.evaluation.held_out import Conversation, HeldOut, read_held_out
 from dpo_pipeline.evaluation.judging import make_judges, run_judges
+from dpo_pipeline.evaluation.memory import Memory
 from dpo_pipeline.evaluation.page import render_page
 from dpo_pipeline.evaluation.report import build_report, write_report
-from dpo_pipeline.evaluation.schemas import REPLIES, SCORES
 from dpo_pipeline.evaluation.settings import EvaluationSettings
-from dpo_pipeline.evaluation.speakers import speaking
+from dpo_pipeline.evaluation.tables import write_tables
 from dpo_pipeline.evaluation.training import demonstrations_of, describe_training
-from dpo_pipeline.evaluation.witness import Answer, Statement, question, sample_questions
+from dpo_pipeline.evaluation.voices import Voice, model_digest
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 
-BASELINE, CHALLENGER = "sft", "dpo"
+BASE, BASELINE, CHALLENGER, CHAMPION = "base", "sft", "dpo", "champion"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Who takes part in an evaluation, in the order shown.
+
+    Attributes:
+        voices: The models.
+        baseline: Name of the model the challenger is compared with; also the reference of the others.
+        challenger: Name of the model under test.
+        opponents: Names of the models whose replies are judged against the challenger's and against whom it is decided.
+        notes: What a reader should know of the panel, such as a champion that is the challenger itself.
+    """
+
+    voices: Sequence[Voice]
+    baseline: str
+    challenger: str
+    opponents: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestration
@@ -44,9 +60,10 @@ def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestr
     model: ModelSettings,
     compute: ComputeSettings,
     reporter: Reporter,
-    others: Mapping[str, Path] | None = None,
+    champion: Path | None = None,
+    known: Sequence[Path] = (),
 ) -> Outcome:
-    """Compare the DPO model with the SFT model it came from, and write what was found.
+    """Compare the DPO model with the SFT model it came from, the model before SFT and today's champion.
 
     Args:
         pairs: The preference_pairs artifact folder.
@@ -54,49 +71,110 @@ def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestr
         sft: The sft_checkpoint artifact folder: the baseline and the reference.
         dpo: The dpo_checkpoint artifact folder: the challenger.
         reference: The reference_logprobs artifact folder.
-        out: Where report.json, report.html, first_screen.png, replies.parquet and scores.parquet are written.
+        out: Where report.json, report.html, first_screen.png and the tables are written.
         work: Folder kept between attempts; holds verdicts of judges that cost money.
         evaluation: What is measured and how.
         dpo_settings: Give beta.
         model: Gives the longest conversation.
         compute: The machine.
         reporter: Hears what is being done, and the headline figures.
-        others: More checkpoints to show side by side, such as base or champion.
+        champion: Today's champion, a checkpoint artifact folder; None: there is none yet.
+        known: Earlier evaluation_report artifact folders, newest first; nothing asked there is asked again.
 
     Returns:
         Counts of what was asked, the headline figures, and the seconds of each part as remarks.
     """
-    clock = _Clock()
     conversations = demonstrations_of(sft, demonstrations, pairs)
-    kept_aside = conversations.held_out[: evaluation.demonstration_count]
     held_out = read_held_out(pairs, reference, prompt_count=evaluation.generation_count, learned=conversations.train)
-    reporter.say(f"{len(held_out.pairs)} held-out pairs, {len(held_out.prompts)} prompts to reply to")
-
-    checkpoints = {BASELINE: sft, CHALLENGER: dpo, **(others or {})}
-    statements, reference_samples = _hear_all(
-        checkpoints, held_out, kept_aside, settings=evaluation, model=model, compute=compute, reporter=reporter
+    memory = Memory(known)
+    return weigh(
+        make_panel(sft, dpo, champion, show_base=evaluation.show_base),
+        held_out,
+        conversations.held_out[: evaluation.demonstration_count],
+        out,
+        work=work,
+        beta=dpo_settings.beta,
+        where=Circumstances(evaluation, model, compute, memory, reporter),
     )
-    clock.note("models_seconds")
 
-    held_out = _scored_by_all(held_out, statements)
-    judges = make_judges(evaluation, work=work, device=choose_device(compute).kind, reporter=reporter)
-    opponents = [statement for name, statement in statements.items() if name != CHALLENGER]
+
+def make_panel(sft: Path, dpo: Path, champion: Path | None, *, show_base: bool) -> Panel:
+    """Base, SFT, DPO and champion; a champion that is one of them is not heard twice but said to be."""
+    voices = [Voice(BASE, sft, is_before_training=True)] if show_base else []
+    voices += [Voice(BASELINE, sft), Voice(CHALLENGER, dpo)]
+    opponents, notes = [BASELINE], []
+    if champion is not None:
+        digest = model_digest(champion)
+        twin = next((voice.name for voice in voices[-2:] if voice.identity == digest), None)
+        if twin is None:
+            voices.append(Voice(CHAMPION, champion))
+            opponents.append(CHAMPION)
+        else:
+            notes.append(f"Today's champion is this very {twin} checkpoint, so it has no column of its own.")
+    return Panel(voices, BASELINE, CHALLENGER, opponents, notes)
+
+
+def weigh(
+    panel: Panel,
+    held_out: HeldOut,
+    demonstrations: Sequence[Conversation],
+    out: Path,
+    *,
+    work: Path,
+    beta: float,
+    where: Circumstances,
+) -> Outcome:
+    """Question the models of a panel, have their replies judged, and write report and tables.
+
+    Args:
+        panel: Who takes part.
+        held_out: Pairs and prompts.
+        demonstrations: Held-out demonstrations the perplexity is measured on.
+        out: Where everything is written.
+        work: Folder kept between attempts.
+        beta: Scale of the implicit reward.
+        where: Settings, machine, what is known, and who hears of progress.
+    """
+    clock, settings, reporter = _Clock(), where.settings, where.reporter
+    reporter.say(
+        f"{len(held_out.pairs)} held-out pairs, {len(held_out.prompts)} prompts to reply to, for "
+        f"{', '.join(voice.name for voice in panel.voices)}"
+    )
+    heard = hear_all(panel.voices, held_out, demonstrations, baseline=panel.baseline, where=where)
+    clock.note("models_seconds")
+    held_out = _scored_by_all(held_out, heard)
+    judges = make_judges(settings, work=work, device=choose_device(where.compute).kind, reporter=reporter)
     judged = run_judges(
         judges,
         held_out,
-        challenger=statements[CHALLENGER],
-        opponents=opponents,
-        decoding=evaluation.judged_decoding,
+        challenger=heard.statements[panel.challenger],
+        opponents=[heard.statements[name] for name in panel.opponents],
+        decoding=settings.judged_decoding,
         reporter=reporter,
     )
     clock.note("judges_seconds")
-
-    training = {name: describe_training(checkpoint) for name, checkpoint in checkpoints.items()}
-    material = Material(held_out, statements, reference_samples, judged, kept_aside, training)
-    report = build_report(material, settings=evaluation, beta=dpo_settings.beta)
+    training = {
+        voice.name: {"words": voice.words, **({} if voice.is_before_training else describe_training(voice.checkpoint))}
+        for voice in panel.voices
+        if voice.name in heard.statements
+    }
+    notes = [*panel.notes, *(f"{name} is missing: {why}." for name, why in heard.absent.items())]
+    material = Material(
+        held_out,
+        heard.statements,
+        heard.reference_samples,
+        judged,
+        demonstrations,
+        training,
+        baseline=panel.baseline,
+        challenger=panel.challenger,
+        opponents=panel.opponents,
+        notes=notes,
+    )
+    report = build_report(material, settings=settings, beta=beta)
     clock.note("figures_seconds")
-
-    _write_tables(out, material, beta=dpo_settings.beta, evaluation=evaluation)
+    write_tables(out, material, beta=beta, rubric=settings.rubric)
+    where.memory.write(out)
     write_report(out / "report.json", report)
     (out / "report.html").write_text(render_page(report), encoding="utf-8")
     draw_first_screen(report, out / "first_screen.png")
@@ -107,47 +185,10 @@ def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestr
     counts = {
         "held_out_pairs": len(held_out.pairs),
         "held_out_prompts": len(held_out.prompts),
-        "held_out_demonstrations": len(kept_aside),
-        "replies": sum(len(replies) for each in statements.values() for replies in each.replies.values()),
+        "held_out_demonstrations": len(demonstrations),
+        "replies": sum(len(replies) for each in heard.statements.values() for replies in each.replies.values()),
     }
     return Outcome(counts=counts, facts=facts, remarks=clock.laps)
-
-
-def _hear_all(
-    checkpoints: Mapping[str, Path],
-    held_out: HeldOut,
-    demonstrations: Sequence[Conversation],
-    *,
-    settings: EvaluationSettings,
-    model: ModelSettings,
-    compute: ComputeSettings,
-    reporter: Reporter,
-) -> tuple[dict[str, Statement], dict[str, Mapping[str, Answer]]]:
-    """What each model says, in the order given, and what the baseline thinks of the other models' sampled replies.
-
-    One model is in memory at a time, so the baseline speaks last: by then there are samples for it to score.
-    """
-    heard: dict[str, Statement] = {}
-    reference_samples: dict[str, Mapping[str, Answer]] = {}
-    for name in sorted(checkpoints, key=lambda name: name == BASELINE):
-        known = held_out.reference if name == BASELINE else None
-        with speaking(
-            checkpoints[name], model_settings=model, compute=compute, settings=settings, reporter=reporter
-        ) as speaker:
-            if name == BASELINE:
-                reference_samples = {
-                    other: speaker.score(sample_questions(statement, held_out)) for other, statement in heard.items()
-                }
-            heard[name] = question(
-                speaker,
-                held_out,
-                name=name,
-                demonstrations=demonstrations,
-                settings=settings,
-                known=known,
-                reporter=reporter,
-            )
-    return {name: heard[name] for name in checkpoints}, reference_samples
 
 
 class _Clock:
@@ -162,47 +203,8 @@ class _Clock:
         self.laps[name], self._last = round(now - self._last, 2), now
 
 
-def _scored_by_all(held_out: HeldOut, statements: Mapping[str, Statement]) -> HeldOut:
+def _scored_by_all(held_out: HeldOut, heard: Heard) -> HeldOut:
     """The held-out set without the pairs that some model could not score, which are counted as left out."""
-    kept = [
-        at
-        for at, row in enumerate(held_out.pairs)
-        if all(row["pair_id"] in statement.answers for statement in statements.values())
-    ]
-    if len(kept) == len(held_out.pairs):
-        return held_out
-    return replace(
-        held_out,
-        pairs=[held_out.pairs[at] for at in kept],
-        reference=statements[BASELINE].scores_of([held_out.pairs[at] for at in kept]),
-        left_out=held_out.left_out + len(held_out.pairs) - len(kept),
-    )
-
-
-def _write_tables(out: Path, material: Material, *, beta: float, evaluation: EvaluationSettings) -> None:
-    held_out, rows = material.held_out, []
-    reference = material.statements[BASELINE].scores_of(held_out.pairs)
-    for name, statement in material.statements.items():
-        scores = statement.scores_of(held_out.pairs)
-        margins = beta * (scores.chosen - reference.chosen - scores.rejected + reference.rejected)
-        rows += [
-            {
-                "pair_id": pair["pair_id"],
-                "cluster_id": pair["cluster_id"],
-                "model": name,
-                "chosen_log_prob": scores.chosen[at],
-                "rejected_log_prob": scores.rejected[at],
-                "chosen_tokens": scores.chosen_tokens[at],
-                "rejected_tokens": scores.rejected_tokens[at],
-                "margin": margins[at],
-            }
-            for at, pair in enumerate(held_out.pairs)
-        ]
-    write_table(out / "scores.parquet", pa.Table.from_pylist(rows, schema=SCORES))
-    replies = [
-        row
-        for statement in material.statements.values()
-        for said in statement.replies.values()
-        for row in reply_rows(said, rules_met(said, held_out, rubric=evaluation.rubric), held_out)
-    ]
-    write_table(out / "replies.parquet", pa.Table.from_pylist(replies, schema=REPLIES))
+    everyone = heard.statements.values()
+    kept = [row for row in held_out.pairs if all(row["pair_id"] in each.answers for each in everyone)]
+    return replace(held_out, pairs=kept, reference=None, left_out=held_out.left_out + len(held_out.pairs) - len(kept))

@@ -23,11 +23,15 @@ class Material:
 
     Attributes:
         held_out: What was asked.
-        statements: What each model said, by name; the baseline first, the challenger second.
+        statements: What each model said, by name, in the order shown.
         reference_samples: Log-probs under the baseline of the other models' sampled replies: model -> prompt_id.
         judged: What the judges said of the challenger's replies against the baseline's.
         demonstrations: Held-out demonstrations the loss was taken on.
-        training: Per model, facts of its training for the cost figures, and its curves.
+        training: Per model, what it is in words, facts of its training for the cost figures, and its curves.
+        baseline: Name of the model the challenger is compared with.
+        challenger: Name of the model under test.
+        opponents: The models it is decided against, the baseline first.
+        notes: What a reader should know of who takes part.
     """
 
     held_out: HeldOut
@@ -36,16 +40,10 @@ class Material:
     judged: Sequence[JudgeResult]
     demonstrations: Sequence[Conversation]
     training: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def baseline(self) -> str:
-        """Name of the model the challenger is compared with."""
-        return next(iter(self.statements))
-
-    @property
-    def challenger(self) -> str:
-        """Name of the model under test."""
-        return list(self.statements)[1]
+    baseline: str
+    challenger: str
+    opponents: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 def target_words(material: Material, *, settings: EvaluationSettings) -> str:
@@ -64,7 +62,7 @@ def decide_all(
     *,
     settings: EvaluationSettings,
 ) -> dict[str, Any]:
-    """The challenger's decision against each other model as plain values, by that model's name.
+    """The challenger's decision against each opponent as plain values, by that model's name.
 
     Args:
         material: What the models and judges said.
@@ -75,9 +73,7 @@ def decide_all(
     clusters = {row["pair_id"]: row["cluster_id"] for row in material.held_out.pairs}
     clusters |= {row["prompt_id"]: row["cluster_id"] for row in material.held_out.prompts}
     decisions = {}
-    for opponent in material.statements:
-        if opponent == material.challenger:
-            continue
+    for opponent in material.opponents:
         targets = _targets(material, opponent, scores, settings)
         challenger, champion = (
             Evidence(
@@ -111,7 +107,7 @@ def guarded_figures(figures: Mapping[str, Any], model: str) -> dict[str, Any]:
         "empty_share": _number(greedy["empty"]) if greedy else None,
         "unfinished_share": 1 - _number(greedy["finished"]) if greedy else None,
         "repetition": _number(greedy["repetition"]) if greedy else None,
-        "distinct_2": sampled.get("distinct_2"),
+        "distinct_2": sampled["distinct_2"]["value"] if sampled else None,
         "log_loss": float(np.log(_number(perplexity))) if perplexity["count"] else None,
         "kl_per_token": kl,
     }

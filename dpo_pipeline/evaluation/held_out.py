@@ -23,14 +23,14 @@ class HeldOut:
 
     Attributes:
         pairs: Held-out rows of preference_pairs the reference has scored, by pair_id.
-        reference: The reference's log-probs of them, in the same order.
+        reference: The reference's log-probs of them, in the same order; None where no table of them was given.
         left_out: Held-out pairs the reference table lacks.
         prompts: The prompts to reply to: prompt_id, prompt, cluster_id, and the first pair's chosen and rejected.
         contamination: How many held-out prompts training has seen, by way.
     """
 
     pairs: list[Row]
-    reference: PairScores
+    reference: PairScores | None
     left_out: int
     prompts: list[Row]
     contamination: Mapping[str, int]
@@ -41,25 +41,27 @@ class HeldOut:
         return np.array([pair["cluster_id"] for pair in self.pairs], dtype=str)
 
 
-def read_held_out(pairs: Path, reference: Path, *, prompt_count: int, learned: Sequence[Conversation]) -> HeldOut:
+def read_held_out(
+    pairs: Path, reference: Path | None, *, prompt_count: int, learned: Sequence[Conversation]
+) -> HeldOut:
     """The held-out pairs with their reference log-probs and the prompts to reply to.
 
     Args:
         pairs: A preference_pairs artifact folder.
-        reference: A reference_logprobs artifact folder.
+        reference: A reference_logprobs artifact folder; None: the pairs are all to be scored.
         prompt_count: Most prompts to reply to; chosen by the order of their ids, so the choice is stable as data grows.
         learned: The conversations SFT learned from, to look for held-out prompts among them.
     """
     path = pairs / "pairs.parquet"
     rows = pq.read_table(path, filters=[("split", "=", "held_out")]).to_pylist()
     rows.sort(key=lambda row: row["pair_id"])
-    scored = _reference_rows(reference, wanted={row["pair_id"] for row in rows})
-    kept = [row for row in rows if row["pair_id"] in scored]
+    scored = None if reference is None else _reference_rows(reference, wanted={row["pair_id"] for row in rows})
+    kept = rows if scored is None else [row for row in rows if row["pair_id"] in scored]
     seen = pq.read_table(path, columns=["prompt_id", "cluster_id"], filters=[("split", "=", "train")])
     contamination = _contamination(rows, seen.to_pydict(), learned)
     return HeldOut(
         kept,
-        as_scores([scored[row["pair_id"]] for row in kept]),
+        None if scored is None else as_scores([scored[row["pair_id"]] for row in kept]),
         len(rows) - len(kept),
         _prompts(rows, prompt_count),
         contamination,

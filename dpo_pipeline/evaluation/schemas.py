@@ -1,4 +1,4 @@
-"""The two tables beside the report: what each model thinks of each held-out pair, and what it replies."""
+"""The tables beside the report: what each model thinks of each held-out pair, what it replies, what it was asked."""
 
 import pyarrow as pa
 
@@ -39,6 +39,21 @@ REPLIES = table_schema(
         column("is_empty", pa.bool_(), "Whether the reply holds no word."),
         column("is_refusal", pa.bool_(), "Whether the reply opens like a refusal to help."),
         column("repetition", pa.float32(), "Share of the reply's word 4-grams that repeat an earlier one of it."),
+        column("key", pa.string(), "Digest of who was asked what, under which settings."),
         column("rules", RULES, "Each rule of the rubric and whether the reply meets it; empty without a rubric."),
+    ],
+)
+
+ANSWERS = table_schema(
+    "evaluation_answers",
+    1,
+    [
+        column("key", pa.string(), "Digest of a model and of a prompt with two texts it was asked to score."),
+        column(
+            "chosen_logp", pa.float64(), "Log-prob of the first text, summed, in nats; empty: no score.", nullable=True
+        ),
+        column("rejected_logp", pa.float64(), "The same of the second text.", nullable=True),
+        column("chosen_tokens", pa.int32(), "Tokens of the first text.", nullable=True),
+        column("rejected_tokens", pa.int32(), "Tokens of the second text.", nullable=True),
     ],
 )

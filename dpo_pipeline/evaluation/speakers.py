@@ -1,14 +1,17 @@
-"""The real speaker: a checkpoint loaded through `modeling`; the only module here that touches a model."""
+"""The real speaker: a model loaded through `modeling`; the only module here that touches one."""
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+
+from transformers import AutoTokenizer
 
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.evaluation.settings import EvaluationSettings
-from dpo_pipeline.evaluation.witness import Answer, Conversation, Question
+from dpo_pipeline.evaluation.voices import MODEL, Voice
+from dpo_pipeline.evaluation.witness import Answer, Conversation, Question, Spoken
+from dpo_pipeline.modeling.base import reopen_base
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.generation import generate_replies
 from dpo_pipeline.modeling.policy import load_policy
@@ -59,9 +62,9 @@ class CheckpointSpeaker:
             for row in scored.rows
         }
 
-    def reply(self, prompts: Sequence[Conversation], *, temperature: float, seed: int) -> list[str]:
+    def reply(self, prompts: Sequence[Conversation], *, temperature: float, seed: int) -> list[Spoken]:
         """One reply per prompt."""
-        return generate_replies(
+        made = generate_replies(
             self.model,
             self.tokenizer,
             prompts,
@@ -71,24 +74,26 @@ class CheckpointSpeaker:
             batch_size=self.settings.generation_batch_size,
             reporter=self.reporter,
         )
-
-    def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text."""
-        return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+        return [Spoken(*each) for each in made]
 
 
 @contextmanager
 def speaking(
-    checkpoint: Path,
+    voice: Voice,
     *,
     model_settings: ModelSettings,
     compute: ComputeSettings,
     settings: EvaluationSettings,
     reporter: Reporter,
 ) -> Iterator[CheckpointSpeaker]:
-    """A checkpoint artifact, loaded; its memory is given back at the end, so that only one model is held at a time."""
-    model, tokenizer = load_policy(checkpoint / "model", device=compute.device, precision=compute.precision)
-    choose_device(compute)  # load_policy knows nothing of compute.threads
+    """A model, loaded; its memory is given back at the end, so that only one is held at a time."""
+    if voice.is_before_training:
+        device = choose_device(compute)
+        tokenizer = AutoTokenizer.from_pretrained(str(voice.checkpoint / MODEL), trust_remote_code=False)
+        model = reopen_base(voice.settings, tokenizer, device=device).to(device.torch).eval()
+    else:
+        model, tokenizer = load_policy(voice.checkpoint / MODEL, device=compute.device, precision=compute.precision)
+        choose_device(compute)  # load_policy knows nothing of compute.threads
     speaker = CheckpointSpeaker(
         model, tokenizer, model_settings=model_settings, compute=compute, settings=settings, reporter=reporter
     )

@@ -7,10 +7,11 @@ from typing import Any
 
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.metrics import read_metrics
+from dpo_pipeline.modeling.settings import ModelSettings
 from dpo_pipeline.sft.demonstrations import Demonstrations, read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
 
-CURVES = ("loss", "rewards/margin", "rewards/accuracy", "logps/chosen", "logps/rejected", "grad_norm")
+CURVES = ("loss", "rewards/margin", "rewards/accuracy", "logps/chosen", "logps/rejected", "grad_norm", "learning_rate")
 CURVE_POINTS = 160
 
 
@@ -24,6 +25,15 @@ def describe_training(checkpoint: Path) -> dict[str, Any]:
     }
 
 
+def model_settings_of(checkpoint: Path) -> ModelSettings:
+    """The model settings a checkpoint was trained with.
+
+    Raises:
+        ArtifactError: If the checkpoint does not say.
+    """
+    return ModelSettings.parse(_setting(checkpoint, "model"), where=f"{checkpoint / 'training.json'}")
+
+
 def demonstrations_of(checkpoint: Path, demonstrations: Sequence[Path], pairs: Path) -> Demonstrations:
     """The demonstrations a checkpoint learned from and kept aside, by the settings it was trained with.
 
@@ -35,18 +45,19 @@ def demonstrations_of(checkpoint: Path, demonstrations: Sequence[Path], pairs: P
     Raises:
         ArtifactError: If the checkpoint does not say with which settings it was trained.
     """
-    settings = _read_training(checkpoint).get("settings", {})
+    settings = SftSettings.parse(_setting(checkpoint, "sft"), where="the SFT checkpoint")
+    return read_demonstrations(demonstrations, pairs, settings=settings, seed=_setting(checkpoint, "model")["seed"])
+
+
+def _setting(checkpoint: Path, section: str) -> Any:
     try:
-        sft, seed = settings["sft"], settings["model"]["seed"]
-    except KeyError as error:
+        return _read_training(checkpoint)["settings"][section]
+    except (KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{checkpoint / 'training.json'} does not say {error} of its training",
-            expected="the settings of the SFT stage and the model's seed",
-            do="Materialize sft_checkpoint again",
+            f"{checkpoint / 'training.json'} does not say '{section}' of its training",
+            expected="the settings of its stage and of the model",
+            do="Materialize the checkpoint again",
         ) from error
-    return read_demonstrations(
-        demonstrations, pairs, settings=SftSettings.parse(sft, where="the SFT checkpoint"), seed=seed
-    )
 
 
 def thinned_curves(history: Sequence[Mapping[str, float | None]]) -> dict[str, list[list[Any]]]:

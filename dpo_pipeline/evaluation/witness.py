@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.randomness import seed_for
@@ -13,7 +12,6 @@ from dpo_pipeline.evaluation.held_out import Conversation, HeldOut, Row
 from dpo_pipeline.evaluation.preferences import PairScores
 from dpo_pipeline.evaluation.replies import Reply
 from dpo_pipeline.evaluation.settings import EvaluationSettings
-from dpo_pipeline.evaluation.statistics import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,15 @@ class Answer:
     rejected_tokens: int
 
 
+class Spoken(NamedTuple):
+    """A reply as a speaker gives it: text, tokens (the end not counted), whether the model ended it; a key if known."""
+
+    text: str
+    token_count: int
+    is_finished: bool
+    key: str = ""
+
+
 class Speaker(Protocol):
     """A loaded model, as far as the evaluation needs it; `speakers.py` has the real one, tests have small ones."""
 
@@ -43,12 +50,8 @@ class Speaker(Protocol):
         """Log-probs by question key; a question that cannot be scored is absent."""
         ...
 
-    def reply(self, prompts: Sequence[Conversation], *, temperature: float, seed: int) -> list[str]:
+    def reply(self, prompts: Sequence[Conversation], *, temperature: float, seed: int) -> list[Spoken]:
         """One reply per prompt; temperature 0 is greedy."""
-        ...
-
-    def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text."""
         ...
 
 
@@ -61,16 +64,14 @@ class Statement:
         answers: Its log-probs by pair_id.
         replies: By decoding (`greedy`, `sampled`), one per prompt in order; empty where it was not asked to reply.
         own_samples: Its own log-probs of its finished sampled replies, by prompt_id; empty for the reference.
-        log_losses: Negative log-likelihood of each held-out demonstration, in nats; NaN where it gave none.
-        loss_tokens: Tokens of each of those.
+        demonstrations: Its log-prob (`chosen_*`) of each held-out demonstration it could score, by position.
     """
 
     name: str
     answers: Mapping[str, Answer]
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     own_samples: Mapping[str, Answer] = field(default_factory=dict)
-    log_losses: Floats = field(default_factory=lambda: np.array([]))
-    loss_tokens: NDArray[np.int64] = field(default_factory=lambda: np.array([], dtype=np.int64))
+    demonstrations: Mapping[str, Answer] = field(default_factory=dict)
 
     def scores_of(self, pairs: Sequence[Row]) -> PairScores:
         """The log-probs of these pairs as arrays, in their order.
@@ -94,6 +95,7 @@ def question(
     name: str,
     demonstrations: Sequence[Conversation],
     settings: EvaluationSettings,
+    is_reference: bool = False,
     known: PairScores | None = None,
     reporter: Reporter,
 ) -> Statement:
@@ -105,6 +107,7 @@ def question(
         name: The model's name in the report.
         demonstrations: Held-out demonstrations whose last turn's loss is wanted.
         settings: How many tokens, at which temperature, which seed.
+        is_reference: Whether it is the one the others are measured against; its own samples need no scores.
         known: Log-probs of the pairs where they are known already (the reference's); they are not computed again.
         reporter: Hears what is being done.
 
@@ -124,7 +127,7 @@ def question(
     reporter.say(f"{name}: replying to {len(held_out.prompts)} held-out prompts, greedy and sampled")
     for decoding, temperature in (("greedy", 0.0), ("sampled", settings.sampling_temperature)):
         statement.replies[decoding] = _replies(speaker, held_out, name, decoding, temperature, settings)
-    if known is None:
+    if not is_reference:
         statement.own_samples = speaker.score(sample_questions(statement, held_out))
     return statement
 
@@ -155,11 +158,10 @@ def _replies(
     prompts = [row["prompt"] for row in held_out.prompts]
     if not prompts:
         return []
-    texts = speaker.reply(prompts, temperature=temperature, seed=seed_for(settings.seed, "evaluation", decoding))
-    counts = speaker.token_counts(texts)
+    said = speaker.reply(prompts, temperature=temperature, seed=seed_for(settings.seed, "evaluation", decoding))
     return [
-        Reply(row["prompt_id"], name, decoding, text, count, count < settings.max_new_tokens)
-        for row, text, count in zip(held_out.prompts, texts, counts, strict=True)
+        Reply(row["prompt_id"], name, decoding, each.text, each.token_count, each.is_finished, each.key)
+        for row, each in zip(held_out.prompts, said, strict=True)
     ]
 
 
@@ -169,9 +171,7 @@ def _ask_demonstrations(speaker: Speaker, statement: Statement, demonstrations: 
         Question(str(at), conversation[:-1], conversation[-1]["content"], ".")
         for at, conversation in enumerate(demonstrations)
     ]
-    answers = list(speaker.score(questions).values()) if questions else []
-    statement.log_losses = np.array([-answer.chosen_logp for answer in answers], dtype=np.float64)
-    statement.loss_tokens = np.array([answer.chosen_tokens for answer in answers], dtype=np.int64)
+    statement.demonstrations = speaker.score(questions) if questions else {}
 
 
 def _known_answers(held_out: HeldOut, known: PairScores) -> dict[str, Answer]:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.attestations import check_signatures
-from dpo_pipeline.lineage.chain import Node, ancestors, chain_of
+from dpo_pipeline.lineage.chain import Node, ancestors, chains_of
 from dpo_pipeline.lineage.checks import Check
 from dpo_pipeline.lineage.evidence import check_attempts, check_environment, check_files, check_ledger
+from dpo_pipeline.lineage.forgotten import check_forgotten
 from dpo_pipeline.lineage.records import check_annotators, check_books, check_rows
 from dpo_pipeline.lineage.results import check_figures, check_near_leaks, check_split, check_training_rows
 from dpo_pipeline.lineage.witnesses import check_views
@@ -21,6 +22,7 @@ CHECKS: Sequence[ChainCheck] = (
     check_books,
     check_rows,
     check_annotators,
+    check_forgotten,
     check_split,
     check_near_leaks,
     check_training_rows,
@@ -43,7 +45,7 @@ def verify(home: Home, subject: str) -> list[Check]:
     ledger = check_ledger(home)
     if ledger.faults and not _is_readable(home):
         return [ledger]
-    nodes = ancestors(chain_of(home, subject))
+    nodes = ancestors(*chains_of(home, subject))
     return [ledger, *(_performed(check, home, nodes) for check in CHECKS)]
 
 
@@ -62,6 +64,7 @@ def as_text(checks: Sequence[Check]) -> str:
         lines.append(f"  {words[check.outcome]}  {check.name}{looked}")
         lines += [f"             {fault}" for fault in check.faults]
         lines += [f"             {check.not_run}"] if check.not_run and not check.faults else []
+        lines += [f"             note: {note}" for note in check.notes]
     return "\n".join(lines)
 
 

@@ -53,6 +53,22 @@ def open_base(settings: ModelSettings, *, corpus: Iterable[str], device: Device)
     return model, tokenizer
 
 
+def reopen_base(settings: ModelSettings, tokenizer: Any, *, device: Device) -> Any:
+    """The model as a training of these settings met it before its first step, on the CPU, dropout off.
+
+    Args:
+        settings: Those of the training.
+        tokenizer: The one the training kept; weights from random numbers are made again for it, from the seed.
+        device: Gives the precision of a base that stays frozen.
+
+    Raises:
+        ArtifactError: If the folder holds no safetensors, or code of its own.
+    """
+    if settings.scratch is not None:
+        return _scratch_model(settings.scratch, tokenizer, settings)
+    return open_base(settings, corpus=(), device=device)[0]
+
+
 def weights_dtype(settings: ModelSettings, device: Device) -> torch.dtype:
     """The weights' number format: fp32 where they are trained (updates of 5e-7 vanish in bf16), else the device's."""
     frozen_in_bf16 = settings.adapter is not None and device.precision is Precision.BF16

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.modeling import processes
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -55,7 +56,7 @@ def resume(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, key: s
 
     Checkpoints that are partial, altered or of another training are skipped, saying so. 0 where none is left.
     """
-    for abandoned in folder.glob(f"{ASIDE}*"):
+    for abandoned in folder.glob(f"{ASIDE}*") if processes.is_first() else ():
         shutil.rmtree(abandoned)
     for checkpoint in _newest_first(folder):
         fault = _fault(checkpoint, key)

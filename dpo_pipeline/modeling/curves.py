@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -17,28 +18,34 @@ SFT_PANELS: Sequence[Panel] = (
     ("Learning rate", ("learning_rate",)),
 )
 DPO_PANELS: Sequence[Panel] = (
-    ("Loss", ("loss",)),
+    ("Loss", ("loss", "validation/loss")),
     ("Reward margin", ("rewards/margin", "validation/margin")),
     ("Share of pairs ranked right", ("rewards/accuracy", "validation/accuracy")),
     ("Rewards", ("rewards/chosen", "rewards/rejected")),
     ("Log-probs (nats)", ("logps/chosen", "logps/rejected")),
     ("Gradient norm", ("grad_norm",)),
+    ("Learning rate", ("learning_rate",)),
 )
+SPEED_PANELS: Sequence[Panel] = (("Tokens a second", ("tokens_per_second",)),)
+"""Never part of an artifact: the same training at another speed is the same training."""
 
 
-def draw_curves(history: Sequence[Mapping[str, float | None]], path: Path, *, panels: Sequence[Panel]) -> None:
+def draw_curves(
+    history: Sequence[Mapping[str, float | None]], path: Path | IO[bytes], *, panels: Sequence[Panel]
+) -> None:
     """Write a PNG with one panel per group of metrics; the same history gives the same bytes.
 
     Args:
         history: Numbers by step, as in metrics.jsonl.
-        path: The picture to write.
+        path: The picture to write, or an open file.
         panels: Title and metric names of each panel.
     """
-    rows = -(-len(panels) // COLUMNS)
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
     with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4 * COLUMNS, 2.6 * rows), dpi=110, layout="constrained")
+        figure = Figure(figsize=(4 * columns, 2.6 * rows), dpi=110, layout="constrained")
         for number, (title, names) in enumerate(panels, start=1):
-            axes = figure.add_subplot(rows, COLUMNS, number)
+            axes = figure.add_subplot(rows, columns, number)
             axes.set_title(title)
             axes.set_xlabel("step")
             shown = [(name, *_series(history, name)) for name in names]

@@ -66,7 +66,7 @@ def choose_device(compute: ComputeSettings) -> Device:
     """
     kind, tokens = _kind(compute.device), compute.batch_tokens
     if kind == "cpu":
-        torch.set_num_threads(compute.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(compute.threads or max(1, len(os.sched_getaffinity(0)) // compute.processes))
         # A saturated loss has gradients so small that a CPU computes them ten times slower; as zeros they are free.
         torch.set_flush_denormal(True)
         # A CPU computes bf16 too, but not every one is faster with it: it has to be asked for.
@@ -74,8 +74,9 @@ def choose_device(compute: ComputeSettings) -> Device:
         name = f"CPU with {torch.get_num_threads()} threads"
         memory = int(min(psutil.virtual_memory().total, _container_limit()))
         return Device(kind, name, precision, memory, min(tokens, CPU_BATCH_TOKENS))
+    _require_a_card_each(kind, compute.processes)
     if kind == "cuda":
-        card = torch.cuda.get_device_properties(0)
+        card = torch.cuda.get_device_properties(torch.cuda.current_device())
         best = Precision.BF16 if torch.cuda.is_bf16_supported(including_emulation=False) else Precision.FP32
         return Device(kind, card.name, _precision(compute.precision, best=best), card.total_memory, tokens)
     precision = _precision(compute.precision, best=Precision.FP32)
@@ -163,6 +164,16 @@ def _kind(wanted: str) -> str:
             do="Set compute.device to auto, or run on a machine that has it",
         )
     return wanted
+
+
+def _require_a_card_each(kind: str, processes: int) -> None:
+    cards = torch.cuda.device_count() if kind == "cuda" else 1
+    if processes > cards:
+        raise CapacityError(
+            f"compute.processes is {processes}, and this machine has {cards} {kind} device(s)",
+            expected="at most one process to a device; on a CPU any number",
+            do=f"Set compute.processes to {cards}",
+        )
 
 
 def _precision(wanted: Precision, *, best: Precision) -> Precision:

@@ -9,8 +9,8 @@ import time
 import torch
 
 from dpo_pipeline.modeling.device import choose_device
-from dpo_pipeline.modeling.preflight import architecture_of
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings, Precision
+from dpo_pipeline.modeling.shapes import architecture_of
 
 SECONDS_OF_MEASURING = 0.5
 

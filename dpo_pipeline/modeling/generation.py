@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,6 +12,14 @@ from dpo_pipeline.modeling.forward import causal_model
 from dpo_pipeline.modeling.template import Conversation, Tokens, encode_prompts, end_of_turn_ids
 
 SECONDS_BETWEEN_WORDS = 5.0
+
+
+class Generated(NamedTuple):
+    """A reply as text without special tokens, its tokens (the end not counted), and whether the model ended it."""
+
+    text: str
+    token_count: int
+    is_finished: bool
 
 
 @torch.inference_mode()
@@ -25,7 +33,7 @@ def generate_replies(
     seed: int,
     batch_size: int,
     reporter: Reporter,
-) -> list[str]:
+) -> list[Generated]:
     """One reply per prompt, in the order given, without the end-of-turn token.
 
     Args:
@@ -41,7 +49,7 @@ def generate_replies(
     model.eval()
     longest = getattr(causal_model(model).config, "max_position_embeddings", None) or 1 << 30
     encoded = encode_prompts(tokenizer, prompts, max_length=max(1, longest - max_new_tokens))
-    replies = [""] * len(prompts)
+    replies = [Generated("", 0, is_finished=False)] * len(prompts)
     by_length = sorted(range(len(prompts)), key=lambda index: (len(encoded[index]), index))
     spoke = time.monotonic()
     for start in range(0, len(prompts), batch_size):
@@ -54,8 +62,9 @@ def generate_replies(
             max_new_tokens=max_new_tokens,
             choose=_Chooser(temperature, seed_for(seed, "replies", start), model.device),
         )
-        for index, tokens in zip(batch, answers, strict=True):
-            replies[index] = tokenizer.decode(tokens, skip_special_tokens=True)
+        for index, (tokens, is_finished) in zip(batch, answers, strict=True):
+            text = tokenizer.decode(tokens, skip_special_tokens=True)
+            replies[index] = Generated(text, len(tokens), is_finished)
         if time.monotonic() - spoke > SECONDS_BETWEEN_WORDS:
             spoke = time.monotonic()
             reporter.say(f"Answered {start + len(batch)} of {len(prompts)} prompts.")
@@ -78,8 +87,8 @@ class _Chooser:
 
 def _answer(
     model: Any, prompts: Sequence[Tokens], *, ends: frozenset[int], pad: int, max_new_tokens: int, choose: _Chooser
-) -> list[list[int]]:
-    """Reply tokens of each prompt, the end left out; rows that have ended leave the batch."""
+) -> list[tuple[list[int], bool]]:
+    """Reply tokens of each prompt, the end left out, and whether it ended; rows that have ended leave the batch."""
     ids, mask = _left_padded(prompts, pad, model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     live = list(range(len(prompts)))
@@ -100,6 +109,7 @@ def _answer(
         for row in going:
             replies[live[row]].append(tokens[row])
         if not going:
+            live = []
             break
         if len(going) < len(live):
             rows = torch.tensor(going, device=ids.device)
@@ -109,7 +119,7 @@ def _answer(
         ids = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
         positions = positions[:, -1:] + 1
-    return replies
+    return [(tokens, row not in live) for row, tokens in enumerate(replies)]
 
 
 def _left_padded(prompts: Sequence[Tokens], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

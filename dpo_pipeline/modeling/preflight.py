@@ -1,37 +1,18 @@
-"""What a training needs, in bytes, before anything is loaded, and whether the machine has it.
+"""Whether the machine has what a training needs, before anything is loaded: memory, disk, packages."""
 
-The sums are stated term by term so that a person can check them. Weights, gradients and optimizer are exact;
-activations are what a Llama layer was measured to keep for its backward pass.
-"""
-
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dpo_pipeline.core.errors import CapacityError
 from dpo_pipeline.core.metrics import Reporter
-from dpo_pipeline.modeling.base import where_is
 from dpo_pipeline.modeling.device import Device, choose_device, free_memory_bytes, require_bitsandbytes
-from dpo_pipeline.modeling.head import TILE_ELEMENTS
-from dpo_pipeline.modeling.settings import Architecture, ComputeSettings, ModelSettings, Precision
+from dpo_pipeline.modeling.memory import ADAM_BYTES, BF16, FP32, GIB, Term, memory_terms
+from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings, Precision
+from dpo_pipeline.modeling.shapes import adapter_parameter_count, architecture_of, config_path, parameter_count
 
-GIB = 2**30
-FP32, BF16, NF4 = 4.0, 2.0, 0.56  # bytes a weight; nf4 with its double-quantised scales
-ADAM_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 0.0}
-CONTEXT_BYTES = {"cuda": 1.0 * GIB, "mps": 1.0 * GIB, "cpu": 0.5 * GIB}
 KEPT_CHECKPOINTS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One line of the sum: what, how many bytes, and how they come about."""
-
-    name: str
-    size: float
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +22,12 @@ class Plan:
     Attributes:
         parameters: All weights of the model.
         trained: Those that are trained.
-        memory: The terms of the sum, in bytes of device memory.
+        memory: The terms of the sum, in bytes of device memory, of each process.
         disk_bytes: Checkpoints while training, and the published weights.
         device: Where it would run, in words.
-        memory_free: Free bytes of device memory; None where there is no such device.
+        memory_free: Free bytes of device memory for each process; None where there is no such device.
         disk_free: Free bytes of disk.
+        processes: How many processes share the training; each needs the memory, one writes to the disk.
         notes: What else a person should know, such as a base that is not on this machine yet.
     """
 
@@ -56,6 +38,7 @@ class Plan:
     device: str
     memory_free: float | None
     disk_free: float
+    processes: int = 1
     notes: tuple[str, ...] = ()
 
     @property
@@ -83,7 +66,8 @@ class Plan:
         if self.memory_free is None:
             return self.device
         enough = "enough" if self.memory_bytes <= self.memory_free else "NOT ENOUGH"
-        return f"{_gib(self.memory_free)} free on {self.device}: {enough}"
+        each = "" if self.processes == 1 else f" for each of {self.processes} processes"
+        return f"{_gib(self.memory_free)} free{each} on {self.device}: {enough}"
 
 
 def plan_training(
@@ -135,7 +119,7 @@ def require_fit(
     except CapacityError as error:
         reporter.say(f"Not checked whether it fits: {error.found}.")
         return
-    need, there = _gib(plan.memory_bytes), _gib(free)
+    need, there = _gib(plan.memory_bytes), _gib(plan.memory_free or 0.0)
     if not plan.fits:
         raise CapacityError(
             f"the training does not fit this machine:\n{plan.as_text()}\n",
@@ -145,48 +129,6 @@ def require_fit(
         )
     terms = ", ".join(f"{term.name} {_gib(term.size)}" for term in plan.memory)
     reporter.say(f"Needs about {need} of {there} free: {terms}.")
-
-
-def architecture_of(model: ModelSettings) -> Architecture:
-    """The shape of the base model, from the settings or from its config.json on this machine.
-
-    Raises:
-        CapacityError: If neither has it.
-    """
-    if model.scratch is not None:
-        made = model.scratch
-        return Architecture(
-            layer_count=made.layer_count,
-            hidden_size=made.hidden_size,
-            intermediate_size=made.intermediate_size,
-            head_count=made.head_count,
-            key_value_head_count=made.head_count,
-            head_size=made.hidden_size // made.head_count,
-            vocabulary_size=made.vocabulary_size,
-            tied_embeddings=True,
-        )
-    config = _config_path(model)
-    if config is not None:
-        return _from_config(json.loads(config.read_text(encoding="utf-8")))
-    if model.architecture is not None:
-        return model.architecture
-    raise CapacityError(
-        f"the shape of {model.hub or model.path} is not known on this machine",
-        expected="its config.json in the folder or the hub's cache, or `model.architecture` in the profile",
-        do="Download the model, or state its architecture",
-    )
-
-
-def parameter_count(shape: Architecture) -> int:
-    """All weights of a Llama-architecture model of this shape (no biases; two norms a layer and a last one)."""
-    embeddings = shape.vocabulary_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
-    linear = sum(rows * columns for rows, columns in _linear_layers(shape))
-    return embeddings + shape.layer_count * (linear + 2 * shape.hidden_size) + shape.hidden_size
-
-
-def adapter_parameter_count(shape: Architecture, *, rank: int) -> int:
-    """Weights of a rank-r adapter on every linear layer: r (in + out) each (arXiv 2106.09685, section 4.1)."""
-    return shape.layer_count * sum(rank * (rows + columns) for rows, columns in _linear_layers(shape))
 
 
 def _plan(
@@ -200,107 +142,27 @@ def _plan(
 ) -> Plan:
     shape = architecture_of(model)
     parameters = parameter_count(shape)
+    # Cards are one to a process; the memory of the machine itself is shared out.
+    sharers = compute.processes if device.kind == "cpu" else 1
     trained = parameters if model.adapter is None else adapter_parameter_count(shape, rank=model.adapter.rank)
     published = trained * FP32
     return Plan(
         parameters=parameters if model.adapter is None else parameters + trained,
         trained=trained,
-        memory=tuple(_terms(model, compute, device, shape, optimizer=optimizer)),
+        memory=tuple(memory_terms(model, compute, device, shape, optimizer=optimizer)),
         disk_bytes=KEPT_CHECKPOINTS * trained * (FP32 + max(ADAM_BYTES[optimizer], 2.0)) + published,
         device=f"{device.name} ({device.kind}, {device.precision})" if memory_free is not None else device.name,
-        memory_free=memory_free,
+        memory_free=None if memory_free is None else memory_free / sharers,
         disk_free=float(shutil.disk_usage(_existing(folder or Path.cwd())).free),
+        processes=compute.processes,
         notes=tuple(_notes(model, parameters)),
     )
 
 
-def _terms(
-    model: ModelSettings, compute: ComputeSettings, device: Device, shape: Architecture, *, optimizer: str
-) -> Iterator[Term]:
-    parameters, adapter = parameter_count(shape), model.adapter
-    compute_bytes = BF16 if device.precision is Precision.BF16 else FP32
-    if adapter is None:
-        trained = parameters
-        yield Term("weights", parameters * FP32, f"{parameters:,} x 4 bytes (fp32, since they are trained)")
-    else:
-        trained = adapter_parameter_count(shape, rank=adapter.rank)
-        width = NF4 if adapter.quantize_base else compute_bytes
-        label = "4-bit" if adapter.quantize_base else str(device.precision)
-        yield Term("weights", parameters * width, f"{parameters:,} x {width:g} bytes ({label}, frozen)")
-        yield Term("adapter", trained * FP32, f"rank {adapter.rank} on all linear layers, fp32")
-    yield Term("gradients", trained * FP32, f"{trained:,} x 4 bytes")
-    yield Term(
-        "optimizer", trained * ADAM_BYTES[optimizer], f"{trained:,} x {ADAM_BYTES[optimizer]:g} bytes ({optimizer})"
-    )
-    if adapter is None and device.precision is Precision.BF16:
-        yield Term("copies", parameters * BF16, "of the weights in bf16, for the products")
-    # A pair is never torn apart: the longest one takes twice max_length, whatever the budget.
-    tokens, layer = max(device.batch_tokens, 2 * model.max_length), _layer_bytes(shape, compute_bytes=compute_bytes)
-    if compute.gradient_checkpointing:
-        kept = tokens * (shape.layer_count * shape.hidden_size * FP32 + layer)
-        yield Term(
-            "activations", kept, f"{tokens:,} tokens; the inputs of {shape.layer_count} layers, and one layer whole"
-        )
-    else:
-        yield Term("activations", tokens * layer * shape.layer_count, f"{tokens:,} tokens x {shape.layer_count} layers")
-    yield Term("logits", 2 * TILE_ELEMENTS * FP32, "one tile and its gradient")
-    yield Term("runtime", CONTEXT_BYTES[device.kind], "torch itself")
-
-
-def _linear_layers(shape: Architecture) -> list[tuple[int, int]]:
-    hidden, inner = shape.hidden_size, shape.intermediate_size
-    queries = shape.head_count * shape.head_size
-    keys = shape.key_value_head_count * shape.head_size
-    return [
-        (hidden, queries),
-        (hidden, keys),
-        (hidden, keys),
-        (queries, hidden),
-        *[(hidden, inner)] * 2,
-        (inner, hidden),
-    ]
-
-
-def _layer_bytes(shape: Architecture, *, compute_bytes: float) -> float:
-    """Bytes a layer keeps per token: residual stream and norms in fp32; q, k, v, attention and MLP as computed.
-
-    Counted on Llama layers of seven shapes with `saved_tensors_hooks`: 24 h + 26 q + 16 f in fp32 for width h, query
-    width q and MLP width f (keys and values are spread to the query heads); a tenth more in the norms under bf16.
-    """
-    queries = shape.head_count * shape.head_size
-    residual = 24 * shape.hidden_size * (1.25 if compute_bytes == BF16 else 1)
-    return residual + compute_bytes * (6.5 * queries + 4.2 * shape.intermediate_size)
-
-
 def _notes(model: ModelSettings, parameters: int) -> Iterator[str]:
-    if model.hub is not None and _config_path(model) is None:
+    if model.hub is not None and config_path(model) is None:
         size = _gib(parameters * BF16)
         yield f"{model.hub} is not in this machine's cache; about {size} are downloaded at the first training"
-
-
-def _config_path(model: ModelSettings) -> Path | None:
-    name, revision = where_is(model)
-    if model.path is not None:
-        found: Any = Path(name) / "config.json"
-    else:
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(name, "config.json", revision=revision)
-    return Path(found) if isinstance(found, str | Path) and Path(found).is_file() else None
-
-
-def _from_config(config: dict[str, Any]) -> Architecture:
-    heads = config["num_attention_heads"]
-    return Architecture(
-        layer_count=config["num_hidden_layers"],
-        hidden_size=config["hidden_size"],
-        intermediate_size=config["intermediate_size"],
-        head_count=heads,
-        key_value_head_count=config.get("num_key_value_heads") or heads,
-        head_size=config.get("head_dim") or config["hidden_size"] // heads,
-        vocabulary_size=config["vocab_size"],
-        tied_embeddings=config.get("tie_word_embeddings", False),
-    )
 
 
 def _existing(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.modeling import processes
 from dpo_pipeline.modeling.batches import EncodedPair, Group, cut_by_tokens, group_pairs, pack
 from dpo_pipeline.modeling.device import Device, choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
@@ -121,6 +122,7 @@ def mean_nll(
 
     score_groups(scorer, groups, reporter=reporter, take=add)
     tokens = sum(len(group.responses[0]) for group in groups)
+    total = processes.summed(torch.tensor(total, dtype=torch.float64)).item()
     return NllResult(total / tokens, tokens, len(groups), left_out)
 
 
@@ -158,7 +160,7 @@ def score_encoded(
             first += len(group.responses)
 
     score_groups(scorer, groups, reporter=reporter, take=keep)
-    return scores
+    return processes.merged(scores)
 
 
 @torch.no_grad()
@@ -169,8 +171,12 @@ def score_groups(
     reporter: Reporter,
     take: Callable[[Sequence[Group], list[float]], None],
 ) -> None:
-    """Score groups in batches of like lengths; `take` gets each batch and its responses' summed log-probs in order."""
+    """Score groups in batches of like lengths; `take` gets each batch and its responses' summed log-probs in order.
+
+    Where several processes share the work, `take` gets those of this process's groups only.
+    """
     scorer.model.eval()
+    groups = processes.share_of(groups)
     batches = cut_by_tokens(groups, batch_tokens=scorer.device.batch_tokens)
     started = spoke = time.monotonic()
     done = 0

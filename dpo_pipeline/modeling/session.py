@@ -1,4 +1,7 @@
-"""A training in its work folder: the lock, the place to go on from, the history of its numbers, words for people."""
+"""A training in its work folder: the lock, the place to go on from, the history of its numbers, words for people.
+
+Where several processes share a training, the first alone holds the lock, writes and speaks; the others remember.
+"""
 
 import json
 import math
@@ -14,6 +17,7 @@ import torch
 
 from dpo_pipeline.core.errors import TrainingError
 from dpo_pipeline.core.metrics import Reporter, append_metrics
+from dpo_pipeline.modeling import processes
 from dpo_pipeline.modeling.checkpoints import resume, save_checkpoint
 from dpo_pipeline.modeling.curves import Panel, draw_curves
 from dpo_pipeline.modeling.device import Device, peak_memory_bytes
@@ -25,6 +29,7 @@ from dpo_pipeline.modeling.settings import ModelSettings, OptimizerSettings
 HISTORY = "history.jsonl"
 CHECKPOINTS = "checkpoints"
 SECONDS_BETWEEN_WORDS = 5.0
+SPEEDS_REMARKED = 60
 
 
 class Session:
@@ -46,11 +51,13 @@ class Session:
         self._checkpoint_seconds = checkpoint_minutes * 60
         self._held = ExitStack()
         self.first_step = self.tokens = 0
+        self._speeds: list[tuple[int, int]] = []
         self.history: list[dict[str, Any]] = []
         self._started = self._spoke = self._saved = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._held.enter_context(sole_owner(self.work))
+        if processes.is_first():
+            self._held.enter_context(sole_owner(self.work))
         return self
 
     def __exit__(self, *error: object) -> bool | None:
@@ -61,11 +68,13 @@ class Session:
         self._model, self._optimizer, self._settings = model, optimizer, settings
         self.first_step = resume(self.work / CHECKPOINTS, model, optimizer, key=self.key, reporter=self.reporter)
         self.history = [line for line in _read_history(self.work) if line["step"] <= self.first_step]
-        # Steps after the checkpoint are done again: their lines go, in one piece, so that a crash here costs none.
-        aside = self.work / f"{HISTORY}.aside"
-        aside.write_text("".join(json.dumps(line) + "\n" for line in self.history), encoding="utf-8")
-        aside.replace(self.work / HISTORY)
-        self.reporter.note(resumed_from_step=self.first_step, steps_planned=self.steps)
+        processes.require_same([self.first_step, *weights_in_short(model)], what="the weights they start from")
+        if processes.is_first():
+            # Steps after the checkpoint are done again: their lines go, in one piece, so that a crash here costs none.
+            aside = self.work / f"{HISTORY}.aside"
+            aside.write_text("".join(json.dumps(line) + "\n" for line in self.history), encoding="utf-8")
+            aside.replace(self.work / HISTORY)
+            self.reporter.note(resumed_from_step=self.first_step, steps_planned=self.steps, processes=processes.size())
         self._started = self._spoke = self._saved = time.monotonic()
 
     def remaining(self) -> Iterator[int]:
@@ -73,7 +82,7 @@ class Session:
         return iter(range(self.first_step, self.steps))
 
     def update(self, step: int, *, loss: float, examples: Sequence[str]) -> Mapping[str, float]:
-        """Clip the gradients, take one optimizer step, and forget the gradients.
+        """Clip the gradients, added up over all processes, take one optimizer step, and forget the gradients.
 
         Args:
             step: The step, 0-based.
@@ -87,6 +96,7 @@ class Session:
             TrainingError: If the loss or the gradient is not finite; the weights are then as they were.
         """
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        processes.sum_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_grad_norm, foreach=True))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise TrainingError(
@@ -111,11 +121,15 @@ class Session:
             tokens: Tokens that went through the model.
         """
         self.tokens += tokens
-        append_metrics(self.work / HISTORY, step + 1, values)
         self.history.append({"step": step + 1, **values})
+        if not processes.is_first():
+            return
+        append_metrics(self.work / HISTORY, step + 1, values)
         now = time.monotonic()
         speed = self.tokens / max(now - self._started, 1e-9)
         self.reporter.metrics(step + 1, {**values, "tokens_per_second": speed})
+        if (step + 1 - self.first_step) % max(1, (self.steps - self.first_step) // SPEEDS_REMARKED) == 0:
+            self._speeds.append((step + 1, round(speed)))
         if now - self._spoke > SECONDS_BETWEEN_WORDS or step + 1 == self.steps:
             self._spoke = now
             left = (now - self._started) / (step + 1 - self.first_step) * (self.steps - step - 1)
@@ -132,8 +146,10 @@ class Session:
         return {
             "seconds": round(seconds, 1),
             "tokens_per_second": round(self.tokens / max(seconds, 1e-9)),
+            "speeds": {"step": [step for step, _ in self._speeds], "tokens_per_second": [s for _, s in self._speeds]},
             "peak_memory_bytes": peak_memory_bytes(self.device),
             "device": self.device.sentence,
+            "processes": processes.size(),
             "resumed_from_step": self.first_step,
         }
 
@@ -141,9 +157,11 @@ class Session:
         self, model: Any, tokenizer: Any, out: Path, *, panels: Sequence[Panel], settings: ModelSettings
     ) -> list[dict[str, Any]]:
         """Write model/, metrics.jsonl and curves.png into `out`; the numbers of every step of all attempts."""
-        save_policy(model, tokenizer, out / "model", settings=settings)
-        shutil.copyfile(self.work / HISTORY, out / "metrics.jsonl")
-        draw_curves(self.history, out / "curves.png", panels=panels)
+        processes.require_same(weights_in_short(model), what="the weights they end with")
+        if processes.is_first():
+            save_policy(model, tokenizer, out / "model", settings=settings)
+            shutil.copyfile(self.work / HISTORY, out / "metrics.jsonl")
+            draw_curves(self.history, out / "curves.png", panels=panels)
         return self.history
 
     def _checkpoint(self, step: int) -> None:
@@ -169,8 +187,18 @@ def write_training(
     left_out: Mapping[str, str],
 ) -> None:
     """Write training.json: what was asked for, what was done, and which examples were left out, with the reason."""
+    if not processes.is_first():
+        return
     content = {"stage": stage, "settings": settings, "counts": counts, "facts": facts, "left_out": left_out}
     (out / "training.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def weights_in_short(model: torch.nn.Module) -> tuple[float, float]:
+    """Two sums over the trained weights, by which processes tell whether they hold the same."""
+    trained = [parameter.detach() for parameter in model.parameters() if parameter.requires_grad]
+    sums = torch.stack([torch.stack([p.sum(dtype=torch.float32), p.norm(dtype=torch.float32)]) for p in trained])
+    first, second = sums.double().sum(0).tolist()
+    return first, second
 
 
 def _read_history(work: Path) -> list[dict[str, Any]]:

@@ -176,4 +176,8 @@ class ComputeSettings(Settings):
     """Recompute activations in the backward pass: about 30 % slower, a fraction of the memory."""
 
     threads: int = Field(default=0, ge=0)
-    """CPU threads; 0 takes what the machine offers."""
+    """CPU threads of each process; 0 shares out what the machine offers."""
+
+    processes: int = Field(default=1, ge=1)
+    """Processes of this machine that share each step's examples, one to a CUDA card; each holds the whole model. The
+    weights are those of one process to rounding."""

@@ -31,18 +31,37 @@ MATCHED_SHARE = 0.5
 ROLL = np.uint64(0x9E3779B97F4A7C15)
 
 
+class Overlaps(NamedTuple):
+    """K overlaps of a text with an item: which text, which file, which of its items (from 1), `(K,)` each."""
+
+    text: np.ndarray
+    file: np.ndarray
+    item: np.ndarray
+
+
 class _Items(NamedTuple):
-    """Sorted 8-grams of all items, `(G,)`; the items that have each, and where; and the short items' texts."""
+    """Sorted 8-grams of all items, `(G,)`; the items that have each, and where; and the short items by their texts.
+
+    `lengths` are the items' words; `sizes` how many items each file has.
+    """
 
     grams: np.ndarray
     item: np.ndarray
     place: np.ndarray
     lengths: np.ndarray
-    short: frozenset[str]
+    short: dict[str, list[int]]
+    sizes: np.ndarray
 
 
 def overlapping(user_turns: pa.StringArray, files: tuple[BenchmarkFile, ...]) -> np.ndarray:
-    """Which texts overlap with an item of the files, `(N,)` bool.
+    """Which texts overlap with an item of the files, `(N,)` bool; arguments as of `overlaps`."""
+    found = np.zeros(len(user_turns), bool)
+    found[overlaps(user_turns, files).text] = True
+    return found
+
+
+def overlaps(user_turns: pa.StringArray, files: tuple[BenchmarkFile, ...]) -> Overlaps:
+    """Every text with every item it overlaps with, sorted.
 
     Args:
         user_turns: The normalised user turns of each prompt, joined by `TURN_SEPARATOR`.
@@ -55,24 +74,32 @@ def overlapping(user_turns: pa.StringArray, files: tuple[BenchmarkFile, ...]) ->
     is_known = np.zeros(len(grams), bool)
     inside = at < len(items.grams)
     is_known[inside] = items.grams[at[inside]] == grams[inside]
-    found = np.zeros(len(user_turns), bool)
     hits, known = owner[is_known], grams[is_known]  # owners ascend: each text's grams lie together
     texts, starts = np.unique(hits, return_index=True)
+    found = []
     for text, some in zip(texts, np.split(known, starts[1:]), strict=False):
-        found[text] = _is_hit(np.unique(some), items)
+        found += [(int(text), int(item)) for item in _hit_items(np.unique(some), items)]
     if items.short:
-        turns = (text.split(TURN_SEPARATOR) for text in user_turns.to_pylist())
-        found |= np.array([not items.short.isdisjoint(some) for some in turns], bool)
-    return found
+        for text, turns in enumerate(user_turns.to_pylist()):
+            found += [(text, item) for turn in set(turns.split(TURN_SEPARATOR)) for item in items.short.get(turn, ())]
+    text, item = np.array(sorted(set(found)), np.int64).reshape(-1, 2).T
+    starts = np.cumsum(items.sizes) - items.sizes
+    file = np.searchsorted(starts, item, "right") - 1
+    return Overlaps(text, file, item - starts[file] + 1)
 
 
-def _is_hit(grams: np.ndarray, items: _Items) -> bool:
-    """Whether the 8-grams cover more than half of some item's words."""
+def item_counts(files: tuple[BenchmarkFile, ...]) -> list[int]:
+    """How many items each file holds."""
+    return [int(size) for size in _read(files).sizes] if files else []
+
+
+def _hit_items(grams: np.ndarray, items: _Items) -> np.ndarray:
+    """The items of which the 8-grams cover more than half of the words."""
     low, high = np.searchsorted(items.grams, grams), np.searchsorted(items.grams, grams, "right")
     which = np.concatenate([np.arange(start, stop) for start, stop in zip(low, high, strict=True)])
     words = (items.item[which, None].astype(np.int64) << 32) + items.place[which, None] + np.arange(WORDS)
-    covered = np.bincount(np.unique(words) >> 32, minlength=len(items.lengths))
-    return bool((covered > MATCHED_SHARE * items.lengths).any())
+    touched, covered = np.unique(np.unique(words) >> 32, return_counts=True)
+    return touched[covered > MATCHED_SHARE * items.lengths[touched]]
 
 
 def _grams(hashes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,14 +118,18 @@ def _grams(hashes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 @functools.lru_cache(maxsize=4)
 def _read(files: tuple[BenchmarkFile, ...]) -> _Items:
-    texts = normalise(pa.array([text for file in files for text in _texts(file)], pa.string()))
+    per_file = [list(_texts(file)) for file in files]
+    texts = normalise(pa.array([text for some in per_file for text in some], pa.string()))
     hashes, counts = word_hashes(texts)
     grams, item = _grams(hashes, counts)
     per_item = np.maximum(counts - WORDS + 1, 0)
     place = np.arange(len(grams)) - np.repeat(np.cumsum(per_item) - per_item, per_item)
     order = np.argsort(grams, kind="stable")
-    short = frozenset(text for text, count in zip(texts.to_pylist(), counts, strict=True) if 0 < count < WORDS)
-    return _Items(grams[order], item[order], place[order], np.maximum(counts, 1), short)
+    short: dict[str, list[int]] = {}
+    for number in np.flatnonzero((counts > 0) & (counts < WORDS)):
+        short.setdefault(texts[int(number)].as_py(), []).append(int(number))
+    sizes = np.array([len(some) for some in per_file], np.int64)
+    return _Items(grams[order], item[order], place[order], np.maximum(counts, 1), short, sizes)
 
 
 def _texts(file: BenchmarkFile) -> Iterator[str]:

@@ -19,16 +19,18 @@ from dpo_pipeline.preferences import consensus as consensus_methods
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.consensus import Consensus, Verdict
+from dpo_pipeline.preferences.contamination import write_contamination
 from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs, prompt_neighbours
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, PROMPTS_LIKENESS_FILE, Likenesses
 from dpo_pipeline.preferences.near_duplicates import elect
+from dpo_pipeline.preferences.noise import label_noise, noise_sentence
 from dpo_pipeline.preferences.rankings import responses_of
 from dpo_pipeline.preferences.reasons import Reason
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, SPLIT_NAMES, Splits, split_prompts
 from dpo_pipeline.preferences.texts import DropTables
-from dpo_pipeline.preferences.verdicts import Choice, Status, Verdicts, load_verdicts
+from dpo_pipeline.preferences.verdicts import HIGH, LOW, Choice, Status, Verdicts, load_verdicts
 from dpo_pipeline.preferences.write import write_excluded, write_pairs, write_splits
 
 __all__ = ["DropTables", "build_pairs"]
@@ -104,11 +106,14 @@ def build_pairs(
     write_splits(out, catalogue, splits)
     write_excluded(out, catalogue, verdicts, fates)
     write_pairs(out, catalogue, verdicts, fates, agreed, splits, settings=settings, reporter=reporter)
+    contamination = write_contamination(out, drops, settings)
+    noise = _noise(verdicts, fates, agreed)
+    reporter.say(noise_sentence(noise))
     books = _books(verdicts, fates)
     books.assert_balanced(of="preference_pairs")
     return Outcome(
         counts=_counts(catalogue, verdicts, fates, found, splits),
-        facts=_facts(verdicts, fates, agreed, splits, settings),
+        facts=_facts(splits, settings) | {"label_noise": noise} | contamination,
         books=books,
         remarks={
             "likenesses_measured": of_pairs.measured + of_prompts.measured,
@@ -190,6 +195,14 @@ def _exclude_near_duplicates(catalogue: Catalogue, verdicts: Verdicts, fates: Fa
     fates.winner[losers] = winner[losers]
 
 
+def _noise(verdicts: Verdicts, fates: Fates, agreed: Consensus) -> dict[str, Any]:
+    """The estimated share of flipped labels, from the verdicts on all pairs and the probabilities of the kept ones."""
+    pair, side = verdicts.pair[verdicts.is_counted], verdicts.side[verdicts.is_counted]
+    low, high = (np.bincount(pair[side == sign], minlength=len(fates.reason)) for sign in (LOW, HIGH))
+    p_low = agreed.p_low[fates.is_alive]
+    return label_noise(low, high, np.maximum(p_low, 1 - p_low))
+
+
 def _books(verdicts: Verdicts, fates: Fates) -> Books:
     """What became of every judgment, each exactly once."""
     books = Books(records_in=len(verdicts))
@@ -228,18 +241,10 @@ def _counts(
     }
 
 
-def _facts(
-    verdicts: Verdicts, fates: Fates, agreed: Consensus, splits: Splits, settings: PreferenceSettings
-) -> dict[str, Any]:
+def _facts(splits: Splits, settings: PreferenceSettings) -> dict[str, Any]:
     sizes, count = np.bincount(splits.cluster), max(len(splits.side), 1)
-    compared = fates.is_alive & (np.bincount(verdicts.pair[verdicts.is_counted], minlength=len(fates.reason)) > 1)
-    p_low = agreed.p_low[compared]
     return {
         "held_out_share_of_prompts": round(float((splits.side == HELD_OUT).sum() / count), 4),
         "largest_cluster_share_of_prompts": round(float(sizes.max(initial=0) / count), 4),
-        # What the robust loss asks for; only pairs judged more than once can tell.
-        "estimated_share_of_flipped_pairs": round(float(np.minimum(p_low, 1 - p_low).mean()), 4)
-        if len(p_low)
-        else None,
         "rules": {rule.name: f"v{rule.version} {getattr(settings.rules, rule.name)}" for rule in RULES},
     }

@@ -7,19 +7,21 @@ of Arrow: measured 95 times faster than Python's `re` with the same hits.
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
-import functools
+import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpo_pipeline.preferences.benchmarks import overlapping
+from dpo_pipeline.preferences.benchmarks import item_counts, overlapping
+from dpo_pipeline.preferences.languages import checked_languages, main_script, outside
 from dpo_pipeline.preferences.normalize import normalise, render
 from dpo_pipeline.preferences.personal_data import CARD, EMAIL, PHONE, has_luhn_card, redact, redacted_by
-from dpo_pipeline.preferences.pinned import PinnedFile
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.text_scorers import load_scorer, scores_at_least
+from dpo_pipeline.preferences.token_counts import exceeds, token_counter
 
 
 class PairTexts(NamedTuple):
@@ -72,25 +74,12 @@ REFUSAL = (
     r"(?:i (?:can't|cannot|can not|won't|will not|am unable to|am not able to)|i'm (?:unable|not able) to|as an ai\b)"
 )
 REFUSAL_CHARACTERS = 300
-CHARACTERS_PER_TOKEN = 4
 TEMPLATE = (
     r"<\|[a-z_]{2,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<extra_id_\d>|###\s*(?:Instruction|Response):"
     r"|(?:^|\n)\s*(?:Human|User|Assistant|### Human|### Assistant)\s*:"
 )
 MOJIBAKE_SUSPECTS = "[\u0080-\u009f\ufffd\u00c2\u00c3\u00e2\u00d0\u00d1\u00f0\u00ef\u0102\u00c5\u00cb]"
 PERSONAL_DATA_SUSPECTS = r"@|\d[\d .()\-]{5,}\d"
-SCRIPTS = {
-    "latin": r"\p{Latin}",
-    "cyrillic": r"\p{Cyrillic}",
-    "greek": r"\p{Greek}",
-    "arabic": r"\p{Arabic}",
-    "hebrew": r"\p{Hebrew}",
-    "devanagari": r"\p{Devanagari}",
-    "thai": r"\p{Thai}",
-    "hangul": r"\p{Hangul}",
-    "han": r"[\p{Han}\p{Hiragana}\p{Katakana}]",
-}
-LETTERS_TO_TELL_SCRIPT = 20
 
 
 def _prompt_missing(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
@@ -151,28 +140,7 @@ def _length_ratio(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
 
 def _too_long(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
     prompt = render(texts.prompt, with_roles=False)
-    if settings.tokenizer is None:
-        longer = np.maximum(_lengths(texts.low), _lengths(texts.high))
-        return _lengths(prompt) + longer > CHARACTERS_PER_TOKEN * settings.max_tokens
-    # A byte-level tokenizer makes at most one token of a byte, so few texts have to be counted.
-    sizes = [pc.binary_length(some).to_numpy() for some in (prompt, texts.low, texts.high)]
-    found = sizes[0] + np.maximum(sizes[1], sizes[2]) > settings.max_tokens
-    if found.any():
-        tokenizer = _tokenizer(settings.tokenizer.path, settings.tokenizer.sha256)
-        suspects = (some.filter(pa.array(found)).to_pylist() for some in (prompt, texts.low, texts.high))
-        encoded = [tokenizer.encode_batch_fast(some, add_special_tokens=False) for some in suspects]
-        counts = [np.array([len(one) for one in some]) for some in encoded]
-        found[found] = counts[0] + np.maximum(counts[1], counts[2]) > settings.max_tokens
-    return found
-
-
-@functools.lru_cache(maxsize=2)
-def _tokenizer(path: str, sha256: str) -> Any:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(PinnedFile(path=path, sha256=sha256).checked_path()))
-    tokenizer.no_truncation()
-    return tokenizer
+    return exceeds(prompt, (texts.low, texts.high), settings.max_tokens, settings.tokenizer)
 
 
 def _benchmark_overlap(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
@@ -187,18 +155,12 @@ def _script_mismatch(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
     return np.logical_or.reduce([(asked >= 0) & (reply >= 0) & (reply != asked) for reply in replies])
 
 
-def main_script(texts: pa.StringArray) -> np.ndarray:
-    """The place in `SCRIPTS` of the script most letters of a text belong to, or -1 with too few letters, `(N,)`."""
-    result = np.full(len(texts), -1)
-    is_ascii = _bool(pc.string_is_ascii(texts))
-    latin = list(SCRIPTS).index("latin")
-    letters = _bool(pc.match_substring_regex(texts, f"(?:[a-zA-Z][^a-zA-Z]*){{{LETTERS_TO_TELL_SCRIPT}}}"))
-    result[is_ascii & letters] = latin
-    others = texts.filter(pa.array(~is_ascii))
-    if len(others):
-        counts = np.stack([pc.count_substring_regex(others, script).to_numpy() for script in SCRIPTS.values()])
-        result[~is_ascii] = np.where(counts.sum(axis=0) >= LETTERS_TO_TELL_SCRIPT, counts.argmax(axis=0), -1)
-    return result
+def _unexpected_language(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
+    if not settings.languages:
+        return np.zeros(len(texts.low), bool)
+    prompt = render(texts.prompt, roles=("user",), with_roles=False)
+    every = (prompt, texts.low, texts.high)
+    return np.logical_or.reduce([outside(some, settings.languages, settings.language_certainty) for some in every])
 
 
 def _email(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
@@ -227,6 +189,13 @@ def _toxic_pattern(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray
     return found
 
 
+def _toxicity(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
+    scorer = settings.toxicity
+    if scorer is None:
+        return np.zeros(len(texts.low), bool)
+    return _either(texts, lambda some: scores_at_least(some, scorer))
+
+
 RULES = (
     Rule("prompt_missing", 1, _prompt_missing),
     Rule("empty_response", 1, _empty_response),
@@ -236,22 +205,72 @@ RULES = (
     Rule("truncated_response", 1, _truncated_response),
     Rule("refusal_only", 1, _refusal_only),
     Rule("length_ratio", 1, _length_ratio),
-    Rule("too_long", 2, _too_long),
+    Rule("too_long", 3, _too_long),
     Rule("benchmark_overlap", 1, _benchmark_overlap),
     Rule("script_mismatch", 1, _script_mismatch),
+    Rule("unexpected_language", 1, _unexpected_language),
     Rule("email", 1, _email),
     Rule("phone", 1, _phone),
     Rule("payment_card", 1, _payment_card),
     Rule("toxic_pattern", 1, _toxic_pattern),
+    Rule("toxicity", 1, _toxicity),
 )
 
 
-def find_all(texts: PairTexts, settings: PreferenceSettings) -> dict[str, np.ndarray]:
-    """What every rule that is not off finds, by the rule's name, each `(N,)` bool."""
-    off = np.zeros(len(texts.low), bool)
-    return {
-        rule.name: off if getattr(settings.rules, rule.name) == "off" else rule.find(texts, settings) for rule in RULES
-    }
+def find_all(
+    texts: PairTexts, settings: PreferenceSettings, *, seconds: list[tuple[str, float]] | None = None
+) -> dict[str, np.ndarray]:
+    """What every rule that is not off finds, by the rule's name, each `(N,)` bool.
+
+    Args:
+        texts: N pairs.
+        settings: Which rules are on, and their limits.
+        seconds: Is given each rule's name and CPU seconds.
+    """
+    found = {}
+    for rule in RULES:
+        if getattr(settings.rules, rule.name) == "off":
+            found[rule.name] = np.zeros(len(texts.low), bool)
+            continue
+        started = time.thread_time()
+        found[rule.name] = rule.find(texts, settings)
+        if seconds is not None:
+            seconds.append((rule.name, time.thread_time() - started))
+    return found
+
+
+def prepare(settings: PreferenceSettings) -> list[str]:
+    """Load what the rules need before any text is read, and return a sentence on each.
+
+    Raises:
+        InputError: If a pinned file is missing or another one, a language is not known, a scorer cannot be loaded.
+    """
+    rules, said = settings.rules, []
+    if settings.tokenizer is not None and rules.too_long != "off":
+        is_quick = token_counter(settings.tokenizer).most_per_byte is not None
+        slow = "too_long: the tokenizer is not byte-level, so every text is counted, which takes a while"
+        said.append("too_long: only texts of more bytes than tokens allowed are counted" if is_quick else slow)
+    if settings.benchmarks and rules.benchmark_overlap != "off":
+        counts = item_counts(settings.benchmarks)
+        named = (f"{file.label} {count:,} items" for file, count in zip(settings.benchmarks, counts, strict=True))
+        said.append(f"benchmark_overlap: {', '.join(named)}")
+    if settings.languages and rules.unexpected_language != "off":
+        checked_languages(settings.languages)
+        said.append(f"unexpected_language: all but {', '.join(settings.languages)}")
+    if settings.toxicity is not None and rules.toxicity != "off":
+        load_scorer(settings.toxicity)
+        said.append(f"toxicity: scores of at least {settings.toxicity.threshold:g}")
+    return said
+
+
+def timing(seconds: list[tuple[str, float]], pair_count: int) -> str:
+    """One sentence on what the rules cost, the dearest first."""
+    total: dict[str, float] = {}
+    for name, one in seconds:
+        total[name] = total.get(name, 0.0) + one
+    dear = sorted(((spent, name) for name, spent in total.items() if spent >= 0.05), reverse=True)
+    named = (f"{name} {spent:.1f} ({pair_count / spent:,.0f} pairs/s)" for spent, name in dear)
+    return f"cleaning rules took {sum(total.values()):.1f} CPU seconds{': ' if dear else ''}{', '.join(named)}"
 
 
 def _either(texts: PairTexts, find: Callable[[pa.StringArray], np.ndarray]) -> np.ndarray:

@@ -68,6 +68,17 @@ SPLITS = table_schema(
     ],
 )
 
+BENCHMARK_OVERLAPS = table_schema(
+    "benchmark_overlaps",
+    1,
+    [
+        column("pair_id", pa.string(), "As in preference_pairs and excluded_pairs."),
+        column("benchmark", pa.string(), "Name of the benchmark."),
+        column("benchmark_sha256", pa.string(), "SHA-256 of its file."),
+        column("item", pa.int64(), "Number of the item in the file, from 1."),
+    ],
+)
+
 ANNOTATORS = table_schema(
     "annotators",
     1,

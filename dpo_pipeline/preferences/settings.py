@@ -1,11 +1,11 @@
 """Settings of the preference tables."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dpo_pipeline.core.settings import Settings
-from dpo_pipeline.preferences.pinned import BenchmarkFile, PinnedFile
+from dpo_pipeline.preferences.pinned import BenchmarkFile, HubFile, PinnedFile, PinnedFolder
 
 Action = Literal["off", "flag", "drop"]
 """What a cleaning rule does: nothing, name itself in the pair's flags, or keep the pair out of training."""
@@ -48,7 +48,10 @@ class RuleActions(Settings):
     """The prompt overlaps with an item of `benchmarks`; the pair is then on neither side of the split."""
 
     script_mismatch: Action = "flag"
-    """A response is mostly in another writing system than the prompt: a stand-in for language detection."""
+    """A response is mostly in another writing system than the prompt."""
+
+    unexpected_language: Action = "flag"
+    """Prompt or response is in a language that is not among `languages`; short and uncertain texts are let pass."""
 
     email: PersonalDataAction = "flag"
     """An e-mail address occurs."""
@@ -61,6 +64,38 @@ class RuleActions(Settings):
 
     toxic_pattern: Action = "flag"
     """One of `toxic_patterns` occurs in a response."""
+
+    toxicity: Action = "flag"
+    """A response reaches the threshold of the scorer under `toxicity`."""
+
+
+class TextScorer(Settings):
+    """What gives a response a score from 0 to 1: a function of one's own, or a classifier in a folder."""
+
+    function: str | None = Field(default=None, pattern=r"^[\w.]+:\w+$")
+    """`package.module:function`, which takes a list of texts and returns as many numbers from 0 to 1."""
+
+    version: str = ""
+    """The function's version, in its author's words; raise it when its scores change, and tables are built anew."""
+
+    model: PinnedFolder | None = None
+    """A text-classification model in Hugging Face layout, safetensors only, run on the CPU."""
+
+    labels: tuple[str, ...] = ("toxic",)
+    """The model's labels that count; their probabilities are added where labels exclude each other."""
+
+    threshold: float = Field(default=0.5, gt=0, le=1)
+    """Least score that is found."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.function is None) == (self.model is None):
+            message = "give either function or model"
+            raise ValueError(message)
+        if self.function is not None and not self.version:
+            message = "give the function's version: without it a change of the function would go unnoticed"
+            raise ValueError(message)
+        return self
 
 
 class PreferenceSettings(Settings):
@@ -106,14 +141,25 @@ class PreferenceSettings(Settings):
     max_tokens: int = Field(default=6_000, ge=25)
     """Longest allowed prompt plus longer response in tokens, for the rule `too_long`; no template is counted."""
 
-    tokenizer: PinnedFile | None = None
-    """The `tokenizer.json` that counts them, of a byte-level tokenizer; absent: four characters per token."""
+    tokenizer: PinnedFile | HubFile | None = None
+    """The `tokenizer.json` that counts them: a file, `{hub: owner/name@commit}`, or in a profile the word `model` for
+    that of `model.hub`; absent: four characters per token. One that is not byte-level has to count every text."""
 
     benchmarks: tuple[BenchmarkFile, ...] = ()
     """What models will be tested on: prompts that overlap are found by the rule `benchmark_overlap`."""
 
+    languages: tuple[str, ...] = ()
+    """Languages that are expected, as ISO 639 codes (`en`, `de`), for the rule `unexpected_language`; none: it finds
+    nothing and costs nothing, else about 80 CPU seconds per million distinct texts."""
+
+    language_certainty: float = Field(default=0.9, gt=0.5, lt=1)
+    """How much likelier another language must be than the expected ones together."""
+
     toxic_patterns: tuple[str, ...] = ()
     """RE2 patterns searched in lower-cased responses, for the rule `toxic_pattern`; none are shipped."""
+
+    toxicity: TextScorer | None = None
+    """Scores responses for the rule `toxicity`; none is shipped."""
 
     reading_words_per_minute: float = Field(default=1_000.0, gt=0)
     """Reading speed above which a judgment counts as too fast to have been read, in the annotator report."""

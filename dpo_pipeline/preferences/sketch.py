@@ -21,7 +21,8 @@ from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import column, table_schema, write_table
 from dpo_pipeline.preferences import identifiers
-from dpo_pipeline.preferences.cleaning import RULES, PairTexts, find_all
+from dpo_pipeline.preferences.cleaning import RULES, PairTexts, find_all, prepare, timing
+from dpo_pipeline.preferences.contamination import OverlapsOfDrop
 from dpo_pipeline.preferences.identifiers import blake2b_128, utf8_bytes
 from dpo_pipeline.preferences.normalize import (
     KEY_VERSION,
@@ -62,7 +63,7 @@ ROWS = table_schema(
 )
 PAIRS = table_schema(
     "sketch_pairs",
-    2,
+    3,
     [
         column("pair_id", pa.binary(16), "Identity of the pair; the table is sorted by it."),
         column("prompt", pa.int32(), "Place in the sketch's prompts."),
@@ -104,6 +105,8 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
         Counts of judgments, distinct pairs and distinct prompts, of pairs seen in both orders, and per cleaning rule
         of the pairs it found.
     """
+    for sentence in prepare(settings):
+        reporter.say(sentence)
     keys = _Keys.read(judgments, reporter)
     pair_ids, pair_rows, pair_of_row = _representatives(keys.pair, keys.variant, keys.judgment)
     prompt_ids, prompt_rows, prompt_of_row = _representatives(keys.prompt, keys.prompt_variant, keys.judgment)
@@ -212,6 +215,8 @@ def _write_pairs(
     empty = (field for field in PAIRS if field.name not in IDS and field.name not in numbers)
     numbers |= {field.name: np.zeros(len(rows), field.type.to_pandas_dtype()) for field in empty}
 
+    overlaps, seconds = OverlapsOfDrop(settings), list[tuple[str, float]]()
+
     def sketch(texts: Texts) -> None:
         at = texts.place
         swap = pa.array(b_is_low[at])
@@ -224,15 +229,18 @@ def _write_pairs(
         numbers["high_characters"][at] = pc.utf8_length(high)
         numbers["prompt_characters"][at] = pc.utf8_length(render(prompt, with_roles=False))
         pairs = PairTexts.of(texts.prompt, raw_low, raw_high, prompt, low, high)
-        for name, hits in find_all(pairs, settings).items():
+        found = find_all(pairs, settings, seconds=seconds)
+        for name, hits in found.items():
             numbers[f"rule_{name}"][at] = hits
+        overlaps.put(at, pairs.user_key, found["benchmark_overlap"])
         for band, keys in enumerate(_pair_bands(prompt, low, high)):
             numbers[f"band_{band:02}"][at] = keys
 
     with sorted_texts(out, len(rows), settings) as sorter:
         for_each(read_texts(judgments, rows), sketch)
     _write(out / PAIRS_FILE, PAIRS, ids, numbers)
-    reporter.say(f"sketched {len(rows):,} distinct pairs")
+    overlaps.write(out, ids["pair_id"])
+    reporter.say(f"sketched {len(rows):,} distinct pairs; {timing(seconds, len(rows))}")
     return {rule.name: int(numbers[f"rule_{rule.name}"].sum()) for rule in RULES}
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.core.errors import SettingsError
 from dpo_pipeline.core.settings import Settings
 from dpo_pipeline.dpo.settings import DpoSettings
-from dpo_pipeline.evaluation.settings import EvaluationSettings
+from dpo_pipeline.evaluation.settings import ChampionSettings, EvaluationSettings
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.profiles.operation import OperationSettings
@@ -58,6 +58,9 @@ class Profile(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     """What the report measures."""
 
+    champion: ChampionSettings = ChampionSettings()
+    """Who becomes champion."""
+
     release: ReleaseSettings = ReleaseSettings()
     """What a user takes away."""
 
@@ -66,6 +69,19 @@ class Profile(Settings):
 
     operation: OperationSettings = OperationSettings()
     """When drops are complete, when models are trained again, and from what."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokenizer_of_the_model(cls, values: Any) -> Any:
+        """Put the model's repository in place of the word `model` under `preferences.tokenizer`."""
+        preferences = values.get("preferences") if isinstance(values, Mapping) else None
+        if not isinstance(preferences, Mapping) or preferences.get("tokenizer") != "model":
+            return values
+        hub = values["model"].get("hub") if isinstance(values.get("model"), Mapping) else None
+        if hub is None:
+            message = "preferences.tokenizer is 'model', but model.hub names none; give the tokenizer's path and sha256"
+            raise ValueError(message)
+        return {**values, "preferences": {**preferences, "tokenizer": {"hub": hub}}}
 
 
 def profile_names() -> list[str]:

@@ -4,30 +4,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.digests import digest_of_json
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.randomness import seed_for
-from dpo_pipeline.modeling import CODE_VERSION
+from dpo_pipeline.modeling import CODE_VERSION, processes
 from dpo_pipeline.modeling.base import open_base
 from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
 from dpo_pipeline.modeling.curves import SFT_PANELS
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device
-from dpo_pipeline.modeling.forward import make_scorer
+from dpo_pipeline.modeling.forward import Scorer, make_scorer
 from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
 from dpo_pipeline.modeling.policy import make_trainable, parameter_counts
 from dpo_pipeline.modeling.preflight import require_fit
 from dpo_pipeline.modeling.scoring import mean_nll
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
+from dpo_pipeline.modeling.spawning import in_processes
 from dpo_pipeline.modeling.template import Conversation, LeftOut, encode
 from dpo_pipeline.sft.demonstrations import read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
 
 
 @capacity_in_words("training")
+@in_processes
 def train_sft(
     demonstrations: Sequence[Path],
     pairs: Path,
@@ -58,6 +62,7 @@ def train_sft(
         InputError: If no conversation is left to learn from.
         CapacityError: If memory or disk run out.
         TrainingError: If a loss is not finite, or another training holds the work folder.
+        ProcessLostError: If one of several processes ends early; a retry resumes.
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
@@ -87,13 +92,7 @@ def train_sft(
             policy.train()
             for step in session.remaining():
                 batch = [groups[index] for index in steps[step]]
-                response_tokens = sum(len(group.responses[0]) for group in batch)
-                loss = 0.0
-                for part in cut_by_tokens(batch, batch_tokens=device.batch_tokens):
-                    # A mean over the whole step's tokens, so that cutting the step differently changes nothing.
-                    nll = -scorer.logps(pack(part, device.torch)).sum() / response_tokens
-                    nll.backward()
-                    loss += nll.item()
+                loss = backpropagate(scorer, batch)
                 values = session.update(step, loss=loss, examples=[f"number {index}" for index in steps[step]])
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
 
@@ -119,6 +118,23 @@ def train_sft(
     }
     write_training(out, stage="sft", settings=settings, counts=counts, facts=facts, left_out={})
     return Outcome(counts=counts, facts=facts, books=data.books, remarks=remarks)
+
+
+def backpropagate(scorer: Scorer, batch: Sequence[Group]) -> float:
+    """The step's mean loss per response token into the gradients, micro-batch by micro-batch; that loss.
+
+    Where several processes share the training, the gradients are those of this process's part of the batch and the
+    loss is over all of it.
+    """
+    response_tokens = sum(len(group.responses[0]) for group in batch)
+    loss = torch.zeros((), dtype=torch.float64)
+    with processes.faults_shared():
+        for part in cut_by_tokens(processes.share_of(batch), batch_tokens=scorer.device.batch_tokens):
+            # A mean over the whole step's tokens, so that cutting the step differently changes nothing.
+            nll = -scorer.logps(pack(part, scorer.device.torch)).sum() / response_tokens
+            nll.backward()
+            loss += nll.item()
+    return processes.summed(loss).item()
 
 
 def _texts(conversations: Sequence[Conversation]) -> Any:

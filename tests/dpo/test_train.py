@@ -19,6 +19,7 @@ from dpo_pipeline.dpo.pairs import read_pairs
 from dpo_pipeline.dpo.reference import TABLE, compute_reference
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.dpo.train import train_dpo
+from dpo_pipeline.modeling.curves import DPO_PANELS
 from dpo_pipeline.modeling.policy import load_policy
 from dpo_pipeline.modeling.scoring import score_pairs
 from dpo_pipeline.modeling.settings import OptimizerSettings
@@ -59,6 +60,13 @@ def test_training_starts_at_ln_2_and_learns(trained):
     assert sorted(p.name for p in out.iterdir()) == ["curves.png", "metrics.jsonl", "model", "training.json"]
     assert json.loads((out / "training.json").read_text())["settings"]["dpo"]["beta"] == 0.1
     assert "tokens_per_second" not in history[0], "seconds would make the artifact differ from run to run"
+
+
+def test_every_number_of_a_step_has_its_curve(world):
+    """Also those of validation; the picture itself was looked at."""
+    out, _ = world.train("drawn", dpo=DPO.model_copy(update={"validation_share": 0.3}))
+    names = {name for line in read_metrics(out / "metrics.jsonl") for name in line} - {"step"}
+    assert {name for _, panel in DPO_PANELS for name in panel} == names
 
 
 def test_the_same_again_gives_the_same_bytes(world, trained):

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,9 @@ from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.dpo.schemas import REFERENCE_LOGPROBS
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.evaluation import evaluate as stage
+from dpo_pipeline.evaluation import hearing
 from dpo_pipeline.evaluation.settings import EvaluationSettings, Rubric
-from dpo_pipeline.evaluation.witness import Answer
+from dpo_pipeline.evaluation.witness import Answer, Spoken
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings, ScratchModel
 from dpo_pipeline.preferences.schemas import PAIRS, SPLITS
 from dpo_pipeline.sft.settings import SftSettings
@@ -83,7 +84,8 @@ class FakeSpeaker:
 
     def reply(self, prompts, *, temperature, seed):
         self.asked.append(f"reply {len(prompts)} at {temperature:g}")
-        return [self._reply(at, prompt[-1]["content"], seed) for at, prompt in enumerate(prompts)]
+        texts = [self._reply(at, prompt[-1]["content"], seed) for at, prompt in enumerate(prompts)]
+        return [Spoken(text, len(text.split()), is_finished=len(text.split()) < 200) for text in texts]
 
     def _reply(self, at, question, seed):
         if self.replies is not None:
@@ -93,9 +95,6 @@ class FakeSpeaker:
         words = question.split()
         return text.format(name=words[-1], order=words[-2], thing=THINGS[at % 4])
 
-    def token_counts(self, texts):
-        return [len(text.split()) for text in texts]
-
 
 @dataclass
 class World:
@@ -103,17 +102,24 @@ class World:
 
     root: Path
 
-    def evaluate(self, speakers: dict[str, FakeSpeaker], monkeypatch: Any, *, out: str = "out", **settings) -> Outcome:
+    def evaluate(
+        self,
+        speakers: dict[str, FakeSpeaker],
+        monkeypatch: Any,
+        *,
+        out: str = "out",
+        known: Sequence[str] = (),
+        **settings,
+    ) -> Outcome:
         """Run the stage with speakers in place of checkpoints; its files lie in `root/out`."""
 
         @contextmanager
-        def fake_speaking(checkpoint, **_) -> Iterator[FakeSpeaker]:
-            yield speakers[checkpoint.name]
+        def fake_speaking(voice, **_) -> Iterator[FakeSpeaker]:
+            yield speakers[voice.name]
 
-        monkeypatch.setattr(stage, "speaking", fake_speaking)
+        monkeypatch.setattr(hearing, "speaking", fake_speaking)
         (self.root / out).mkdir()
-        values = {"bootstrap_samples": 200, "rubric": RUBRIC, "max_new_tokens": 200, **settings}
-        others = {name: self.root / name for name in speakers if name not in {"sft", "dpo"}}
+        values = {"bootstrap_samples": 200, "rubric": RUBRIC, "max_new_tokens": 200, "show_base": "base" in speakers}
         return stage.evaluate(
             self.root / "pairs",
             [self.root / "demonstrations"],
@@ -122,12 +128,13 @@ class World:
             self.root / "reference",
             self.root / out,
             work=self.root / "work",
-            evaluation=EvaluationSettings(**values),
+            evaluation=EvaluationSettings(**(values | settings)),
             dpo_settings=DpoSettings(),
             model=ModelSettings(scratch=ScratchModel()),
             compute=ComputeSettings(),
             reporter=Quiet(),
-            others=others,
+            champion=self.root / "champion" if "champion" in speakers else None,
+            known=[self.root / name for name in known],
         )
 
     def report(self, out: str = "out") -> dict[str, Any]:
@@ -210,9 +217,11 @@ def make_world(tmp_path: Path) -> Callable[..., World]:
         _write_rows(tmp_path / "pairs", "splits.parquet", splits, SPLITS)
         _write_reference(tmp_path / "reference", [*held_out, *train])
         _write_rows(tmp_path / "demonstrations", "demonstrations.parquet", _demonstrations(), DEMONSTRATIONS)
-        settings = {"sft": SftSettings(held_out_share=0.3).model_dump(mode="json"), "model": {"seed": 17}}
+        model = ModelSettings(scratch=ScratchModel()).model_dump(mode="json")
+        settings = {"sft": SftSettings(held_out_share=0.3).model_dump(mode="json"), "model": model}
         for name in ("sft", "dpo", "champion"):
-            (tmp_path / name).mkdir()
+            (tmp_path / name / "model").mkdir(parents=True)
+            (tmp_path / name / "model" / "weights").write_text(name)
             training = {"stage": name, "settings": settings, "counts": {"steps": 40, "tokens": 12345}, "facts": {}}
             (tmp_path / name / "training.json").write_text(json.dumps(training))
             for step in range(1, 41):

@@ -11,7 +11,7 @@ from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.evaluation.report import SCHEMA, read_report
 from dpo_pipeline.evaluation.schemas import REPLIES, SCORES
 
-FILES = {"report.json", "report.html", "first_screen.png", "replies.parquet", "scores.parquet"}
+FILES = {"report.json", "report.html", "first_screen.png", "replies.parquet", "scores.parquet", "answers.parquet"}
 
 
 def test_a_better_challenger_is_called_better(make_world, speakers, monkeypatch):
@@ -140,6 +140,7 @@ def test_a_champion_is_shown_beside_and_decided_against(make_world, speakers, fa
     world.evaluate({**speakers, "champion": champion}, monkeypatch)
     report = world.report()
     assert list(report["models"]) == ["sft", "dpo", "champion"]
+    assert list(report["decisions"]) == ["sft", "champion"]
     assert report["decisions"]["sft"]["outcome"] == "better"
     assert report["decisions"]["champion"]["outcome"] != "better"
     assert {judge["opponent"] for judge in report["judges"]} == {"sft", "champion"}

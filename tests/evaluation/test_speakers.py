@@ -8,6 +8,7 @@ from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.evaluation import evaluate as stage
 from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.evaluation.speakers import speaking
+from dpo_pipeline.evaluation.voices import Voice
 from dpo_pipeline.evaluation.witness import Question
 from dpo_pipeline.modeling.base import open_base
 from dpo_pipeline.modeling.device import choose_device
@@ -41,7 +42,11 @@ def make_checkpoint():
 @pytest.fixture
 def speaker(tmp_path, make_checkpoint):
     with speaking(
-        make_checkpoint(tmp_path), model_settings=MODEL, compute=COMPUTE, settings=SETTINGS, reporter=Quiet()
+        Voice("sft", make_checkpoint(tmp_path)),
+        model_settings=MODEL,
+        compute=COMPUTE,
+        settings=SETTINGS,
+        reporter=Quiet(),
     ) as loaded:
         yield loaded
 
@@ -60,8 +65,7 @@ def test_replies_are_repeatable_and_as_long_as_allowed(speaker):
     drawn = [speaker.reply(asked, temperature=1.0, seed=3) for _ in range(2)]
     assert drawn[0] == drawn[1]
     assert len(set(speaker.reply(asked, temperature=0.0, seed=1))) == 1
-    assert speaker.token_counts(["lamp", ""])[1] == 0
-    assert speaker.token_counts([]) == []
+    assert all(each.token_count <= 5 for each in drawn[0])
 
 
 def test_the_whole_stage_on_two_checkpoints(make_world, make_checkpoint):

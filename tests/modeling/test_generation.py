@@ -16,6 +16,11 @@ def model():
 
 
 def replies(model, *, prompts=PROMPTS, temperature=0.0, seed=1, batch_size=3, tokens=12):
+    made = generated(model, prompts=prompts, temperature=temperature, seed=seed, batch_size=batch_size, tokens=tokens)
+    return [each.text for each in made]
+
+
+def generated(model, *, prompts=PROMPTS, temperature=0.0, seed=1, batch_size=3, tokens=12):
     return generate_replies(
         model, tokenizer(), prompts, max_new_tokens=tokens, temperature=temperature, seed=seed,
         batch_size=batch_size, reporter=Notes(),
@@ -60,7 +65,8 @@ def test_a_reply_ends_at_the_end_of_turn_and_does_not_show_it(monkeypatch):
         def batch_select_indices(self, rows):
             pass
 
-    assert replies(Speaker()) == ["x"] * len(PROMPTS)
+    assert generated(Speaker()) == [("x", 1, True)] * len(PROMPTS)
+    assert generated(Speaker(), tokens=1) == [("x", 1, False)] * len(PROMPTS)
 
 
 def test_no_prompts_no_replies(model):

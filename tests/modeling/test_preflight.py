@@ -11,13 +11,8 @@ from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.modeling.batches import pack
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.forward import Scorer, Way
-from dpo_pipeline.modeling.preflight import (
-    _layer_bytes,
-    architecture_of,
-    parameter_count,
-    plan_training,
-    require_fit,
-)
+from dpo_pipeline.modeling.memory import layer_bytes
+from dpo_pipeline.modeling.preflight import plan_training, require_fit
 from dpo_pipeline.modeling.settings import (
     AdapterSettings,
     Architecture,
@@ -25,6 +20,7 @@ from dpo_pipeline.modeling.settings import (
     ModelSettings,
     ScratchModel,
 )
+from dpo_pipeline.modeling.shapes import architecture_of, parameter_count
 from dpo_pipeline.profiles import load_profile
 
 CPU = ComputeSettings(device="cpu")
@@ -106,7 +102,7 @@ def test_activations_are_what_a_layer_keeps(name, precision):
         layer_count=1, hidden_size=96, intermediate_size=256, head_count=4, key_value_head_count=4, head_size=16,
         vocabulary_size=64,
     )  # fmt: skip
-    estimate = _layer_bytes(shape, compute_bytes=2.0 if precision == "bf16" else 4.0)
+    estimate = layer_bytes(shape, compute_bytes=2.0 if precision == "bf16" else 4.0)
     assert kept(3) - kept(2) == pytest.approx(estimate, rel=0.2)
 
 
@@ -180,3 +176,10 @@ def test_what_needs_bitsandbytes_is_refused_before_anything_is_loaded(changes, o
     model = SCRATCH.model_copy(update=changes)
     with pytest.raises(CapacityError, match=f"{named} needs bitsandbytes and a CUDA card"):
         require_fit(model, CPU, choose_device(CPU), optimizer=optimizer, reporter=Quiet())
+
+
+def test_processes_share_a_machines_memory_and_one_of_them_writes():
+    alone, pair = (plan_training(SCRATCH, ComputeSettings(device="cpu", processes=count)) for count in (1, 2))
+    assert pair.memory_free == pytest.approx(alone.memory_free / 2, rel=0.05)
+    assert (pair.memory_bytes, pair.disk_bytes) == (alone.memory_bytes, alone.disk_bytes)
+    assert "free for each of 2 processes on CPU" in pair.as_text()

@@ -138,10 +138,16 @@ def test_a_child_asked_to_stop_ends_at_once_whatever_it_is_doing(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for a signal on the parent's death")
 def test_the_child_dies_with_its_parent():
-    child = "from resources.child import _die_with_parent as d; d(); print('', flush=True); import time; time.sleep(60)"
+    child = textwrap.dedent("""
+        import sys, time
+        from dpo_pipeline.core.parenthood import die_with_parent
+        die_with_parent(int(sys.argv[1]))
+        print("", flush=True)
+        time.sleep(60)
+    """)
     parent = textwrap.dedent(f"""
-        import subprocess, sys, time
-        child = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PIPE)
+        import os, subprocess, sys, time
+        child = subprocess.Popen([sys.executable, "-c", {child!r}, str(os.getpid())], stdout=subprocess.PIPE)
         child.stdout.readline()
         print(child.pid, flush=True)
         time.sleep(60)

@@ -17,7 +17,7 @@ from resources.mlflow_client import CLIENT_ENVIRONMENT, BoundedClient, OutOfPati
 from resources.mlflow_reconcile import reconcile_mlflow
 from resources.mlflow_tracking import MlflowTracking
 from resources.spool import Spool
-from tests.resources.conftest import World
+from tests.resources.worlds import World
 
 TIMEOUT_SECONDS = 1
 

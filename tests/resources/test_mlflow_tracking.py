@@ -12,7 +12,7 @@ from resources.mlflow_client import connect
 from resources.mlflow_compare import attempts_of, record_of
 from resources.mlflow_tracking import NoTracking
 from resources.spool import Spool
-from tests.resources.conftest import PARENT, RECIPE, World
+from tests.resources.worlds import PARENT, RECIPE, World
 
 
 def iso(milliseconds):

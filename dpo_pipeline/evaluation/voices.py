@@ -1,0 +1,73 @@
+"""Who is heard in an evaluation: checkpoints, and the model as it was before any training; named by content."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo_pipeline.core.digests import digest_of_json, sha256_of_file
+from dpo_pipeline.core.manifests import MANIFEST
+from dpo_pipeline.evaluation.training import model_settings_of
+from dpo_pipeline.modeling.policy import policy_digest
+from dpo_pipeline.modeling.settings import ModelSettings
+
+MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """One model of a report.
+
+    Attributes:
+        name: How the report calls it: `base`, `sft`, `dpo`, `champion`, ...
+        checkpoint: A checkpoint artifact's folder.
+        is_before_training: Whether the model this checkpoint's training started from is meant, not the checkpoint.
+    """
+
+    name: str
+    checkpoint: Path
+    is_before_training: bool = False
+
+    @property
+    def settings(self) -> ModelSettings:
+        """The model settings the checkpoint was trained with.
+
+        Raises:
+            ArtifactError: If the checkpoint does not say.
+        """
+        return model_settings_of(self.checkpoint)
+
+    @property
+    def identity(self) -> str:
+        """Digest of weights and tokenizer: equal for equal models, wherever they lie."""
+        if not self.is_before_training:
+            return model_digest(self.checkpoint)
+        tokenizer = self.checkpoint / MODEL / "tokenizer.json"
+        settings = self.settings
+        return digest_of_json(
+            [
+                "before training",
+                settings.model_dump(mode="json", exclude={"adapter", "max_length", "architecture"}),
+                policy_digest(Path(settings.path)) if settings.path else None,
+                sha256_of_file(tokenizer) if tokenizer.exists() else None,
+            ]
+        )
+
+    @property
+    def words(self) -> str:
+        """What it is, in one sentence; empty where the name says it."""
+        if not self.is_before_training:
+            return ""
+        settings = self.settings
+        if settings.scratch is not None:
+            return "The model before SFT: random weights, nothing was pretrained. It shows what no learning looks like."
+        return f"The model before SFT: {settings.hub or 'the pretrained weights'}."
+
+
+def model_digest(checkpoint: Path) -> str:
+    """The digest of a checkpoint's weights and tokenizer, from its manifest where it has one (inputs are re-hashed)."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        own = {entry["name"]: entry["sha256"] for entry in files if entry["name"].startswith(f"{MODEL}/")}
+    except (OSError, ValueError, KeyError, TypeError):
+        own = {}
+    return digest_of_json(own) if own else policy_digest(checkpoint / MODEL)
