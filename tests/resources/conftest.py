@@ -45,6 +45,8 @@ def mlflow_server(tmp_path_factory):
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
+    for name in os.environ.keys() - before.keys() - mine.keys():  # it points every client of this process at itself
+        del os.environ[name]
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
