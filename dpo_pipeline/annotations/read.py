@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dpo_pipeline.annotations.drops import DropRules, load_rules
+from dpo_pipeline.annotations.drop_rules import DropRules
+from dpo_pipeline.annotations.drops import load_rules
 from dpo_pipeline.annotations.json_records import Entry
 from dpo_pipeline.annotations.reading import excerpt_of, tables_of
 from dpo_pipeline.annotations.reasons import Reason
