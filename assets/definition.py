@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
 from assets.step import Step
-from dpo_pipeline.core.artifacts import Artifact, Outcome
+from dpo_pipeline.core.artifacts import Artifact, Outcome, Recipe
 from dpo_pipeline.core.home import Home
 
 AlsoReads = Callable[[Home], Mapping[str, Artifact]]
+AlsoShaped = Callable[[Home, Recipe], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Definition:
     reads: tuple[str, ...]
     also_reads: AlsoReads | None
     settings: tuple[str, ...]
+    also_shaped: AlsoShaped | None
     by_drop: bool
     reusable: bool
     body: Callable[[Step], Outcome | Mapping[str, Outcome]]

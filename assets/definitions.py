@@ -8,8 +8,9 @@ import dagster as dg
 
 from assets import annotations, dpo, evaluation, preferences, release, sft
 from assets.arrivals import new_drops
-from assets.automation import JOBS, retraining
+from assets.automation import JOBS, enough_new_pairs, retraining, tables_follow_drops
 from assets.checks import CHECKS
+from assets.forgetting import forgotten
 from assets.reconcile import reconciliation
 from assets.tracked import assert_all_tracked
 from dpo_pipeline.core.home import HOME_VARIABLE, INBOX_VARIABLE
@@ -53,7 +54,7 @@ def build_definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
         jobs=JOBS,
-        sensors=[new_drops, reconciliation],
+        sensors=[new_drops, forgotten, tables_follow_drops, enough_new_pairs, reconciliation],
         schedules=[retraining],
         resources={**default_resources(), **(resources or {})},
         executor=dg.in_process_executor,

@@ -13,6 +13,8 @@ def pin_inputs(
     definition: Definition, home: Home, drop: str | None
 ) -> Mapping[str, Sequence[tuple[str | None, Artifact]]]:
     """The newest artifact of each input by the ledger (never by Dagster's events), every file re-hashed."""
+    from dpo_pipeline.annotations.tombstones import refuse_forgotten
+
     pinned: dict[str, Sequence[tuple[str | None, Artifact]]] = {}
     for asset in definition.reads:
         if not DEFINITIONS[asset].by_drop:
@@ -27,6 +29,7 @@ def pin_inputs(
     for found in pinned.values():
         for _, artifact in found:
             _refuse_altered(definition, artifact)
+            refuse_forgotten(home, definition.made[0].name, artifact)
     return pinned
 
 
@@ -44,6 +47,7 @@ def recipe_of(made: Made, definition: Definition, step: Step) -> Recipe:
     settings = {name: getattr(step.profile, name).model_dump(mode="json") for name in definition.settings}
     if step.drop is not None:
         settings["drop"] = step.drop
+    settings.update(step.shaped)
     parents = tuple(
         Parent(role if drop is None else f"{role}/{drop}", artifact.kind, artifact.digest)
         for role, found in step.inputs.items()

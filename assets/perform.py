@@ -14,7 +14,7 @@ import dagster as dg
 
 from assets.attempt import Attempt, refuse
 from assets.definition import Definition
-from assets.inputs import pin_inputs
+from assets.inputs import pin_inputs, recipe_of
 from assets.step import Step
 from dpo_pipeline.core.artifacts import Artifact, Outcome
 from dpo_pipeline.core.errors import PipelineError
@@ -38,6 +38,8 @@ def perform(
     drop = context.partition_key if definition.by_drop else None
     try:
         step = Step(context, settings.values, home, gpu, drop, pin_inputs(definition, home, drop))
+        if definition.also_shaped is not None:
+            step.shaped = definition.also_shaped(home, recipe_of(definition.made[0], definition, step))
     except PipelineError as error:
         refuse(definition, context, home, drop, settings.profile, str(error))
         raise dg.Failure(description=str(error), allow_retries=False) from error

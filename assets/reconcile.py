@@ -27,13 +27,15 @@ def reconcile(home: Home, instance: dg.DagsterInstance, tracking: Tracking) -> l
 
     The ledger is looked at first: on a broken one nothing is written.
     """
+    from dpo_pipeline.lineage.forget import mark_forgotten
+
     if faults := home.ledger.verify():
         return faults
     said = [f"{key} was left open by a killed process; booked as killed" for key in close_abandoned(home, instance)]
     said += _dagster_against_ledger(home, instance)
     if isinstance(tracking, MlflowTracking):
         said += reconcile_mlflow(home, tracking.uri)
-    return said + sign_artifacts(home)
+    return said + mark_forgotten(home) + sign_artifacts(home)
 
 
 @dg.sensor(

@@ -24,6 +24,7 @@ class Step:
     gpu: Gpu
     drop: str | None
     inputs: Mapping[str, Sequence[tuple[str | None, Artifact]]]
+    shaped: Mapping[str, Any] = field(default_factory=dict)
     out: Mapping[str, Path] = field(default_factory=dict)
     work: Path = Path()
 

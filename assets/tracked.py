@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
-from assets.definition import DEFINITIONS, AlsoReads, Definition, Made
+from assets.definition import DEFINITIONS, AlsoReads, AlsoShaped, Definition, Made
 from assets.perform import perform
 from assets.step import Step
 from dpo_pipeline.core.artifacts import Artifact, Outcome
@@ -41,6 +41,7 @@ def tracked(  # noqa: PLR0913 - one keyword per column of the asset table
     reads: Sequence[str] = (),
     also_reads: AlsoReads | None = None,
     settings: Sequence[str] = (),
+    also_shaped: AlsoShaped | None = None,
     by_drop: bool = False,
     reusable: bool = True,
     on_gpu: bool = False,
@@ -57,7 +58,9 @@ def tracked(  # noqa: PLR0913 - one keyword per column of the asset table
         reads: Assets it reads. A partitioned one is read for this drop, or for all drops if this is unpartitioned.
         also_reads: Asked when the attempt begins for further inputs by role, such as today's champion: artifacts that
             are no Dagster dependency, yet pinned, re-hashed and part of the recipe like every other. May be none.
-        settings: Sections of the profile it uses; they and nothing else shape the recipe.
+        settings: Sections of the profile it uses; with the drop they shape the recipe.
+        also_shaped: Asked when the attempt begins, with the recipe so far, for what else of the home shapes it, such as
+            who withdrew; stands in the recipe and in the step's `shaped`.
         by_drop: Whether it is partitioned by drop.
         reusable: Whether an artifact made earlier from an equal recipe may be taken over.
         on_gpu: Whether it needs the device; such assets never run two at a time.
@@ -68,7 +71,17 @@ def tracked(  # noqa: PLR0913 - one keyword per column of the asset table
 
     def decorate(body: Callable[[Step], Outcome | Mapping[str, Outcome]]) -> dg.AssetsDefinition:
         definition = Definition(
-            made, stage, code_version, tuple(reads), also_reads, tuple(settings), by_drop, reusable, body, judge
+            made,
+            stage,
+            code_version,
+            tuple(reads),
+            also_reads,
+            tuple(settings),
+            also_shaped,
+            by_drop,
+            reusable,
+            body,
+            judge,
         )
         DEFINITIONS.update({item.name: definition for item in made})
         specs = [

@@ -28,13 +28,13 @@ from dpo_pipeline.profiles import Profile, load_profile, profile_names
 
 TARGET = Path(__file__).with_name("reference.md")
 FORMATS_INTRODUCTION = (
-    f"Files end in `{'`, `'.join(KINDS)}`, plain or with `{'`, `'.join(COMPRESSIONS)}` behind, or are members of archives "
-    f"(`{'`, `'.join(ARCHIVES)}`). The format is recognised from the content; `format` in `drop.yaml` states it."
+    f"Files end in `{'`, `'.join(KINDS)}`, plain or with `{'`, `'.join(COMPRESSIONS)}` behind, or are members of "
+    f"archives (`{'`, `'.join(ARCHIVES)}`). The format is told from the content; `format` in `drop.yaml` states it."
 )
 DROP_YAML_INTRODUCTION = (
-    "Lies among the files of a drop and says what the files do not. What stands at its top level holds for every file, except "
-    "where `files:` lists rules of their own: for a file the first whose `match` fits its name. `dpo-pipeline drop "
-    "check FOLDER` says what reading would give, and proposes a mapping where one is needed."
+    "Lies among the files of a drop and says what the files do not. What stands at its top level holds for every file, "
+    "except where `files:` lists rules of their own: for a file the first whose `match` fits its name. `dpo-pipeline "
+    "drop check FOLDER` says what reading would give, and proposes a mapping where one is needed."
 )
 RULES_INTRODUCTION = (
     "`preferences.rules` in the profile says what follows from each rule's find: `off`, `flag` (the pair is kept and "

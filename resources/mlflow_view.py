@@ -14,6 +14,8 @@ from resources.mlflow_tracking import AttemptFacts, MlflowRun, MlflowTracking, c
 ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones too
 PAGE = 1_000
+FORGOTTEN = "forgotten"
+"""Tag of a run whose checkpoint learned from records that a tombstone took back."""
 
 
 class MlflowView:
@@ -35,6 +37,23 @@ class MlflowView:
             return [_record(run) for run in _runs(client, experiment)]
         except Exception as error:
             raise ViewAwayError(f"MLflow cannot be asked: {error}") from error
+
+    def mark(self, home: Home, marks: Mapping[str, str]) -> list[str]:
+        """Tag the run of each attempt `forgotten`; what was newly tagged, or that MLflow is away."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or ""
+        if not uri and not (home.mlflow / "mlflow.db").exists():
+            return []
+        said = []
+        try:
+            client, experiment = connect(uri, home.mlflow)
+            for run in _runs(client, experiment):
+                sentence = marks.get(run.data.tags.get("attempt", ""))
+                if sentence and run.data.tags.get(FORGOTTEN) != sentence and run.info.lifecycle_stage != "deleted":
+                    client.set_tag(run.info.run_id, FORGOTTEN, sentence)
+                    said.append(f"MLflow run {run.info.run_id} was marked: {sentence}")
+        except Exception as error:  # noqa: BLE001 - a view that can be away; the next reconcile marks it
+            return [*said, f"MLflow cannot be reached, the next reconcile marks what learned from it: {error}"]
+        return said
 
 
 def reconcile_mlflow(home: Home, uri: str = "") -> list[str]:

@@ -140,7 +140,7 @@ class _Proposal:
             self.mapping["responses"] = list(responses)
             self.questions.append("No columns look like the order of the responses: name ranks, ratings or ranking.")
         elif responses:
-            self.mapping["response_a"], self.mapping["response_b"] = responses
+            self.mapping |= dict(zip(("response_a", "response_b"), responses, strict=True))
         else:
             self.questions.append("No two columns look like the responses: name them as response_a and response_b.")
         self.taken.update([*ranks, *self.mapping.get("ratings", []), *([order] if order else [])])

@@ -154,6 +154,7 @@ def _by_raw(nodes: list[Node]) -> list[list[Node]]:
 
 def _read_again(nodes: list[Node], key: bytes) -> Iterator[str]:
     """Read one drop into a temporary folder and compare every table that was published of it."""
+    from dpo_pipeline.annotations.forgotten import SETTING, Forgotten
     from dpo_pipeline.annotations.read import read_drop
     from dpo_pipeline.annotations.settings import AnnotationSettings
     from dpo_pipeline.core.metrics import Quiet
@@ -176,6 +177,7 @@ def _read_again(nodes: list[Node], key: bytes) -> Iterator[str]:
             rejected=out["rejected_records"],
             demonstrations=out["demonstrations"],
             reporter=Quiet(),
+            forgotten=Forgotten.parse(settings.get(SETTING, {}), where="the manifest"),
         ).books
         for node in nodes:
             if node.artifact.manifest["books"] != books.as_dict():

@@ -8,6 +8,7 @@ from dpo_pipeline.lineage.attestations import check_signatures
 from dpo_pipeline.lineage.chain import Node, ancestors, chain_of
 from dpo_pipeline.lineage.checks import Check
 from dpo_pipeline.lineage.evidence import check_attempts, check_environment, check_files, check_ledger
+from dpo_pipeline.lineage.forgotten import check_forgotten
 from dpo_pipeline.lineage.records import check_annotators, check_books, check_rows
 from dpo_pipeline.lineage.results import check_figures, check_near_leaks, check_split, check_training_rows
 from dpo_pipeline.lineage.witnesses import check_views
@@ -21,6 +22,7 @@ CHECKS: Sequence[ChainCheck] = (
     check_books,
     check_rows,
     check_annotators,
+    check_forgotten,
     check_split,
     check_near_leaks,
     check_training_rows,
@@ -62,6 +64,7 @@ def as_text(checks: Sequence[Check]) -> str:
         lines.append(f"  {words[check.outcome]}  {check.name}{looked}")
         lines += [f"             {fault}" for fault in check.faults]
         lines += [f"             {check.not_run}"] if check.not_run and not check.faults else []
+        lines += [f"             note: {note}" for note in check.notes]
     return "\n".join(lines)
 
 

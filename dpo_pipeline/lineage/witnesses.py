@@ -56,6 +56,14 @@ class View(Protocol):
         ...
 
 
+class Marker(Protocol):
+    """A view that can show a warning beside an attempt."""
+
+    def mark(self, home: Home, marks: Mapping[str, str]) -> list[str]:
+        """Show each attempt's sentence; what was newly shown. A view that is away says so and raises nothing."""
+        ...
+
+
 class ViewAwayError(PipelineError):
     """A view that cannot be asked now; the sentence says why."""
 
