@@ -26,7 +26,7 @@ def raw_annotations(step: Step) -> Outcome:
     from dpo_pipeline.annotations.arrivals import open_inbox, take_in
 
     inbox = open_inbox(step.home.inbox_url, rest_seconds=step.profile.operation.inbox_rest_seconds)
-    return take_in(inbox, str(step.drop), step.folder())
+    return take_in(inbox, str(step.partition), step.folder())
 
 
 def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckResult]:
@@ -84,7 +84,7 @@ def read_annotations(step: Step) -> Mapping[str, Outcome]:
 
     outcomes = read_drop(
         step.read("raw_annotations"),
-        drop=str(step.drop),
+        drop=str(step.partition),
         settings=step.profile.annotations,
         pseudonym_key=step.home.pseudonym_key(),
         judgments=step.folder("judgments"),

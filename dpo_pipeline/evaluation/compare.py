@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 
 from dpo_pipeline.evaluation.evidence import guarded_figures
 from dpo_pipeline.evaluation.gate import Decision, Evidence, decide_promotion
-from dpo_pipeline.evaluation.headline import number, percent
 from dpo_pipeline.evaluation.report import read_report
 from dpo_pipeline.evaluation.settings import EvaluationSettings
+from dpo_pipeline.evaluation.wording import number, percent
 
 SCHEMA = "dpo-pipeline/report-comparison/1"
 

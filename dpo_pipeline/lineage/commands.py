@@ -20,16 +20,22 @@ def lineage() -> None:
 @lineage.command("show")
 @click.argument("subject", default="evaluation_report")
 @click.option("--html", "html_path", type=click.Path(path_type=Path), help="Also write it as one page here.")
-def lineage_show(subject: str, html_path: Path | None) -> None:
-    """Print the chain behind SUBJECT: an asset, asset/drop, or kind/digest."""
+@click.option("--svg", "svg_path", type=click.Path(path_type=Path), help="Also write the picture here.")
+def lineage_show(subject: str, html_path: Path | None, svg_path: Path | None) -> None:
+    """Print the chain behind SUBJECT: an asset, asset/drop, `champion`, or a digest, with or without its kind."""
     from dpo_pipeline.lineage.audit import describe_audit
-    from dpo_pipeline.lineage.chain import as_text, chain_of
+    from dpo_pipeline.lineage.chain import as_text, chains_of
+    from dpo_pipeline.lineage.graph import draw_chain
     from dpo_pipeline.lineage.page import render_chain
 
     home = Home.default()
-    click.echo(as_text(chain_of(home, subject)))
-    if html_path:
-        html_path.write_text(render_chain(describe_audit(home, subject, [])), encoding="utf-8")
+    click.echo("\n".join(as_text(node) for node in chains_of(home, subject)))
+    if html_path or svg_path:
+        shown = describe_audit(home, subject, [])
+        if html_path:
+            html_path.write_text(render_chain(shown), encoding="utf-8")
+        if svg_path:
+            svg_path.write_text(draw_chain(shown["chain"]), encoding="utf-8")
 
 
 @lineage.command("verify")

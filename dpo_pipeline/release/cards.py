@@ -18,7 +18,13 @@ FIGURES = {
 
 
 def write_model_card(
-    path: Path, *, base: str, digests: Mapping[str, str], pair_counts: Mapping[str, int], evaluation: Mapping[str, Any]
+    path: Path,
+    *,
+    base: str,
+    digests: Mapping[str, str],
+    pair_counts: Mapping[str, int],
+    evaluation: Mapping[str, Any],
+    promotion: Mapping[str, Any],
 ) -> None:
     """Write a Hugging Face model card.
 
@@ -28,6 +34,7 @@ def write_model_card(
         digests: Artifact digest by kind: checkpoint, pairs, report.
         pair_counts: Pairs per split.
         evaluation: The evaluation report's facts.
+        promotion: Whether the gate promoted the checkpoint, how and why.
     """
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["dpo", "dpo-pipeline"]}
     rows = [
@@ -47,6 +54,7 @@ def write_model_card(
         f"---\n{yaml.safe_dump(front, sort_keys=True)}---",
         "# Model card",
         made,
+        _standing(promotion),
         f"**Verdict of the evaluation: {evaluation['outcome'].replace('_', ' ')}.** {evaluation['reason']}",
         "\n".join(["| figure | value | 95 % interval |", "|---|---|---|", *rows]),
         "## Lineage",
@@ -54,3 +62,12 @@ def write_model_card(
         check,
     ]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _standing(promotion: Mapping[str, Any]) -> str:
+    """One paragraph: champion by the rule, champion by hand, or not promoted."""
+    reason = " ".join(str(promotion["reason"]).replace("<", "&lt;").split())
+    if not promotion["promoted"]:
+        return f"**Not promoted: this model is not for use.** {reason}"
+    how = "by a person's decision" if promotion["mode"] == "manual" else "by the stated rule"
+    return f"**Champion, promoted {how}.** {reason}"

@@ -22,6 +22,7 @@ def release_model(
     *,
     release: ReleaseSettings,
     model: ModelSettings,
+    promotion: Mapping[str, Any],
     reporter: Reporter,
 ) -> Outcome:
     """Write `model/` (weights, tokenizer, README.md) and `pairs/<format>/{train,held_out}.jsonl`.
@@ -33,6 +34,7 @@ def release_model(
         out: Empty folder to write into.
         release: Settings of this stage.
         model: Names the base.
+        promotion: Whether the gate promoted the checkpoint, how and why.
         reporter: Hears what is written.
     """
     is_adapter = (checkpoint / "model" / "adapter_config.json").exists()
@@ -50,9 +52,16 @@ def release_model(
         digests={folder.parent.name: folder.name for folder in (checkpoint, pairs, report)},
         pair_counts=counts,
         evaluation=_manifest(report)["facts"],
+        promotion=promotion,
     )
     weights = sum(path.stat().st_size for path in (out / "model").glob("*.safetensors"))
-    facts = {"is_adapter": is_adapter and not release.merge_adapter}
+    facts = {
+        "is_adapter": is_adapter and not release.merge_adapter,
+        "is_promoted": promotion["promoted"],
+        "checkpoint": checkpoint.name,
+    }
+    if not promotion["promoted"]:
+        reporter.say(f"NOT PROMOTED, the card says so: {promotion['reason']}")
     return Outcome(
         counts={"weight_bytes": weights, **{f"pairs_{split}": n for split, n in counts.items()}}, facts=facts
     )

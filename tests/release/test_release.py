@@ -35,7 +35,7 @@ def folders(tmp_path):
     return found
 
 
-def released(folders, tmp_path, **settings):
+def released(folders, tmp_path, promotion=None, **settings):
     out = tmp_path / "out"
     out.mkdir()
     outcome = release_model(
@@ -45,6 +45,7 @@ def released(folders, tmp_path, **settings):
         out,
         release=ReleaseSettings(**settings),
         model=ModelSettings(scratch=ScratchModel()),
+        promotion=promotion or {"promoted": True, "mode": "auto", "reason": "It gained 40 points."},
         reporter=Quiet(),
     )
     return outcome, out
@@ -78,8 +79,22 @@ def test_weights_are_copied_as_they_are_and_the_card_states_verdict_figures_and_
     assert (out / "model" / "model.safetensors").read_bytes() == b"weights"
     card = (out / "model" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "**Champion, promoted by the stated rule.** It gained 40 points." in card
     assert "**Verdict of the evaluation: better.** It rose." in card
     assert "| replies within the rubric, DPO | 0.960 | 0.930 to 0.990 |" in card
     assert f"- dpo_checkpoint: `{'d' * 64}`" in card
     assert "1 held-out pairs" in card
     assert not (out / "pairs" / "openai").exists()
+
+
+def test_a_model_nobody_promoted_says_so_on_its_card_and_among_its_facts(folders, tmp_path):
+    outcome, out = released(folders, tmp_path, {"promoted": False, "reason": "Found 6 items."}, pair_formats=[])
+    assert outcome.facts == {"is_adapter": False, "is_promoted": False, "checkpoint": "d" * 64}
+    assert "**Not promoted: this model is not for use.** Found 6 items." in (out / "model" / "README.md").read_text()
+
+
+def test_a_persons_reason_stands_on_the_card_and_cannot_act_there(folders, tmp_path):
+    said = {"promoted": True, "mode": "manual", "reason": "reads <b>better</b>\n# Title"}
+    _, out = released(folders, tmp_path, said, pair_formats=[])
+    card = (out / "model" / "README.md").read_text()
+    assert "**Champion, promoted by a person's decision.** reads &lt;b>better&lt;/b> # Title" in card
