@@ -24,8 +24,8 @@ PAIRS = [dg.AssetKey("preference_pairs")]
 
 
 def requests_of(home):
-    found = forgotten(dg.build_sensor_context(resources={"home": ArtifactHome(folder=str(home.root))}))
-    return [request for request in found if isinstance(request, dg.RunRequest)]
+    with dg.build_sensor_context(resources={"home": ArtifactHome(folder=str(home.root))}) as context:
+        return [request for request in forgotten(context) if isinstance(request, dg.RunRequest)]
 
 
 @pytest.fixture
