@@ -14,7 +14,7 @@ from dpo_pipeline.annotations.records import Unusable, kind_of
 
 BOM = b"\xef\xbb\xbf"
 
-_BEFORE_COLON = frozenset(b'" \t\r\n')
+_KEY_ENDS = (b'":', b" :", b"\t:", b"\r:", b"\n:")
 _DECODE = msgspec.json.Decoder().decode
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_NUMBERS = re.compile(rb"\b(NaN|Infinity)\b")
@@ -60,7 +60,7 @@ def _repeated_key(raw: bytes, count: int) -> Unusable | None:
     A key's colon follows a quote or white space. No more such colons than keys: none is repeated. Else a decoder that
     sees every key settles it, at ten times the price.
     """
-    if sum(1 for piece in raw.split(b":") if piece and piece[-1] in _BEFORE_COLON) == count:
+    if sum(map(raw.count, _KEY_ENDS)) == count:
         return None
     try:
         json.loads(raw, object_pairs_hook=_refuse_repeated)

@@ -6,7 +6,7 @@ import numpy as np
 
 from dpo_pipeline.preferences import consensus
 from dpo_pipeline.preferences.catalogue import Catalogue
-from dpo_pipeline.preferences.consensus import Consensus, Verdict
+from dpo_pipeline.preferences.consensus import Consensus, Evidence, Verdict, evidence_of
 from dpo_pipeline.preferences.rankings import responses_of
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.verdict_file import VerdictFile
@@ -15,7 +15,7 @@ from dpo_pipeline.preferences.verdicts import Verdicts
 PAIRS_PER_PIECE = 1 << 17
 """Pairs whose verdicts are learnt from at a time. It decides in which order numbers are added: part of the code's
 version, not a setting."""
-OVERLAP = np.dtype([("pair", "<i4"), ("annotator", "<i4"), ("side", "i1"), ("strength", "i1"), ("votes", "<i4")])
+OVERLAP = np.dtype([("pair", "<i4"), ("code", "<i4"), ("votes", "<i4")])
 
 AddUp = Callable[[int, Verdicts], Consensus]
 """From the first of a range of pairs, and all verdicts on the range, to the consensus on each pair."""
@@ -26,7 +26,7 @@ def consensus_of(catalogue: Catalogue, verdicts: VerdictFile, settings: Preferen
     annotators = len(verdicts.annotators)
     if settings.consensus == "dawid_skene":
         confusion = consensus.learn_confusion(_overlaps(catalogue, verdicts), annotators)
-        return lambda _, some: consensus.weigh(counted(some), some.pair_count, confusion)
+        return lambda _, some: consensus.weigh(evidence_of(counted(some), annotators), some.pair_count, confusion)
     if settings.consensus == "bradley_terry":
         # The scores of a prompt's responses hang together: all verdicts are needed at once, some 60 bytes each.
         everything = verdicts.take(0, len(catalogue.pairs.ids))
@@ -46,23 +46,25 @@ def counted(verdicts: Verdicts) -> Verdict:
     return Verdict(*(getattr(verdicts, name)[verdicts.is_counted] for name in Verdict._fields))
 
 
-def _overlaps(catalogue: Catalogue, verdicts: VerdictFile) -> Callable[[], Iterator[Verdict]]:
+def _overlaps(catalogue: Catalogue, verdicts: VerdictFile) -> Callable[[], Iterator[Evidence]]:
     """The verdicts on pairs that have several, in pieces."""
-    file = catalogue.scratch.rows(OVERLAP)
+    file, pair_count = catalogue.scratch.rows(OVERLAP), 0
     sizes = np.zeros(len(catalogue.pairs.ids) // PAIRS_PER_PIECE + 1, np.int64)
     for start, _, some in verdicts.slices():
-        found = consensus.overlapping(counted(some))
+        evidence = evidence_of(counted(some), len(verdicts.annotators))
+        several = np.bincount(evidence.pair, minlength=1)[evidence.pair] > 1
+        sizes += np.bincount((start + evidence.pair[several]) // PAIRS_PER_PIECE, minlength=len(sizes))
+        found = evidence.only(several)
         rows = np.zeros(len(found.pair), OVERLAP)
-        for name, values in found._asdict().items():
-            rows[name] = values
-        rows["pair"] += start
-        sizes += np.bincount(rows["pair"] // PAIRS_PER_PIECE, minlength=len(sizes))
+        rows["pair"], rows["code"], rows["votes"] = pair_count + found.pair, found.code, found.votes
+        pair_count += int(found.pair.max(initial=-1)) + 1
         file.append(rows)
     ends = np.cumsum(sizes)
 
-    def pieces() -> Iterator[Verdict]:
+    def pieces() -> Iterator[Evidence]:
         for start, end in zip((ends - sizes).tolist(), ends.tolist(), strict=True):
             rows = file.read(start, end)
-            yield Verdict(*(np.ascontiguousarray(rows[name]) for name in Verdict._fields))
+            pair = rows["pair"] - rows["pair"][0] if len(rows) else rows["pair"]
+            yield Evidence(pair, np.ascontiguousarray(rows["code"]), np.ascontiguousarray(rows["votes"]))
 
     return pieces

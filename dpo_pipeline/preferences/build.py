@@ -93,7 +93,7 @@ def build_pairs(
     )
     fates.exclude(splits.side[catalogue.prompt] == QUARANTINED, Reason.SPLIT_CONFLICT)
 
-    ranks = Ranks(catalogue, _judged(verdicts, scratch.empty(pair_count, np.int32)))
+    ranks = Ranks(catalogue, verdicts)
     paths = [folder / PAIRS_LIKENESS_FILE for folder in known]
     with Likenesses(catalogue.pairs.ids, out / PAIRS_LIKENESS_FILE, paths) as of_pairs:
         order = ranks.best_first(np.flatnonzero(fates.is_alive))
@@ -104,8 +104,9 @@ def build_pairs(
     for start, end, some in verdicts.slices():
         agreed = add_up(start, some)
         p_low[start:end] = agreed.p_low
+        ranks.judged[start:end] = np.bincount(some.pair[some.is_counted], minlength=end - start)
         _exclude_undecided(some, fates.of(start, end), agreed, settings)
-    _exclude_near_duplicates(fates, near, Ranks(catalogue, _judged(verdicts, ranks.judged)))
+    _exclude_near_duplicates(fates, near, ranks)
 
     write_splits(out, catalogue, splits)
     tally, progress = Tally(), Progress(reporter, "judgments written", len(verdicts))
@@ -139,13 +140,6 @@ def _apply_rules(catalogue: Catalogue, fates: Fates, settings: PreferenceSetting
     return found
 
 
-def _judged(verdicts: VerdictFile, judged: np.ndarray) -> np.ndarray:
-    """How many judgments count for each pair, written into the given array."""
-    for start, end, some in verdicts.slices():
-        judged[start:end] = np.bincount(some.pair[some.is_counted], minlength=end - start)
-    return judged
-
-
 class Ranks:
     """Which of two pairs is the better keeper: that with most judgments, then the first to arrive.
 
@@ -153,11 +147,17 @@ class Ranks:
 
     Args:
         catalogue: The pairs.
-        judged: How many judgments count for each, `(P,)`.
+        verdicts: The verdicts on them.
+
+    Attributes:
+        judged: How many judgments count for each pair, `(P,)`; whoever moves judgments keeps it true.
     """
 
-    def __init__(self, catalogue: Catalogue, judged: np.ndarray) -> None:
-        self.drop, self.judged = catalogue.pairs.place.drop, judged
+    def __init__(self, catalogue: Catalogue, verdicts: VerdictFile) -> None:
+        self.drop = catalogue.pairs.place.drop
+        self.judged = catalogue.scratch.empty(len(self.drop), np.int32)
+        for start, end, some in verdicts.slices():
+            self.judged[start:end] = np.bincount(some.pair[some.is_counted], minlength=end - start)
 
     def best_first(self, pairs: np.ndarray) -> np.ndarray:
         """The given pairs, ascending, from the best to the worst, int32."""

@@ -5,7 +5,6 @@ its place in the finished table.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +29,8 @@ from dpo_pipeline.preferences.texts import DropTables, read_texts
 
 IDS_AT_ONCE = 500_000
 """Identities joined at a time."""
+VALUES_AT_ONCE = 500_000
+"""Values of a column read at a time."""
 
 
 class Place(NamedTuple):
@@ -49,8 +50,9 @@ class Joined:
     """
 
     def __init__(self, drops: Sequence[DropTables], file: str, key: str, scratch: Scratch) -> None:
-        self._files, self._scratch = [drop.sketches / file for drop in drops], scratch
-        sizes = [pq.read_metadata(path).num_rows for path in self._files]
+        paths, self._scratch = [drop.sketches / file for drop in drops], scratch
+        self._files = [pq.ParquetFile(path, pre_buffer=False) for path in paths]
+        sizes = [one.metadata.num_rows for one in self._files]
         total = sum(sizes)
         ids, drop, row = (
             scratch.empty((total, 2), np.uint64),
@@ -58,7 +60,7 @@ class Joined:
             scratch.empty(total, np.int32),
         )
         self.numbers = [scratch.empty(size, np.int32) for size in sizes]
-        readers = [SortedRows(path, [key], lambda some: _identities(some)[:, 0]) for path in self._files]
+        readers = [SortedRows(path, [key], lambda some: _identities(some)[:, 0]) for path in paths]
         count, done = 0, np.zeros(len(sizes), np.int64)
         for bound in _bounds(total):
             parts = [_identities(reader.until(bound)) for reader in readers]
@@ -78,8 +80,8 @@ class Joined:
         """A column of the sketches, `(K,)`, or `(K, 2)` uint64 for identities."""
         kind = _no_values(self._files[0], name)
         result = self._scratch.empty((len(self.ids), *kind.shape[1:]), kind.dtype)
-        for which, (path, numbers) in enumerate(zip(self._files, self.numbers, strict=True)):
-            for start, values in _groups(path, name):
+        for which, (one, numbers) in enumerate(zip(self._files, self.numbers, strict=True)):
+            for start, values in _groups(one, name):
                 at = numbers[start : start + len(values)]
                 is_first = self.place.drop[at] == which
                 result[at[is_first]] = values[is_first]
@@ -89,11 +91,11 @@ class Joined:
         """The same for some of the things only, in the order asked for."""
         kind = _no_values(self._files[0], name)
         result = np.empty((len(things), *kind.shape[1:]), kind.dtype)
-        for which, path in enumerate(self._files):
+        for which, one in enumerate(self._files):
             here = np.flatnonzero(self.place.drop[things] == which)
             here = here[np.argsort(self.place.row[things[here]], kind="stable")]
             rows = self.place.row[things[here]]
-            for start, values in _groups(path, name, rows):
+            for start, values in _groups(one, name, rows):
                 first, last = np.searchsorted(rows, (start, start + len(values)))
                 result[here[first:last]] = values[rows[first:last] - start]
         return result
@@ -178,20 +180,22 @@ def _identities(table: pa.Table) -> np.ndarray:
     return identifiers.from_binary(table.column(0).combine_chunks())
 
 
-def _groups(path: Path, name: str, rows: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """A column row group by row group, and where each starts; only those that hold one of the rows, ascending."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        start = 0
-        for group in range(file.num_row_groups):
-            end = start + file.metadata.row_group(group).num_rows
+def _groups(file: pq.ParquetFile, name: str, rows: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """A column in pieces, and where each starts; only pieces that hold one of the rows, ascending."""
+    some: list[int] = []
+    start = end = 0
+    for group in range(file.num_row_groups):
+        some.append(group)
+        end += file.metadata.row_group(group).num_rows
+        if end - start >= VALUES_AT_ONCE or group == file.num_row_groups - 1 or rows is not None:
             if rows is None or np.searchsorted(rows, start) < np.searchsorted(rows, end):
-                yield start, _values(file.read_row_group(group, columns=[name]).column(0).combine_chunks())
-            start = end
+                yield start, _values(file.read_row_groups(some, columns=[name]).column(0).combine_chunks())
+            some, start = [], end
 
 
-def _no_values(path: Path, name: str) -> np.ndarray:
+def _no_values(file: pq.ParquetFile, name: str) -> np.ndarray:
     """An empty array of a column's type."""
-    return _values(pa.array([], pq.read_schema(path).field(name).type))
+    return _values(pa.array([], file.schema_arrow.field(name).type))
 
 
 def _values(column: pa.Array) -> np.ndarray:
@@ -202,9 +206,10 @@ def _values(column: pa.Array) -> np.ndarray:
 def _prompt_shingles(drop: DropTables, scratch: Scratch) -> Shingles:
     """The shingles of all prompts of a drop, mapped from its file."""
     path = drop.sketches / SHINGLES_FILE
-    bounds = scratch.empty(pq.read_metadata(drop.sketches / PROMPTS_FILE).num_rows + 1, np.int64)
-    for start, sizes in _groups(drop.sketches / PROMPTS_FILE, "shingles"):
-        bounds[start + 1 : start + 1 + len(sizes)] = bounds[start] + np.cumsum(sizes)
+    with pq.ParquetFile(drop.sketches / PROMPTS_FILE, pre_buffer=False) as file:
+        bounds = scratch.empty(file.metadata.num_rows + 1, np.int64)
+        for start, sizes in _groups(file, "shingles"):
+            bounds[start + 1 : start + 1 + len(sizes)] = bounds[start] + np.cumsum(sizes)
     values = np.memmap(path, np.uint32, "r") if path.stat().st_size else np.zeros(0, np.uint32)
     return Shingles(values, bounds)
 

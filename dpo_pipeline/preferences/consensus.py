@@ -69,8 +69,32 @@ def dawid_skene(verdicts: Verdict, pair_count: int, annotator_count: int) -> Con
     unknown counts as one average annotator. Where no pair has two, nothing can be learnt, and a verdict is believed
     four to one.
     """
-    confusion = learn_confusion(lambda: [overlapping(verdicts)], annotator_count)
-    return weigh(verdicts, pair_count, confusion)
+    evidence = evidence_of(verdicts, annotator_count)
+    several = np.bincount(verdicts.pair, minlength=1)[verdicts.pair] > 1
+    confusion = learn_confusion(lambda: [evidence.only(several)], annotator_count)
+    return weigh(evidence, pair_count, confusion)
+
+
+class Evidence(NamedTuple):
+    """Verdicts as the model of Dawid and Skene sees them.
+
+    `code` is 3 x annotator + 0 (for the low response), 1 (the high one) or 2 (a tie); who is unknown is annotator A.
+    """
+
+    pair: np.ndarray
+    code: np.ndarray
+    votes: np.ndarray
+
+    def only(self, mask: np.ndarray) -> "Evidence":
+        """Some of the verdicts, their pairs numbered from 0 without gaps."""
+        pair = np.unique(self.pair[mask], return_inverse=True)[1]
+        return Evidence(pair, self.code[mask], self.votes[mask])
+
+
+def evidence_of(verdicts: Verdict, annotator_count: int) -> Evidence:
+    """The verdicts as the model sees them; A is the count of annotators."""
+    who = np.where(verdicts.annotator < 0, annotator_count, verdicts.annotator).astype(np.int32)
+    return Evidence(verdicts.pair, 3 * who + np.array([2, 0, 1], np.int32)[verdicts.side], verdicts.votes)
 
 
 class Confusion(NamedTuple):
@@ -84,42 +108,34 @@ class Confusion(NamedTuple):
     tie_share: float
 
 
-def overlapping(verdicts: Verdict) -> Verdict:
-    """The verdicts on pairs with at least two."""
-    several = np.bincount(verdicts.pair, minlength=1)[verdicts.pair] > 1
-    return Verdict(*(column[several] for column in verdicts))
-
-
-def weigh(verdicts: Verdict, pair_count: int, confusion: Confusion) -> Consensus:
-    """The consensus by verdicts weighed as Dawid and Skene's model of the annotators says."""
-    low, _, tie = _posterior(verdicts, pair_count, confusion)
+def weigh(evidence: Evidence, pair_count: int, confusion: Confusion) -> Consensus:
+    """The consensus by verdicts weighed as the model of the annotators says."""
+    low, _, tie = _posterior(evidence, pair_count, confusion)
     decided = np.exp(confusion.log_decided[:-1])
     return Consensus(low + tie / 2, tie, decided[:, 0] / decided[:, :2].sum(axis=1))
 
 
-def learn_confusion(pieces: Callable[[], Iterable[Verdict]], annotator_count: int) -> Confusion:
+def learn_confusion(pieces: Callable[[], Iterable[Evidence]], annotator_count: int) -> Confusion:
     """How the annotators judge, from the pairs with several verdicts.
 
     Expectation-maximisation from the majority's answer until no posterior moves. 12 bytes a pair stay in memory.
 
     Args:
-        pieces: Gives the verdicts in pieces, the same each time it is called; no pair is in two of them.
+        pieces: Gives the verdicts in pieces, the same each time it is called; no pair is in two of them, and the pairs
+            of each are numbered from 0 without gaps.
         annotator_count: A.
     """
     posteriors, tallies = [], _Tallies(annotator_count + 1)
-    for verdicts in map(_renumbered, pieces()):
-        pair_count = int(verdicts.pair.max(initial=-1)) + 1
-        start = majority(verdicts, pair_count, annotator_count)
-        tie = np.where(start.p_tie > 0, 0.8, 0.1)
-        posterior = np.stack([start.p_low * (1 - tie), (1 - start.p_low) * (1 - tie), tie]).astype(np.float32)
-        tallies.add(verdicts, posterior)
+    for evidence in pieces():
+        posterior = _by_majority(evidence)
+        tallies.add(evidence, posterior)
         posteriors.append(posterior)
     confusion = tallies.confusion()
     for _ in range(ITERATIONS):
         change, tallies = 0.0, _Tallies(annotator_count + 1)
-        for number, verdicts in enumerate(map(_renumbered, pieces())):
-            updated = _posterior(verdicts, posteriors[number].shape[1], confusion)
-            tallies.add(verdicts, updated)
+        for number, evidence in enumerate(pieces()):
+            updated = _posterior(evidence, posteriors[number].shape[1], confusion)
+            tallies.add(evidence, updated)
             change = max(change, float(np.abs(updated - posteriors[number]).max(initial=0.0)))
             posteriors[number] = updated.astype(np.float32)
         confusion = tallies.confusion()
@@ -128,22 +144,24 @@ def learn_confusion(pieces: Callable[[], Iterable[Verdict]], annotator_count: in
     return confusion
 
 
-def _renumbered(verdicts: Verdict) -> Verdict:
-    """The verdicts with their pairs numbered from 0 without gaps."""
-    return verdicts._replace(pair=np.unique(verdicts.pair, return_inverse=True)[1])
+def _by_majority(evidence: Evidence) -> np.ndarray:
+    """What the votes alone say of each pair's truth being low, high and tie, `(3, P)` float32."""
+    who, side = np.divmod(evidence.code, 3)
+    toward = np.array([1, -1, 0])[side]
+    verdicts = Verdict(evidence.pair, who, toward, np.abs(toward), evidence.votes)
+    start = majority(verdicts, int(evidence.pair.max(initial=-1)) + 1, 0)
+    tie = np.where(start.p_tie > 0, 0.8, 0.1)
+    return np.stack([start.p_low * (1 - tie), (1 - start.p_low) * (1 - tie), tie]).astype(np.float32)
 
 
-def _posterior(verdicts: Verdict, pair_count: int, confusion: Confusion) -> np.ndarray:
+def _posterior(evidence: Evidence, pair_count: int, confusion: Confusion) -> np.ndarray:
     """Probabilities of each pair's truth being low, high and tie, `(3, P)`."""
-    side = verdicts.side.astype(np.int64)
-    who = np.where(verdicts.annotator < 0, len(confusion.log_decided) - 1, verdicts.annotator).astype(np.int64)
-    decided = confusion.log_decided.ravel()
-    if_low = decided[3 * who + np.array([2, 0, 1])[side]]
-    if_high = decided[3 * who + np.array([2, 1, 0])[side]]
-    if_tie = confusion.log_tied.ravel()[2 * who + (side != 0)]
-    posterior = np.stack(
-        [_sums(verdicts.pair, verdicts.votes * score, pair_count) for score in (if_low, if_high, if_tie)]
+    # Per annotator what a verdict for low, for high and a tie are worth under each truth.
+    tied = confusion.log_tied[:, [1, 1, 0]]
+    worth = (
+        table.ravel()[evidence.code] for table in (confusion.log_decided, confusion.log_decided[:, [1, 0, 2]], tied)
     )
+    posterior = np.stack([_sums(evidence.pair, evidence.votes * one, pair_count) for one in worth])
     share = confusion.tie_share
     posterior += np.log([(1 - share) / 2, (1 - share) / 2, share])[:, None]
     posterior = np.exp(posterior - posterior.max(axis=0))
@@ -156,16 +174,15 @@ class _Tallies:
     def __init__(self, annotator_count: int) -> None:
         self.decided, self.tied = np.zeros((annotator_count, 3)), np.zeros((annotator_count, 2))
 
-    def add(self, verdicts: Verdict, posterior: np.ndarray) -> None:
+    def add(self, evidence: Evidence, posterior: np.ndarray) -> None:
         """Add verdicts, given the probabilities of their pairs' truths, `(3, P)`."""
-        low, high, tie = posterior[:, verdicts.pair] * verdicts.votes
-        who = np.where(verdicts.annotator < 0, len(self.decided) - 1, verdicts.annotator).astype(np.int64)
-        column = 3 * who + np.array([2, 0, 1])[verdicts.side.astype(np.int64)]
-        # Counted as if the truth were low: (agrees, opposes, ties); as if it were high, the first two trade places.
-        if_low = _sums(column, low, self.decided.size).reshape(-1, 3)
-        if_high = _sums(column, high, self.decided.size).reshape(-1, 3)[:, [1, 0, 2]]
-        self.decided += if_low + if_high
-        self.tied += _sums(2 * who + (verdicts.side != 0), tie, self.tied.size).reshape(-1, 2)
+        low, high, tie = (
+            _sums(evidence.code, truth[evidence.pair] * evidence.votes, self.decided.size).reshape(-1, 3)
+            for truth in posterior
+        )
+        # Agreeing is a verdict for low where the truth is low, and for high where it is high.
+        self.decided += low + high[:, [1, 0, 2]]
+        self.tied += np.stack([tie[:, 2], tie[:, 0] + tie[:, 1]], axis=1)
 
     def confusion(self) -> Confusion:
         """The confusions of all annotators."""

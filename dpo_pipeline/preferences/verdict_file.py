@@ -103,7 +103,7 @@ class VerdictFile:
         gone = self._losers[slice(*np.searchsorted(self._losers, (start, end)))]
         if len(gone) or first < last:
             records = np.concatenate([records[~np.isin(records["pair"], gone)], self._moved[first:last]])
-            records = records[_canonical(records)]
+            records = _sorted(records)
         arrays = {name: np.ascontiguousarray(records[name]) for name in RECORD.names or ()}
         arrays["pair"] -= start
         status = np.full(len(records), Status.COUNTED, np.int8)
@@ -122,7 +122,7 @@ class VerdictFile:
         moved = [self._rows.read(int(self._starts[pair]), int(self._starts[pair + 1])) for pair in losers.tolist()]
         records = np.concatenate([np.zeros(0, RECORD), *moved])
         records["pair"] = np.repeat(winners, [len(some) for some in moved])
-        self._losers, self._moved = losers, records[_canonical(records)]
+        self._losers, self._moved = losers, _sorted(records)
 
     def dimensions_of(self, verdicts: Verdicts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The dimensions of some verdicts: of which verdict, number of the name, strength toward b, `(S,)` each."""
@@ -172,7 +172,7 @@ class VerdictFile:
         filled = [records for records, _ in parts if len(records)]
         records = np.concatenate(filled) if filled else np.zeros(0, RECORD)
         if len(filled) > 1:
-            records = records[_canonical(records)]
+            records = _sorted(records)
         self._starts[start : end + 1] = len(self._rows) + np.searchsorted(records["pair"], np.arange(start, end + 1))
         self._rows.append(records)
 
@@ -181,10 +181,18 @@ def _pair(rows: pa.Table) -> np.ndarray:
     return rows.column("pair").to_numpy()
 
 
-def _canonical(records: np.ndarray) -> np.ndarray:
-    """The order by pair, then judgment id, then drop."""
-    judgment = records["judgment"]
-    return np.lexsort((records["drop"], judgment[:, 1], judgment[:, 0], records["pair"]))
+def _sorted(records: np.ndarray) -> np.ndarray:
+    """The records by pair, then judgment id, then drop; little work where they are sorted runs."""
+    records = records[np.argsort(records["pair"], kind="stable")]
+    pair, drop, judgment = records["pair"], records["drop"], records["judgment"]
+    is_same = pair[1:] == pair[:-1]
+    is_less = identifiers.is_less(judgment[1:], judgment[:-1])
+    is_less |= (judgment[1:] == judgment[:-1]).all(axis=1) & (drop[1:] < drop[:-1])
+    mixed = np.flatnonzero(np.isin(pair, pair[1:][is_same & is_less]))
+    some = records[mixed]
+    judgment = some["judgment"]
+    records[mixed] = some[np.lexsort((some["drop"], judgment[:, 1], judgment[:, 0], some["pair"]))]
+    return records
 
 
 def _checked_count(drop: DropTables) -> int:
