@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,24 @@ class Quiet:
 
     def say(self, sentence: str) -> None:
         """Ignore the sentence."""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Ignore the numbers."""
+
+
+class Aloud:
+    """A reporter for a person at a terminal: sentences are spoken, numbers are not.
+
+    Args:
+        speak: Where a sentence goes.
+    """
+
+    def __init__(self, speak: Callable[[str], None]) -> None:
+        self._speak = speak
+
+    def say(self, sentence: str) -> None:
+        """Pass the sentence on."""
+        self._speak(sentence)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Ignore the numbers."""

@@ -9,6 +9,7 @@ from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.digests import short
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.promotions import current_champion
 
 LEAST_DIGITS = 8
 DIGEST = re.compile(rf"[0-9a-f]{{{LEAST_DIGITS},64}}")
@@ -73,7 +74,7 @@ def find(home: Home, subject: str) -> Artifact:
             return found
     raise ArtifactError(
         f"{subject} names no artifact of {home.root}",
-        expected="an asset (dpo_checkpoint), asset/drop (judgments/2026-05), or kind/digest with at least 8 digits",
+        expected="an asset (dpo_checkpoint), asset/drop (judgments/2026-05), kind/digest (8 digits or more), champion",
         do="`dpo-pipeline lineage show` prints the digests behind the newest report",
     )
 
@@ -105,7 +106,11 @@ def _by_asset(home: Home, subject: str) -> Artifact | None:
     return None if newest is None else home.store.get(asset, str(newest["artifact"]))
 
 
-RESOLVERS: tuple[Callable[[Home, str], Artifact | None], ...] = (_by_asset, _by_digest)
+def _champion(home: Home, subject: str) -> Artifact | None:
+    return current_champion(home) if subject == "champion" else None
+
+
+RESOLVERS: tuple[Callable[[Home, str], Artifact | None], ...] = (_champion, _by_asset, _by_digest)
 """How a subject is understood, in turn; an alias such as `champion` is one more function here."""
 
 
