@@ -26,7 +26,7 @@ def raw_annotations(step: Step) -> Outcome:
     from dpo_pipeline.annotations.arrivals import open_inbox, take_in
 
     inbox = open_inbox(step.home.inbox_url, rest_seconds=step.profile.operation.inbox_rest_seconds)
-    return take_in(inbox, str(step.drop), step.folder())
+    return take_in(inbox, str(step.partition), step.folder())
 
 
 def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckResult]:
@@ -52,11 +52,13 @@ def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckRe
     ]
 
 
-def who_withdrew(home: Home, reading: Recipe) -> Mapping[str, Any]:
-    """What this reading must leave out, by the tombstones in the ledger."""
+def key_and_tombstones(home: Home, reading: Recipe) -> Mapping[str, Any]:
+    """Which pseudonym key this reading uses, and what it must leave out by the tombstones in the ledger."""
     from dpo_pipeline.annotations.tombstones import left_out_by
 
-    return left_out_by(home, reading)
+    key = {"pseudonyms": home.pseudonym_fingerprint()}
+    keyed = Recipe(reading.kind, reading.code_version, {**reading.settings, **key}, reading.parents)
+    return {**key, **left_out_by(home, keyed)}
 
 
 @tracked(
@@ -67,7 +69,7 @@ def who_withdrew(home: Home, reading: Recipe) -> Mapping[str, Any]:
     code_version=CODE_VERSION,
     reads=["raw_annotations"],
     settings=["annotations"],
-    also_shaped=who_withdrew,
+    also_shaped=key_and_tombstones,
     by_drop=True,
     checks=[
         dg.AssetCheckSpec("books_balance", asset="judgments", blocking=True),
@@ -82,7 +84,7 @@ def read_annotations(step: Step) -> Mapping[str, Outcome]:
 
     outcomes = read_drop(
         step.read("raw_annotations"),
-        drop=str(step.drop),
+        drop=str(step.partition),
         settings=step.profile.annotations,
         pseudonym_key=step.home.pseudonym_key(),
         judgments=step.folder("judgments"),

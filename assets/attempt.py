@@ -32,13 +32,13 @@ class Attempt:
     def begin(cls, made: Made, definition: Definition, step: Step, profile: str, tracking: Tracking) -> "Attempt":
         """Write the ledger's `started` line, then open the tracking run."""
         recipe = recipe_of(made, definition, step)
-        key = _key(step.context, made, step.drop)
+        key = _key(step.context, made, step.partition)
         code = describe_code()
         step.home.ledger.append(
             "started",
             attempt=key,
             asset=made.name,
-            partition=step.drop,
+            partition=step.partition,
             dagster_run=step.context.run.run_id,
             profile=profile,
             recipe=recipe.digest,
@@ -49,7 +49,7 @@ class Attempt:
             environment=describe_environment(),
             process=this_process(),
         )
-        facts = AttemptFacts(key, made.name, step.drop, step.context.run.run_id, profile, recipe, code)
+        facts = AttemptFacts(key, made.name, step.partition, step.context.run.run_id, profile, recipe, code)
         run = tracking.begin(facts, folder=step.home.mlflow, warn=step.context.log.warning)
         return cls(key, made, recipe, step, run)
 
@@ -76,7 +76,12 @@ class Attempt:
     def _close(self, event: str, **fields: Any) -> None:
         self.is_open = False
         self.step.home.ledger.append(
-            event, attempt=self.key, asset=self.made.name, partition=self.step.drop, recipe=self.recipe.digest, **fields
+            event,
+            attempt=self.key,
+            asset=self.made.name,
+            partition=self.step.partition,
+            recipe=self.recipe.digest,
+            **fields,
         )
 
 

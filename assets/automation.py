@@ -23,14 +23,16 @@ BY_DROP = dg.AssetSelection.assets(
 )
 TABLES = dg.AssetSelection.assets("preference_pairs", "annotator_report")
 TRAINING = dg.AssetSelection.assets("sft_checkpoint", "reference_logprobs", "dpo_checkpoint")
-EVALUATION = dg.AssetSelection.assets("evaluation_report")
+EVALUATION = dg.AssetSelection.assets("evaluation_report", "champion")
 RELEASE = dg.AssetSelection.assets("release")
 
 ingest = dg.define_asset_job("ingest", BY_DROP, description="Take in one drop: read, account for every record, sketch.")
 train = dg.define_asset_job(
     "train", TABLES | TRAINING, tags=TRAINS, description="Tables from all drops, then SFT and DPO."
 )
-evaluate = dg.define_asset_job("evaluate", EVALUATION, description="Compare the newest checkpoints on held-out data.")
+evaluate = dg.define_asset_job(
+    "evaluate", EVALUATION, description="Compare the newest checkpoint on held-out data; promote it if better."
+)
 everything = dg.define_asset_job(
     "everything",
     TABLES | TRAINING | EVALUATION | RELEASE,

@@ -9,9 +9,13 @@ import dagster as dg
 from assets.step import Step
 from dpo_pipeline.core.artifacts import Artifact, Outcome, Recipe
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.profiles import Profile
+from resources.mlflow_tracking import Tracking
 
 AlsoReads = Callable[[Home], Mapping[str, Artifact]]
 AlsoShaped = Callable[[Home, Recipe], Mapping[str, Any]]
+ProfileOf = Callable[[Profile, str], Profile]
+Settle = Callable[[Step, Artifact, Tracking], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class Definition:
     settings: tuple[str, ...]
     also_shaped: AlsoShaped | None
     by_drop: bool
+    profile_of: ProfileOf | None
+    takes_config: bool
+    settle: Settle | None
     reusable: bool
     body: Callable[[Step], Outcome | Mapping[str, Outcome]]
     judge: Callable[[Mapping[str, Artifact]], Sequence[dg.AssetCheckResult]] | None

@@ -45,8 +45,8 @@ def _refuse_altered(definition: Definition, artifact: Artifact) -> None:
 def recipe_of(made: Made, definition: Definition, step: Step) -> Recipe:
     """What shapes an asset: its kind, its code version, the settings it uses, its pinned inputs in order."""
     settings = {name: getattr(step.profile, name).model_dump(mode="json") for name in definition.settings}
-    if step.drop is not None:
-        settings["drop"] = step.drop
+    if definition.by_drop:
+        settings["drop"] = step.partition
     settings.update(step.shaped)
     parents = tuple(
         Parent(role if drop is None else f"{role}/{drop}", artifact.kind, artifact.digest)

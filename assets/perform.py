@@ -1,7 +1,7 @@
 """One attempt from start to end: pin and re-hash inputs, reuse or make, publish, close ledger and tracking.
 
 The order is the promise: ledger `started` -> tracking run -> work -> publish -> ledger `finished` -> tracking closed ->
-Dagster's event. A crash between any two leaves a state the ledger explains.
+what follows from it (`settle`) -> Dagster's event. A crash between any two leaves a state the ledger explains.
 """
 
 import shutil
@@ -35,13 +35,14 @@ def perform(
 ) -> Iterator[dg.MaterializeResult]:
     """Make what a definition makes, once; every way it can end is in the ledger before Dagster hears of it."""
     home = where.home
-    drop = context.partition_key if definition.by_drop else None
+    partition = context.partition_key if definition.by_drop or definition.profile_of else None
     try:
-        step = Step(context, settings.values, home, gpu, drop, pin_inputs(definition, home, drop))
-        if definition.also_shaped is not None:
-            step.shaped = definition.also_shaped(home, recipe_of(definition.made[0], definition, step))
+        profile = definition.profile_of(settings.values, partition or "") if definition.profile_of else settings.values
+        inputs = pin_inputs(definition, home, partition if definition.by_drop else None)
+        step = Step(context, profile, home, gpu, partition, inputs)
+        step.shaped = _also_shaped(definition, step)
     except PipelineError as error:
-        refuse(definition, context, home, drop, settings.profile, str(error))
+        refuse(definition, context, home, partition, settings.profile, str(error))
         raise dg.Failure(description=str(error), allow_retries=False) from error
     attempts = [Attempt.begin(item, definition, step, settings.profile, tracking) for item in definition.made]
     started = time.monotonic()
@@ -49,6 +50,8 @@ def perform(
         artifacts, remarks = _reused(definition, home, attempts) or _made(definition, step, attempts)
         for attempt in attempts:
             attempt.finish(artifacts[attempt.made.name], remarks[attempt.made.name], time.monotonic() - started)
+            if definition.settle:
+                definition.settle(step, artifacts[attempt.made.name], tracking)
     except dg.DagsterExecutionInterruptedError as error:
         _close(attempts, "terminated by a person or by Dagster", killed=True)
         raise dg.Failure(description="Terminated. Work done so far resumes next time.", allow_retries=False) from error
@@ -67,6 +70,14 @@ def perform(
             metadata=attempt.metadata(artifact, remarks[attempt.made.name], where.pages),
             check_results=[result for result in results if result.asset_key == dg.AssetKey(attempt.made.name)],
         )
+
+
+def _also_shaped(definition: Definition, step: Step) -> Mapping[str, Any]:
+    """What shapes the recipe beside profile and inputs: a person's word in the run's config, the state of the home."""
+    said = {"said": dict(step.context.op_execution_context.op_config)} if definition.takes_config else {}
+    if definition.also_shaped is None:
+        return said
+    return said | dict(definition.also_shaped(step.home, recipe_of(definition.made[0], definition, step)))
 
 
 def _reused(

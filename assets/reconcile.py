@@ -32,6 +32,7 @@ def reconcile(home: Home, instance: dg.DagsterInstance, tracking: Tracking) -> l
     if faults := home.ledger.verify():
         return faults
     said = [f"{key} was left open by a killed process; booked as killed" for key in close_abandoned(home, instance)]
+    said += _promotions_left_undone(home)
     said += _dagster_against_ledger(home, instance)
     if isinstance(tracking, MlflowTracking):
         said += reconcile_mlflow(home, tracking.uri)
@@ -50,6 +51,13 @@ def reconciliation(
     for sentence in said:
         context.log.info(sentence)
     return dg.SkipReason("; ".join(said[:20]) or "ledger, Dagster, MLflow and disk agree")
+
+
+def _promotions_left_undone(home: Home) -> Iterator[str]:
+    from dpo_pipeline.evaluation.champion import complete_promotion
+
+    if done := complete_promotion(home):
+        yield done
 
 
 def _dagster_against_ledger(home: Home, instance: dg.DagsterInstance) -> Iterator[str]:

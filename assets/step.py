@@ -22,7 +22,7 @@ class Step:
     profile: Profile
     home: Home
     gpu: Gpu
-    drop: str | None
+    partition: str | None
     inputs: Mapping[str, Sequence[tuple[str | None, Artifact]]]
     shaped: Mapping[str, Any] = field(default_factory=dict)
     out: Mapping[str, Path] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from dpo_pipeline.evaluation.memory import Memory
 from dpo_pipeline.evaluation.report import read_report
 from dpo_pipeline.evaluation.training import demonstrations_of
 from dpo_pipeline.evaluation.voices import Voice
-from dpo_pipeline.lineage.chain import find
+from dpo_pipeline.lineage.subjects import CHAMPION, find_all
 from dpo_pipeline.profiles import Profile
 from dpo_pipeline.sft.demonstrations import Demonstrations
 
@@ -90,7 +90,7 @@ def compare_checkpoints(
 
 
 def _checkpoint(home: Home, subject: str) -> Artifact:
-    artifact = find(home, subject)
+    artifact = find_all(home, subject)[-1]
     if artifact.kind not in CHECKPOINTS:
         raise ArtifactError(
             f"{subject} is a {artifact.kind}",
@@ -118,8 +118,8 @@ def _empty_folder(out: Path | None, *, default: Path) -> Path:
 
 
 def _label(subject: str, artifact: Artifact) -> str:
-    """A short name for the page: the alias that was typed, else the stage and eight digits."""
-    if "/" not in subject and subject not in CHECKPOINTS:
+    """A short name for the page: `champion` if that was typed, else the stage and eight digits."""
+    if subject == CHAMPION:
         return subject
     return f"{artifact.kind.removesuffix('_checkpoint')} {artifact.digest[:8]}"
 

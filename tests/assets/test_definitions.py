@@ -22,8 +22,9 @@ dpo
   dpo_checkpoint <- preference_pairs, reference_logprobs, sft_checkpoint
 evaluation
   evaluation_report <- demonstrations, dpo_checkpoint, preference_pairs, reference_logprobs, sft_checkpoint
+  champion <- dpo_checkpoint, evaluation_report, preference_pairs
 release
-  release <- dpo_checkpoint, evaluation_report, preference_pairs
+  release <- champion
 """
 
 

@@ -161,7 +161,7 @@ def test_scores_and_replies_that_do_not_give_the_reports_figures_are_found(made,
     ).faults
     assert any("preferences of dpo is" in fault for fault in faults)
     fewer = altered(home, tmp_path / "replies", "evaluation_report", "replies.parquet", lambda table: table.slice(1))
-    assert any("replies of sft is" in fault for fault in check_figures(home, fewer).faults)
+    assert any("replies of base is" in fault for fault in check_figures(home, fewer).faults)
 
 
 def test_a_training_pair_that_was_scored_as_held_out_is_named(made, tmp_path):
