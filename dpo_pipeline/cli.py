@@ -9,6 +9,7 @@ import click
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.commands import lineage
+from dpo_pipeline.profiles.report_commands import report
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -122,6 +123,7 @@ def drop_check(folder: Path, *, as_json: bool, propose: bool, profile: str) -> N
 
 
 commands.add_command(lineage)
+commands.add_command(report)
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ def draw_agreement(report: Row) -> bytes:
     axis.axvline(limit, color=RED, linewidth=0.8, linestyle=":")
     axis.axvline(0.5, color=RULE, linewidth=1.0)
     _name_rows(axis, rows)
-    axis.set_xlim(0, 1)
+    axis.set_xlim(-0.02, 1.02)
     axis.set_title("Agreement with the other annotators, 95 % interval", fontsize=10, loc="left", color=INK)
     axis.set_xlabel(
         "share of comparable verdicts; red: disagrees, pale: few judgments, dotted: limit; diamond: reliability",
@@ -148,7 +148,7 @@ def _panel(
         axis.plot([row[key]], [place], "o", color=colour, markersize=4)
     if middle is not None:
         axis.axvline(middle, color=SOFT, linewidth=0.8, linestyle=":")
-    axis.set_xlim(0, 1)
+    axis.set_xlim(-0.02, 1.02)
     _name_rows(axis, rows)
 
 

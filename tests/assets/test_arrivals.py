@@ -25,7 +25,8 @@ def tick(home, cursor=None, **overrides):
         "home": ArtifactHome(folder=str(home.root), inbox=home.inbox_url),
         "settings": PipelineSettings(overrides=overrides),
     }
-    return new_drops(dg.build_sensor_context(cursor=cursor, resources=resources))
+    with dg.build_sensor_context(cursor=cursor, resources=resources) as context:
+        return new_drops(context)
 
 
 def put(home, name, *, complete=True, text="{}"):
