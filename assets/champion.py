@@ -1,5 +1,6 @@
 """Who becomes champion: the gate weighs the newest checkpoint against today's; the ledger keeps what follows."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,12 @@ from pydantic import Field
 from assets.tracked import Made, Step, tracked
 from dpo_pipeline.core.artifacts import Artifact, Outcome, Recipe
 from dpo_pipeline.core.home import Home
-from dpo_pipeline.core.promotions import promote, rollbacks_of
+from dpo_pipeline.core.promotions import CHAMPION_KIND, champion_digest, promote, rollbacks_of
 from dpo_pipeline.evaluation import CODE_VERSION
 from dpo_pipeline.evaluation.standing import opponent_of_newest, standing_of
-from resources.mlflow_tracking import Tracking
+from resources.mlflow_tracking import MlflowTracking, Tracking
+
+ALIAS = "champion"
 
 
 class Word(dg.Config):
@@ -36,14 +39,16 @@ def _withdrawn(home: Home, recipe: Recipe) -> Mapping[str, Any]:
 
 
 def _follow(step: Step, decision: Artifact, tracking: Tracking) -> None:
-    """Write the promotion into the ledger, once per decision."""
+    """Write the promotion into the ledger, once per decision; MLflow's alias follows the ledger."""
     from dpo_pipeline.evaluation.champion import promotion_of
 
-    del tracking
     promotion = promotion_of(decision)
-    if promotion is not None:
-        promote(step.home, promotion)
-        step.say(f"champion is now {promotion.challenger}")
+    if promotion is None:
+        return
+    promote(step.home, promotion)
+    if (now := champion_digest(step.home)) is not None:
+        tracking.move_alias(CHAMPION_KIND, ALIAS, now, home=step.home, warn=step.context.log.warning)
+        step.say(f"champion is {now}")
 
 
 @tracked(
@@ -75,3 +80,22 @@ def champion(step: Step) -> Outcome:
     )
     step.say(f"{outcome.facts['ruling'].replace('_', ' ')}: {outcome.facts['reason']}")
     return outcome
+
+
+def follow_champion(home: Home) -> list[str]:
+    """Point MLflow's alias at the ledger's champion, from a terminal; what was not possible, in sentences."""
+    said: list[str] = []
+    digest = champion_digest(home)
+    if digest is not None:
+        tracking = MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or "")
+        tracking.move_alias(CHAMPION_KIND, ALIAS, digest, home=home, warn=said.append)
+    return said
+
+
+def promote_by_hand(home: Home, profile: str, *, reason: str, person: str) -> bool:
+    """Materialize `champion` from a terminal with a person's word; whether the run went through."""
+    from assets.terminal import terminal
+
+    word = {"promote": True, "reason": reason, "person": person}
+    with terminal(home, profile) as (_, run):
+        return run("decide", config={"ops": {"champion": {"config": word}}})
