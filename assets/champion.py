@@ -1,6 +1,5 @@
 """Who becomes champion: the gate weighs the newest checkpoint against today's; the ledger keeps what follows."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.promotions import CHAMPION_KIND, champion_digest, promote, rollbacks_of
 from dpo_pipeline.evaluation import CODE_VERSION
 from dpo_pipeline.evaluation.standing import opponent_of_newest, standing_of
-from resources.mlflow_tracking import MlflowTracking, Tracking
+from resources.tracking import Tracking
 
 ALIAS = "champion"
 
@@ -80,22 +79,3 @@ def champion(step: Step) -> Outcome:
     )
     step.say(f"{outcome.facts['ruling'].replace('_', ' ')}: {outcome.facts['reason']}")
     return outcome
-
-
-def follow_champion(home: Home) -> list[str]:
-    """Point MLflow's alias at the ledger's champion, from a terminal; what was not possible, in sentences."""
-    said: list[str] = []
-    digest = champion_digest(home)
-    if digest is not None:
-        tracking = MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or "")
-        tracking.move_alias(CHAMPION_KIND, ALIAS, digest, home=home, warn=said.append)
-    return said
-
-
-def promote_by_hand(home: Home, profile: str, *, reason: str, person: str) -> bool:
-    """Materialize `champion` from a terminal with a person's word; whether the run went through."""
-    from assets.terminal import terminal
-
-    word = {"promote": True, "reason": reason, "person": person}
-    with terminal(home, profile) as (_, run):
-        return run("decide", config={"ops": {"champion": {"config": word}}})

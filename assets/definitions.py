@@ -13,7 +13,9 @@ from assets.checks import CHECKS
 from assets.forgetting import forgotten
 from assets.reconcile import reconciliation
 from assets.tracked import assert_all_tracked
+from assets.watching import failure_alerts, killed_runs
 from dpo_pipeline.core.home import HOME_VARIABLE, INBOX_VARIABLE
+from resources.alerts import WEBHOOK_VARIABLE, LogAlerts, WebhookAlerts
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
 from resources.mlflow_tracking import MlflowTracking
@@ -46,6 +48,7 @@ def default_resources() -> dict[str, Any]:
         ),
         "tracking": MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or ""),
         "gpu": Gpu(),
+        "alerts": WebhookAlerts() if os.environ.get(WEBHOOK_VARIABLE) else LogAlerts(),
     }
 
 
@@ -57,7 +60,15 @@ def build_definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
         jobs=[*JOBS, sweeps.sweep, sweeps.frontier],
-        sensors=[new_drops, forgotten, tables_follow_drops, enough_new_pairs, reconciliation],
+        sensors=[
+            new_drops,
+            forgotten,
+            tables_follow_drops,
+            enough_new_pairs,
+            reconciliation,
+            killed_runs,
+            failure_alerts,
+        ],
         schedules=[retraining],
         resources={**default_resources(), **(resources or {})},
         executor=dg.in_process_executor,

@@ -1,6 +1,7 @@
 """Judgments of all drops become preference pairs, and a report on who judged them."""
 
 from itertools import islice
+from typing import Any
 
 import dagster as dg
 
@@ -17,7 +18,7 @@ def follows(*assets: str) -> dg.AutomationCondition:
     """
     condition = dg.AutomationCondition
     new_data = condition.any_deps_match(condition.data_version_changed()).allow(dg.AssetSelection.assets(*assets))
-    changed = new_data | condition.code_version_changed() | condition.newly_missing()
+    changed: Any = new_data | condition.code_version_changed() | condition.newly_missing()
     return (
         changed.since_last_handled()
         & condition.all_deps_match(~condition.missing()).allow(dg.AssetSelection.assets(*assets))

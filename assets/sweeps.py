@@ -1,6 +1,6 @@
 """Sweeps: one partition a point, each a training and an evaluation from the same SFT checkpoint; then the frontier."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import dagster as dg
 
@@ -88,30 +88,3 @@ frontier = dg.define_asset_job(
     dg.AssetSelection.assets("sweep_report"),
     description="Holds the points of a sweep up against each other.",
 )
-
-
-def run_sweep(home: Home, profile: str, points: Sequence[str]) -> list[str]:
-    """Make every point and the report from a terminal; a point made before is taken over. What was done, in sentences.
-
-    A point that fails stops no other one; one that a person ends (Ctrl-C) ends the sweep.
-    """
-    from assets.terminal import terminal
-
-    said = []
-    with terminal(home, profile) as (instance, run):
-        instance.add_dynamic_partitions(POINTS_NAME, list(points))
-        for number, point in enumerate(points, start=1):
-            done = run("sweep", point)
-            if not done and _was_ended(home, point):
-                return [*said, f"STOPPED at {number} of {len(points)}, {point}. The same command goes on from here."]
-            said.append(f"{number} of {len(points)}, {point}: {'done' if done else 'FAILED, the log above says why'}.")
-        is_drawn = run("frontier")
-    if not is_drawn:
-        return [*said, "FAILED: the points could not be held up against each other, the log above says why."]
-    return [*said, f"The frontier: {home.latest('sweep_report').path / 'report.html'}"]
-
-
-def _was_ended(home: Home, point: str) -> bool:
-    """Whether the newest line about the point says that it was killed, not that it failed."""
-    events = [line["event"] for line in home.ledger.lines() if line.get("partition") == point]
-    return events[-1:] == ["killed"]

@@ -20,16 +20,22 @@ def lineage() -> None:
 @lineage.command("show")
 @click.argument("subject", default="evaluation_report")
 @click.option("--html", "html_path", type=click.Path(path_type=Path), help="Also write it as one page here.")
-def lineage_show(subject: str, html_path: Path | None) -> None:
-    """Print the chain behind SUBJECT: an asset, asset/drop, or kind/digest."""
+@click.option("--svg", "svg_path", type=click.Path(path_type=Path), help="Also write the picture here.")
+def lineage_show(subject: str, html_path: Path | None, svg_path: Path | None) -> None:
+    """Print the chain behind SUBJECT: an asset, asset/drop, `champion`, or a digest, with or without its kind."""
     from dpo_pipeline.lineage.audit import describe_audit
-    from dpo_pipeline.lineage.chain import as_text, chain_of
+    from dpo_pipeline.lineage.chain import as_text, chains_of
+    from dpo_pipeline.lineage.graph import draw_chain
     from dpo_pipeline.lineage.page import render_chain
 
     home = Home.default()
-    click.echo(as_text(chain_of(home, subject)))
-    if html_path:
-        html_path.write_text(render_chain(describe_audit(home, subject, [])), encoding="utf-8")
+    click.echo("\n".join(as_text(node) for node in chains_of(home, subject)))
+    if html_path or svg_path:
+        shown = describe_audit(home, subject, [])
+        if html_path:
+            html_path.write_text(render_chain(shown), encoding="utf-8")
+        if svg_path:
+            svg_path.write_text(draw_chain(shown["chain"]), encoding="utf-8")
 
 
 @lineage.command("verify")
@@ -90,6 +96,26 @@ def lineage_forget(
     stone = forget.bury(home, plan, person=person, reason=reason, unspeakable=annotator or "")
     click.echo(f"Ledger line {stone.number}: {stone.what} is forgotten.")
     click.echo("\n".join(forget.mark_forgotten(home)))
+
+
+@lineage.command("export")
+@click.argument("subject", default="preference_pairs")
+@click.option("--openlineage", type=click.Path(path_type=Path), help="Every attempt of the home as run events, here.")
+@click.option("--dataset", type=click.Path(path_type=Path), help="The pairs behind SUBJECT with card and Croissant.")
+@click.option("--profile", default="demo", show_default=True, help="Says name, licence and languages of the dataset.")
+def lineage_export(subject: str, openlineage: Path | None, dataset: Path | None, profile: str) -> None:
+    """Write lineage and tables as other tools read them. A release holds the dataset and a model card already."""
+    from dpo_pipeline.lineage.exports import export_dataset, export_events
+    from dpo_pipeline.profiles import load_profile
+
+    if not openlineage and not dataset:
+        raise click.UsageError("give --openlineage FILE, --dataset FOLDER, or both")
+    home = Home.default()
+    if openlineage:
+        click.echo(f"{export_events(home, openlineage):,} OpenLineage events in {openlineage}")
+    if dataset:
+        count = export_dataset(home, subject, dataset, release=load_profile(profile).release)
+        click.echo(f"{count:,} pairs with README.md and croissant.json in {dataset}")
 
 
 @lineage.command("keygen")

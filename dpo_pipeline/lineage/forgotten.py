@@ -23,7 +23,7 @@ def check_forgotten(home: Home, nodes: Mapping[str, Node]) -> Check:
     """Whether each table and model of a chain keeps to the tombstones older than it; notes name what is older."""
     stones = tombstones(home)
     looked = f"{len(stones)} tombstones, {sum(node.artifact.kind in TABLES for node in nodes.values())} tables"
-    key = _key(home)
+    key = key_of(home)
     faults: list[str] = []
     notes: list[str] = []
     for stone in stones:
@@ -105,6 +105,7 @@ def _started(node: Node) -> str:
     return str((node.started or {}).get("time"))
 
 
-def _key(home: Home) -> bytes | None:
+def key_of(home: Home) -> bytes | None:
+    """The pseudonym key, if it is still there; never makes one."""
     path = home.root / "keys" / "pseudonym.key"
     return path.read_bytes() if path.exists() else None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.attestations import check_signatures
-from dpo_pipeline.lineage.chain import Node, ancestors, chain_of
+from dpo_pipeline.lineage.chain import Node, ancestors, chains_of
 from dpo_pipeline.lineage.checks import Check
 from dpo_pipeline.lineage.evidence import check_attempts, check_environment, check_files, check_ledger
 from dpo_pipeline.lineage.forgotten import check_forgotten
@@ -45,7 +45,7 @@ def verify(home: Home, subject: str) -> list[Check]:
     ledger = check_ledger(home)
     if ledger.faults and not _is_readable(home):
         return [ledger]
-    nodes = ancestors(chain_of(home, subject))
+    nodes = ancestors(*chains_of(home, subject))
     return [ledger, *(_performed(check, home, nodes) for check in CHECKS)]
 
 

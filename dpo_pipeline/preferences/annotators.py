@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import write_table
+from dpo_pipeline.preferences.adding_up import counted
 from dpo_pipeline.preferences.agreement import krippendorff_alpha, raw_agreement
 from dpo_pipeline.preferences.annotator_page import draw_agreement, draw_course, headline, render_page
 from dpo_pipeline.preferences.behaviour import (
@@ -25,16 +26,18 @@ from dpo_pipeline.preferences.behaviour import (
     suspicions,
     verdict_values,
 )
-from dpo_pipeline.preferences.build import add_up
 from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.consensus import dawid_skene
 from dpo_pipeline.preferences.dimensions import DimensionVerdicts
 from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.personal_data import PERSONAL_DATA, redact
 from dpo_pipeline.preferences.rankings import describe_rankings, responses_of
 from dpo_pipeline.preferences.schemas import ANNOTATORS
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.sketch_tables import NO_TIME
 from dpo_pipeline.preferences.texts import DropTables, read_texts
-from dpo_pipeline.preferences.verdicts import NO_TIME, Verdicts, load_verdicts
+from dpo_pipeline.preferences.verdict_file import VerdictFile
+from dpo_pipeline.preferences.verdicts import Verdicts
 from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE
 
 EXAMPLES = 12
@@ -58,12 +61,12 @@ def report_annotators(
     Returns:
         Counts of judgments and annotators; agreement as facts.
     """
-    catalogue = Catalogue.read(drops)
-    verdicts = load_verdicts(drops, catalogue.pair_numbers)
+    catalogue = Catalogue(drops)
+    pair_count = len(catalogue.pairs.ids)
+    file = VerdictFile.merge(catalogue, reporter)
+    verdicts = file.take(0, pair_count)
     manners = read_manners(drops, verdicts)
-    reliability = add_up(
-        catalogue, verdicts, settings=settings.model_copy(update={"consensus": "dawid_skene"})
-    ).reliability
+    reliability = dawid_skene(counted(verdicts), pair_count, len(verdicts.annotators)).reliability
     columns = describe_annotators(catalogue, verdicts, manners, reliability, settings)
     suspected = suspicions(columns, settings)
     table = _table(verdicts, {**columns, "suspected": suspected})
@@ -71,7 +74,7 @@ def report_annotators(
 
     report = {
         "overall": _overall(catalogue, verdicts, manners),
-        "dimensions": _dimensions(drops, verdicts),
+        "dimensions": _dimensions(file, verdicts),
         "by_drop": _by_drop(drops, verdicts),
         "by_week": _by_week(verdicts),
         "rankings": describe_rankings(responses_of(catalogue), catalogue.prompt, verdicts),
@@ -115,7 +118,7 @@ def _overall(catalogue: Catalogue, verdicts: Verdicts, manners: Manners) -> dict
     nominal, ordinal = verdict_values(verdicts)
     pair, side = verdicts.pair[counted], verdicts.side[counted]
     per_pair = np.bincount(np.bincount(pair, minlength=1))
-    low, high = (catalogue.pair_column(f"{which}_characters").astype(np.int64)[pair] for which in ("low", "high"))
+    low, high = (catalogue.pairs.column(f"{which}_characters").astype(np.int64)[pair] for which in ("low", "high"))
     sided = (side != 0) & (low != high)
     longer = np.sign(low - high) == side
     known = manners.first_is_low[counted] >= 0
@@ -124,7 +127,7 @@ def _overall(catalogue: Catalogue, verdicts: Verdicts, manners: Manners) -> dict
         "judgments": len(verdicts),
         "counted": int(counted.sum()),
         "without_annotator": int((verdicts.annotator < 0).sum()),
-        "pairs": len(catalogue.pair_ids),
+        "pairs": len(catalogue.pairs.ids),
         "pairs_with_two_or_more": int(per_pair[2:].sum()),
         "judgments_per_pair": {str(size): int(count) for size, count in enumerate(per_pair) if size and count},
         "alpha_nominal": _round(krippendorff_alpha(pair, nominal)),
@@ -138,8 +141,8 @@ def _overall(catalogue: Catalogue, verdicts: Verdicts, manners: Manners) -> dict
     }
 
 
-def _dimensions(drops: Sequence[DropTables], verdicts: Verdicts) -> list[dict[str, Any]]:
-    entries = DimensionVerdicts.read(drops, verdicts)
+def _dimensions(file: VerdictFile, verdicts: Verdicts) -> list[dict[str, Any]]:
+    entries = DimensionVerdicts.read(file, verdicts)
     counted = verdicts.is_counted[entries.verdict]
     rows = []
     for number, name in enumerate(entries.names):
@@ -205,15 +208,15 @@ def _pairs(folder: Path) -> dict[str, Any]:
 def _disagreements(catalogue: Catalogue, verdicts: Verdicts) -> list[dict[str, Any]]:
     """Pairs with the most judgments on both sides, with the beginnings of their texts."""
     counted = verdicts.is_counted
-    pair, side, count = verdicts.pair[counted], verdicts.side[counted], len(catalogue.pair_ids)
+    pair, side, count = verdicts.pair[counted], verdicts.side[counted], len(catalogue.pairs.ids)
     low, high = (np.bincount(pair[side == sign], minlength=count) for sign in (1, -1))
     contested = np.flatnonzero(np.minimum(low, high) > 0)
     order = np.lexsort((contested, -(low + high)[contested], -np.minimum(low, high)[contested]))
     some = contested[order[:EXAMPLES]]
-    rows, b_is_low = catalogue.pair_column("row")[some], catalogue.pair_column("b_is_low")[some]
+    rows, b_is_low = catalogue.pairs.column("row")[some], catalogue.pairs.column("b_is_low")[some]
     examples: list[dict[str, Any]] = [{} for _ in some]
     for number, drop in enumerate(catalogue.drops):
-        here = np.flatnonzero(catalogue.pair_place.drop[some] == number)
+        here = np.flatnonzero(catalogue.pairs.place.drop[some] == number)
         for texts in read_texts(drop.judgments, rows[here]):
             for place, prompt, a, b in zip(
                 here[texts.place],
@@ -224,7 +227,7 @@ def _disagreements(catalogue: Catalogue, verdicts: Verdicts) -> list[dict[str, A
             ):
                 first, second = (b, a) if b_is_low[place] else (a, b)
                 examples[place] = {
-                    "pair_id": to_hex(catalogue.pair_ids[some[place] : some[place] + 1])[0].as_py(),
+                    "pair_id": to_hex(catalogue.pairs.ids[some[place] : some[place] + 1])[0].as_py(),
                     "prompt": _excerpt(prompt[-1]["content"] if prompt else ""),
                     "one": _excerpt(first),
                     "other": _excerpt(second),

@@ -19,8 +19,9 @@ from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.identifiers import blake2b_128
 from dpo_pipeline.preferences.normalize import normalise_once_each
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.sketch_tables import Choice
 from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, DropTables
-from dpo_pipeline.preferences.verdicts import Choice, Status, Verdicts
+from dpo_pipeline.preferences.verdicts import Status, Verdicts
 
 BATCH_ROWS = 65_536
 CHARACTERS_PER_WORD = 6.0
@@ -177,7 +178,7 @@ def _position(verdicts: Verdicts, manners: Manners, counted: np.ndarray, total: 
 def _length(catalogue: Catalogue, verdicts: Verdicts, counted: np.ndarray, total: _Totals) -> dict[str, np.ndarray]:
     """Share of longer responses preferred, and how it departs from the others on the same pairs (McNemar's z)."""
     longer = np.sign(
-        catalogue.pair_column("low_characters").astype(np.int64) - catalogue.pair_column("high_characters")
+        catalogue.pairs.column("low_characters").astype(np.int64) - catalogue.pairs.column("high_characters")
     )[verdicts.pair]
     known = counted & (verdicts.side != 0) & (longer != 0)
     picks = known & (verdicts.side == longer)
@@ -199,7 +200,7 @@ def _speed(
     settings: PreferenceSettings,
 ) -> dict[str, np.ndarray]:
     names = ("prompt_characters", "low_characters", "high_characters")
-    characters = np.sum([catalogue.pair_column(name).astype(np.int64) for name in names], axis=0)
+    characters = np.sum([catalogue.pairs.column(name).astype(np.int64) for name in names], axis=0)
     floor = characters[verdicts.pair] / CHARACTERS_PER_WORD / settings.reading_words_per_minute * 60
     timed = counted & np.isfinite(manners.seconds)
     return {

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -19,6 +19,13 @@ from dpo_pipeline.release.settings import ReleaseSettings
 from dpo_pipeline.sft.settings import SftSettings
 
 FOLDER = Path(__file__).parent
+
+
+class TrackingSettings(Settings):
+    """How much the tracking server matters; shapes no artifact."""
+
+    when_away: Literal["buffer", "refuse"] = "buffer"
+    """MLflow away: `buffer` goes on, keeps all on disk and tells it later; `refuse` fails before any work is done."""
 
 
 class Profile(Settings):
@@ -59,6 +66,9 @@ class Profile(Settings):
 
     release: ReleaseSettings = ReleaseSettings()
     """What a user takes away."""
+
+    tracking: TrackingSettings = TrackingSettings()
+    """The tracking server."""
 
     operation: OperationSettings = OperationSettings()
     """When drops are complete, when models are trained again, and from what."""

@@ -7,7 +7,8 @@ import dagster as dg
 import pytest
 
 from assets import terminal as module
-from assets.sweeps import comparable_points, run_sweep
+from assets.commands import run_sweep
+from assets.sweeps import comparable_points
 from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
 from dpo_pipeline.core.errors import TrainingError
 from dpo_pipeline.evaluation import sweep
