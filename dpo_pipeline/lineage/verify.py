@@ -34,8 +34,13 @@ CHECKS: Sequence[ChainCheck] = (
 """Each is one sentence of the audit; where files are not what was published, the later ones still say what they can."""
 
 
-def verify(home: Home, subject: str) -> list[Check]:
+def verify(home: Home, subject: str, *, again: Callable[[str], None] | None = None) -> list[Check]:
     """Run every check on the chain behind `subject`.
+
+    Args:
+        home: Where the chain lies.
+        subject: What it leads to, as `subjects.find_all` understands it.
+        again: Tables and trainings are made again as well, which takes as long as making them did; hears how far it is.
 
     A ledger that cannot be read or a subject that is gone is a fault, not an error: the audit is for such days.
 
@@ -46,7 +51,12 @@ def verify(home: Home, subject: str) -> list[Check]:
     if ledger.faults and not _is_readable(home):
         return [ledger]
     nodes = ancestors(*chains_of(home, subject))
-    return [ledger, *(_performed(check, home, nodes) for check in CHECKS)]
+    checks = [ledger, *(_performed(check, home, nodes) for check in CHECKS)]
+    if again is not None:
+        from dpo_pipeline.lineage.rebuild import rebuild
+
+        checks += rebuild(home, nodes, again)
+    return checks
 
 
 def verdict(checks: Sequence[Check]) -> str:
