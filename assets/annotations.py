@@ -1,13 +1,15 @@
 """A drop as it arrived, and what its records are: judgments, demonstrations, rejected records."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
 from assets.described import books_as_markdown
 from assets.tracked import Made, Step, tracked
 from dpo_pipeline.annotations import CODE_VERSION
-from dpo_pipeline.core.artifacts import Artifact, Outcome
+from dpo_pipeline.core.artifacts import Artifact, Outcome, Recipe
+from dpo_pipeline.core.home import Home
 
 PARQUET = frozenset({"parquet"})
 
@@ -24,7 +26,7 @@ def raw_annotations(step: Step) -> Outcome:
     from dpo_pipeline.annotations.arrivals import open_inbox, take_in
 
     inbox = open_inbox(step.home.inbox_url, rest_seconds=step.profile.operation.inbox_rest_seconds)
-    return take_in(inbox, str(step.drop), step.folder())
+    return take_in(inbox, str(step.partition), step.folder())
 
 
 def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckResult]:
@@ -50,6 +52,15 @@ def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckRe
     ]
 
 
+def key_and_tombstones(home: Home, reading: Recipe) -> Mapping[str, Any]:
+    """Which pseudonym key this reading uses, and what it must leave out by the tombstones in the ledger."""
+    from dpo_pipeline.annotations.tombstones import left_out_by
+
+    key = {"pseudonyms": home.pseudonym_fingerprint()}
+    keyed = Recipe(reading.kind, reading.code_version, {**reading.settings, **key}, reading.parents)
+    return {**key, **left_out_by(home, keyed)}
+
+
 @tracked(
     Made("judgments", "One row per verdict of one annotator on two responses.", PARQUET, "judgments.parquet"),
     Made("rejected_records", "Every record that was not usable, with its reason.", PARQUET, "rejected_records.parquet"),
@@ -58,6 +69,7 @@ def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckRe
     code_version=CODE_VERSION,
     reads=["raw_annotations"],
     settings=["annotations"],
+    also_shaped=key_and_tombstones,
     by_drop=True,
     checks=[
         dg.AssetCheckSpec("books_balance", asset="judgments", blocking=True),
@@ -67,17 +79,19 @@ def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckRe
 )
 def read_annotations(step: Step) -> Mapping[str, Outcome]:
     """Read every file of the drop once, into three tables."""
+    from dpo_pipeline.annotations.forgotten import SETTING, Forgotten
     from dpo_pipeline.annotations.read import read_drop
 
     outcomes = read_drop(
         step.read("raw_annotations"),
-        drop=str(step.drop),
+        drop=str(step.partition),
         settings=step.profile.annotations,
         pseudonym_key=step.home.pseudonym_key(),
         judgments=step.folder("judgments"),
         rejected=step.folder("rejected_records"),
         demonstrations=step.folder("demonstrations"),
         reporter=step,
+        forgotten=Forgotten.parse(step.shaped.get(SETTING, {}), where="the ledger's tombstones"),
     )
     names = ("judgments", "rejected_records", "demonstrations")
     return dict(zip(names, (outcomes.judgments, outcomes.rejected, outcomes.demonstrations), strict=True))

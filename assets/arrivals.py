@@ -9,6 +9,7 @@ from assets.automation import ingest
 from assets.tracked import DEFINITIONS, DROPS
 from dpo_pipeline.annotations.arrivals import open_inbox, states_taken_in
 from dpo_pipeline.annotations.deliveries import Delivery
+from dpo_pipeline.core.artifacts import Recipe
 from dpo_pipeline.core.home import Home
 from resources.artifact_store import ArtifactHome
 from resources.settings import PipelineSettings
@@ -65,10 +66,12 @@ def is_read(home: Home, drop: str, settings: PipelineSettings) -> bool:
             return False
         made, definition = home.latest(asset, drop), DEFINITIONS[asset]
         used = {name: getattr(settings.values, name).model_dump(mode="json") for name in definition.settings}
+        reading = Recipe(definition.made[0].name, definition.code_version, {**used, "drop": drop}, made.parents)
+        shaped = definition.also_shaped(home, reading) if definition.also_shaped else {}
         newest = {parent.kind: home.latest(parent.kind, drop).digest for parent in made.parents}
         if (
             made.manifest["code_version"] != definition.code_version
-            or made.manifest["settings"] != {**used, "drop": drop}
+            or made.manifest["settings"] != {**reading.settings, **shaped}
             or any(newest[parent.kind] != parent.digest for parent in made.parents)
         ):
             return False

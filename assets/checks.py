@@ -89,6 +89,24 @@ def accuracy_above_chance(home: ArtifactHome) -> dg.AssetCheckResult:
     )
 
 
+def _examined(name: str, description: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(name=name, asset="evaluation_report", blocking=True, description=description)
+    def check(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetCheckResult:
+        from dpo_pipeline.evaluation.examination import examine_one
+        from dpo_pipeline.evaluation.standing import standing_of
+
+        profile, jaccard = settings.values, settings.values.preferences.prompt_cluster_jaccard
+        found = examine_one(name, home.home, standing_of(home.home), settings=profile.champion, jaccard=jaccard)
+        return dg.AssetCheckResult(
+            passed=found.held is True,
+            severity=dg.AssetCheckSeverity.WARN if found.held is None else dg.AssetCheckSeverity.ERROR,
+            metadata={"found": found.found, "expected": found.expected, **found.numbers},
+            description=found.found if found.held else f"{found.found}. {found.advice}",
+        )
+
+    return check
+
+
 CHECKS = [
     pair_books_balance,
     enough_pairs,
@@ -96,4 +114,7 @@ CHECKS = [
     _losses_finite("sft_checkpoint"),
     _losses_finite("dpo_checkpoint"),
     accuracy_above_chance,
+    _examined("report_is_complete", "Every model that is compared scored every pair and replied to every prompt."),
+    _examined("held_out_is_intact", "What was scored is the held-out side of the table, and all of it."),
+    _examined("nothing_leaked", "No held-out prompt, nor a near copy of one, was trained on."),
 ]

@@ -2,14 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
 from assets.step import Step
-from dpo_pipeline.core.artifacts import Artifact, Outcome
+from dpo_pipeline.core.artifacts import Artifact, Outcome, Recipe
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.profiles import Profile
+from resources.mlflow_tracking import Tracking
 
 AlsoReads = Callable[[Home], Mapping[str, Artifact]]
+AlsoShaped = Callable[[Home, Recipe], Mapping[str, Any]]
+ProfileOf = Callable[[Profile, str], Profile]
+Settle = Callable[[Step, Artifact, Tracking], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,11 @@ class Definition:
     reads: tuple[str, ...]
     also_reads: AlsoReads | None
     settings: tuple[str, ...]
+    also_shaped: AlsoShaped | None
     by_drop: bool
+    profile_of: ProfileOf | None
+    takes_config: bool
+    settle: Settle | None
     reusable: bool
     body: Callable[[Step], Outcome | Mapping[str, Outcome]]
     judge: Callable[[Mapping[str, Artifact]], Sequence[dg.AssetCheckResult]] | None

@@ -6,13 +6,16 @@ from typing import Any
 
 import dagster as dg
 
-from assets import annotations, dpo, evaluation, preferences, release, sft
+from assets import annotations, champion, dpo, evaluation, preferences, release, sft, sweeps
 from assets.arrivals import new_drops
-from assets.automation import JOBS, retraining
+from assets.automation import JOBS, enough_new_pairs, retraining, tables_follow_drops
 from assets.checks import CHECKS
+from assets.forgetting import forgotten
 from assets.reconcile import reconciliation
 from assets.tracked import assert_all_tracked
+from assets.watching import failure_alerts, killed_runs
 from dpo_pipeline.core.home import HOME_VARIABLE, INBOX_VARIABLE
+from resources.alerts import WEBHOOK_VARIABLE, LogAlerts, WebhookAlerts
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
 from resources.mlflow_tracking import MlflowTracking
@@ -28,7 +31,10 @@ ASSETS = [
     dpo.reference_logprobs,
     dpo.dpo_checkpoint,
     evaluation.evaluation_report,
+    champion.champion,
     release.release,
+    sweeps.sweep_point,
+    sweeps.sweep_report,
 ]
 assert_all_tracked(ASSETS)
 
@@ -42,6 +48,7 @@ def default_resources() -> dict[str, Any]:
         ),
         "tracking": MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or ""),
         "gpu": Gpu(),
+        "alerts": WebhookAlerts() if os.environ.get(WEBHOOK_VARIABLE) else LogAlerts(),
     }
 
 
@@ -52,8 +59,16 @@ def build_definitions(
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
-        jobs=JOBS,
-        sensors=[new_drops, reconciliation],
+        jobs=[*JOBS, sweeps.sweep, sweeps.frontier],
+        sensors=[
+            new_drops,
+            forgotten,
+            tables_follow_drops,
+            enough_new_pairs,
+            reconciliation,
+            killed_runs,
+            failure_alerts,
+        ],
         schedules=[retraining],
         resources={**default_resources(), **(resources or {})},
         executor=dg.in_process_executor,

@@ -12,6 +12,7 @@ from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.books import Books
 
 LARGEST_PICTURE_BYTES = 600_000
+LARGEST_PAGE_BYTES = 50_000
 
 
 def describe(artifact: Artifact, *, table: str | None, pages: str) -> dict[str, Any]:
@@ -32,6 +33,9 @@ def describe(artifact: Artifact, *, table: str | None, pages: str) -> dict[str, 
     metadata["lineage"] = dg.MetadataValue.url(f"{pages}/lineage/{artifact.kind}/{artifact.digest}.html")
     if (artifact.path / "report.html").exists():
         metadata["report"] = dg.MetadataValue.url(f"{pages}/{artifact.kind}/{artifact.digest}/report.html")
+    for page in sorted(artifact.path.glob("*.md")):
+        if page.stat().st_size <= LARGEST_PAGE_BYTES:
+            metadata[page.stem.replace("_", " ")] = dg.MetadataValue.md(page.read_text(encoding="utf-8"))
     for picture in sorted(artifact.path.glob("*.png")):
         if picture.stat().st_size <= LARGEST_PICTURE_BYTES:
             metadata[picture.stem.replace("_", " ")] = dg.MetadataValue.md(_picture(picture.stem, picture.read_bytes()))

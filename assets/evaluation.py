@@ -1,22 +1,13 @@
 """Did it get better? Held-out preferences and replies of base, SFT, DPO and today's champion, with intervals."""
 
-from collections.abc import Mapping
-
 from assets.step import Step
 from assets.tracked import Made, tracked
-from dpo_pipeline.core.artifacts import Artifact, Outcome
-from dpo_pipeline.core.home import Home
-from dpo_pipeline.core.promotions import current_champion
+from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.evaluation import CODE_VERSION
+from dpo_pipeline.evaluation.standing import opponent_of_newest
 
 KNOWN_REPORTS = 3
 """Newest earlier reports looked into for answers that need not be asked for again."""
-
-
-def todays_champion(home: Home) -> Mapping[str, Artifact]:
-    """Today's champion by the ledger, as a further input; none before the first promotion."""
-    champion = current_champion(home)
-    return {} if champion is None else {"champion": champion}
 
 
 @tracked(
@@ -28,7 +19,7 @@ def todays_champion(home: Home) -> Mapping[str, Artifact]:
     stage="evaluation",
     code_version=CODE_VERSION,
     reads=["preference_pairs", "demonstrations", "sft_checkpoint", "dpo_checkpoint", "reference_logprobs"],
-    also_reads=todays_champion,
+    also_reads=opponent_of_newest,
     settings=["evaluation", "dpo", "model", "compute"],
     on_gpu=True,
 )

@@ -13,6 +13,8 @@ def pin_inputs(
     definition: Definition, home: Home, drop: str | None
 ) -> Mapping[str, Sequence[tuple[str | None, Artifact]]]:
     """The newest artifact of each input by the ledger (never by Dagster's events), every file re-hashed."""
+    from dpo_pipeline.annotations.tombstones import refuse_forgotten
+
     pinned: dict[str, Sequence[tuple[str | None, Artifact]]] = {}
     for asset in definition.reads:
         if not DEFINITIONS[asset].by_drop:
@@ -27,6 +29,7 @@ def pin_inputs(
     for found in pinned.values():
         for _, artifact in found:
             _refuse_altered(definition, artifact)
+            refuse_forgotten(home, definition.made[0].name, artifact)
     return pinned
 
 
@@ -42,8 +45,9 @@ def _refuse_altered(definition: Definition, artifact: Artifact) -> None:
 def recipe_of(made: Made, definition: Definition, step: Step) -> Recipe:
     """What shapes an asset: its kind, its code version, the settings it uses, its pinned inputs in order."""
     settings = {name: getattr(step.profile, name).model_dump(mode="json") for name in definition.settings}
-    if step.drop is not None:
-        settings["drop"] = step.drop
+    if definition.by_drop:
+        settings["drop"] = step.partition
+    settings.update(step.shaped)
     parents = tuple(
         Parent(role if drop is None else f"{role}/{drop}", artifact.kind, artifact.digest)
         for role, found in step.inputs.items()

@@ -1,7 +1,7 @@
 """One attempt from start to end: pin and re-hash inputs, reuse or make, publish, close ledger and tracking.
 
 The order is the promise: ledger `started` -> tracking run -> work -> publish -> ledger `finished` -> tracking closed ->
-Dagster's event. A crash between any two leaves a state the ledger explains.
+what follows from it (`settle`) -> Dagster's event. A crash between any two leaves a state the ledger explains.
 """
 
 import shutil
@@ -14,15 +14,15 @@ import dagster as dg
 
 from assets.attempt import Attempt, refuse
 from assets.definition import Definition
-from assets.inputs import pin_inputs
+from assets.inputs import pin_inputs, recipe_of
 from assets.step import Step
 from dpo_pipeline.core.artifacts import Artifact, Outcome
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
-from resources.mlflow_tracking import Tracking
 from resources.settings import PipelineSettings
+from resources.tracking import Tracking
 
 
 def perform(
@@ -35,18 +35,26 @@ def perform(
 ) -> Iterator[dg.MaterializeResult]:
     """Make what a definition makes, once; every way it can end is in the ledger before Dagster hears of it."""
     home = where.home
-    drop = context.partition_key if definition.by_drop else None
+    partition = context.partition_key if definition.by_drop or definition.profile_of else None
     try:
-        step = Step(context, settings.values, home, gpu, drop, pin_inputs(definition, home, drop))
+        profile = definition.profile_of(settings.values, partition or "") if definition.profile_of else settings.values
+        inputs = pin_inputs(definition, home, partition if definition.by_drop else None)
+        step = Step(context, profile, home, gpu, partition, inputs)
+        step.shaped = _also_shaped(definition, step)
     except PipelineError as error:
-        refuse(definition, context, home, drop, settings.profile, str(error))
+        known = {"profile": settings.profile, "tracking": tracking, "reason": str(error)}
+        refuse(definition, context, home, partition, **known)
         raise dg.Failure(description=str(error), allow_retries=False) from error
     attempts = [Attempt.begin(item, definition, step, settings.profile, tracking) for item in definition.made]
     started = time.monotonic()
     try:
+        for attempt in attempts:
+            attempt.track()
         artifacts, remarks = _reused(definition, home, attempts) or _made(definition, step, attempts)
         for attempt in attempts:
             attempt.finish(artifacts[attempt.made.name], remarks[attempt.made.name], time.monotonic() - started)
+            if definition.settle:
+                definition.settle(step, artifacts[attempt.made.name], tracking)
     except dg.DagsterExecutionInterruptedError as error:
         _close(attempts, "terminated by a person or by Dagster", killed=True)
         raise dg.Failure(description="Terminated. Work done so far resumes next time.", allow_retries=False) from error
@@ -65,6 +73,14 @@ def perform(
             metadata=attempt.metadata(artifact, remarks[attempt.made.name], where.pages),
             check_results=[result for result in results if result.asset_key == dg.AssetKey(attempt.made.name)],
         )
+
+
+def _also_shaped(definition: Definition, step: Step) -> Mapping[str, Any]:
+    """What shapes the recipe beside profile and inputs: a person's word in the run's config, the state of the home."""
+    said = {"said": dict(step.context.op_execution_context.op_config)} if definition.takes_config else {}
+    if definition.also_shaped is None:
+        return said
+    return said | dict(definition.also_shaped(step.home, recipe_of(definition.made[0], definition, step)))
 
 
 def _reused(
@@ -87,7 +103,9 @@ def _made(
         step.out = {attempt.made.name: stack.enter_context(store.staging()) for attempt in attempts}
         step.work = step.home.work_folder(attempts[0].recipe)
         step.work.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(attempts[0].run.following(step.metrics_path))
+        step.spool = attempts[0].spool
+        if attempts[0].run is not None:
+            stack.enter_context(attempts[0].run.following())
         answer = definition.body(step)
         outcomes = {attempts[0].made.name: answer} if isinstance(answer, Outcome) else answer
         artifacts = {

@@ -1,6 +1,7 @@
 """Judgments of all drops become preference pairs, and a report on who judged them."""
 
 from itertools import islice
+from typing import Any
 
 import dagster as dg
 
@@ -8,7 +9,23 @@ from assets.tracked import Made, Step, tracked
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.preferences import CODE_VERSION
 
-FOLLOW_DROPS = dg.AutomationCondition.eager()
+
+def follows(*assets: str) -> dg.AutomationCondition:
+    """When one of these has new data, code changed or this is missing; not while anything it reads is in the making.
+
+    Unlike Dagster's `eager`, a drop that could not be read holds up no other, and data that came out the same starts
+    nothing.
+    """
+    condition = dg.AutomationCondition
+    new_data = condition.any_deps_match(condition.data_version_changed()).allow(dg.AssetSelection.assets(*assets))
+    changed: Any = new_data | condition.code_version_changed() | condition.newly_missing()
+    return (
+        changed.since_last_handled()
+        & condition.all_deps_match(~condition.missing()).allow(dg.AssetSelection.assets(*assets))
+        & ~condition.any_deps_in_progress()
+        & ~condition.in_progress()
+        & condition.all_deps_blocking_checks_passed()
+    ).with_label(f"follows {' and '.join(assets)}")
 
 
 @tracked(
@@ -37,7 +54,7 @@ def pair_sketches(step: Step) -> Outcome:
     code_version=CODE_VERSION,
     reads=["judgments", "pair_sketches"],
     settings=["preferences"],
-    automation_condition=FOLLOW_DROPS,
+    automation_condition=follows("judgments", "pair_sketches"),
 )
 def preference_pairs(step: Step) -> Outcome:
     """Build the tables from every drop, in order of arrival."""
@@ -58,7 +75,7 @@ def preference_pairs(step: Step) -> Outcome:
     code_version=CODE_VERSION,
     reads=["judgments", "pair_sketches", "preference_pairs"],
     settings=["preferences"],
-    automation_condition=FOLLOW_DROPS,
+    automation_condition=follows("preference_pairs"),
 )
 def annotator_report(step: Step) -> Outcome:
     """Report on the annotators of every drop."""

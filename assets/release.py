@@ -1,15 +1,35 @@
-"""What a user takes away: weights, card, pairs in other tools' formats."""
+"""What a user takes away: the champion's weights, its card, its pairs in other tools' formats."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from assets.tracked import Made, Step, tracked
-from dpo_pipeline.core.artifacts import Outcome
+from dpo_pipeline.core.artifacts import Artifact, Outcome, Recipe
+from dpo_pipeline.core.home import Home
 from dpo_pipeline.release import CODE_VERSION
 
 
+def _champions_own(home: Home) -> Mapping[str, Artifact]:
+    """The champion with the report and the pairs it was promoted on; the newest ones before the first promotion."""
+    from dpo_pipeline.release.choice import choose_release
+
+    return choose_release(home).inputs
+
+
+def _promotion(home: Home, _recipe: Recipe) -> Mapping[str, Any]:
+    """What the card says of the promotion."""
+    from dpo_pipeline.release.choice import choose_release
+
+    return {"promotion": choose_release(home).promotion}
+
+
 @tracked(
-    Made("release", "The DPO model with its card, and the pairs as TRL and hosted services read them."),
+    Made("release", "The champion with its card, and its pairs as TRL and hosted services read them."),
     stage="release",
     code_version=CODE_VERSION,
-    reads=["dpo_checkpoint", "evaluation_report", "preference_pairs"],
+    after=["champion"],
+    also_reads=_champions_own,
+    also_shaped=_promotion,
     settings=["release", "model"],
 )
 def release(step: Step) -> Outcome:
@@ -23,5 +43,6 @@ def release(step: Step) -> Outcome:
         step.folder(),
         release=step.profile.release,
         model=step.profile.model,
+        promotion=step.shaped["promotion"],
         reporter=step,
     )

@@ -8,6 +8,10 @@ import click
 
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.evaluation.champion_commands import champion
+from dpo_pipeline.lineage.commands import lineage
+from dpo_pipeline.profiles.report_commands import report
+from dpo_pipeline.profiles.sweep_commands import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,100 +107,27 @@ def drop_add(path: Path, name: str) -> None:
 @drop.command("check")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--propose", is_flag=True, help="Print only a drop.yaml for the files that cannot be read without one.")
 @click.option("--profile", default="demo", show_default=True, help="Bundled profile or YAML file.")
-def drop_check(folder: Path, *, as_json: bool, profile: str) -> None:
+def drop_check(folder: Path, *, as_json: bool, propose: bool, profile: str) -> None:
     """Read a folder as a drop without keeping anything: what would be kept, what rejected and why."""
     from dpo_pipeline.annotations.checking import check_drop
-    from dpo_pipeline.annotations.findings import findings_as_text, is_usable
+    from dpo_pipeline.annotations.findings import drop_yaml_of, findings_as_text, is_usable, proposals_of
     from dpo_pipeline.profiles import load_profile
 
     findings = check_drop(folder, load_profile(profile).annotations)
+    if propose:
+        click.echo(drop_yaml_of(proposals_of(findings)), nl=False)
+        return
     click.echo(json.dumps(findings, indent=2, ensure_ascii=False) if as_json else findings_as_text(findings))
     if not is_usable(findings):
         sys.exit(1)
 
 
-@commands.group()
-def lineage() -> None:
-    """Show and re-prove where an artifact comes from."""
-
-
-@lineage.command("show")
-@click.argument("subject", default="evaluation_report")
-@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Also write it as one page here.")
-def lineage_show(subject: str, html_path: Path | None) -> None:
-    """Print the chain behind SUBJECT: an asset, asset/drop, or kind/digest."""
-    from dpo_pipeline.lineage.audit import describe_audit
-    from dpo_pipeline.lineage.chain import as_text, chain_of
-    from dpo_pipeline.lineage.page import render_chain
-
-    home = Home.default()
-    click.echo(as_text(chain_of(home, subject)))
-    if html_path:
-        html_path.write_text(render_chain(describe_audit(home, subject, [])), encoding="utf-8")
-
-
-@lineage.command("verify")
-@click.argument("subject", default="evaluation_report")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the audit as JSON here.")
-@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Also write the audit as one page here.")
-def lineage_verify(subject: str, json_path: Path | None, html_path: Path | None) -> None:
-    """Re-prove the chain behind SUBJECT; exit code 1 on FAIL. INCOMPLETE names each check that could not run."""
-    from dpo_pipeline.lineage.audit import describe_audit
-    from dpo_pipeline.lineage.page import render_page
-    from dpo_pipeline.lineage.verify import as_text, verdict, verify
-
-    home = Home.default()
-    checks = verify(home, subject)
-    click.echo(as_text(checks))
-    if json_path or html_path:
-        audit = describe_audit(home, subject, checks)
-        if json_path:
-            json_path.write_text(json.dumps(audit, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if html_path:
-            html_path.write_text(render_page(audit), encoding="utf-8")
-    if verdict(checks) == "FAIL":
-        sys.exit(1)
-
-
-@lineage.command("trace")
-@click.option("--annotator", help="Pseudonym, or the platform's own id.")
-@click.option("--record", help="FILE:LINE or DROP/FILE:LINE.")
-@click.option("--pair", help="Pair id.")
-def lineage_trace(annotator: str | None, record: str | None, pair: str | None) -> None:
-    """Follow an annotator, a record or a pair to every table and checkpoint that holds it."""
-    from dpo_pipeline.lineage import trace
-
-    home = Home.default()
-    ways = ((annotator, trace.trace_annotator), (record, trace.trace_record), (pair, trace.trace_pair))
-    given = [(value, follow) for value, follow in ways if value]
-    if len(given) != 1:
-        raise click.UsageError("give exactly one of --annotator, --record and --pair")
-    [(value, follow)] = given
-    click.echo(trace.as_text(follow(home, value)))
-
-
-@lineage.command("keygen")
-def lineage_keygen() -> None:
-    """Make the key pair that signs artifacts from now on; hand the public half to reviewers."""
-    from dpo_pipeline.lineage.attestations import make_keys, private_key_path
-
-    home = Home.default()
-    public = make_keys(home)
-    click.echo(f"The public key lies at {public}; keep {private_key_path(home)} secret and back it up.")
-
-
-@lineage.command("reconcile")
-def lineage_reconcile() -> None:
-    """Close what killed processes left, tell MLflow what it missed, sign, and say what does not agree."""
-    from dpo_pipeline.lineage.witnesses import installed_reconciler
-
-    reconcile = installed_reconciler()
-    if reconcile is None:
-        click.echo("No package offers a reconciler. Install dpo-pipeline: `pip install -e .`", err=True)
-        sys.exit(2)
-    said = reconcile(Home.default())
-    click.echo("\n".join(said) or "Ledger, Dagster, MLflow and disk agree; nothing to do.")
+commands.add_command(champion)
+commands.add_command(lineage)
+commands.add_command(sweep)
+commands.add_command(report)
 
 
 def main() -> None:

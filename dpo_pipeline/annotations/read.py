@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dpo_pipeline.annotations.drops import DropRules, load_rules
+from dpo_pipeline.annotations.drop_rules import DropRules
+from dpo_pipeline.annotations.drops import load_rules
+from dpo_pipeline.annotations.forgetting import ForgettingSink
+from dpo_pipeline.annotations.forgotten import Forgotten, Matcher
 from dpo_pipeline.annotations.json_records import Entry
 from dpo_pipeline.annotations.reading import excerpt_of, tables_of
 from dpo_pipeline.annotations.reasons import Reason
@@ -18,6 +21,7 @@ from dpo_pipeline.annotations.records import Judgment, Part, Unusable, shown
 from dpo_pipeline.annotations.registry import FORMATS, ExportFormat, recognise
 from dpo_pipeline.annotations.rules import Rules
 from dpo_pipeline.annotations.settings import AnnotationSettings
+from dpo_pipeline.annotations.sinks import UNREAD, Sink
 from dpo_pipeline.annotations.sources import Source, sources_of
 from dpo_pipeline.annotations.tables import DemonstrationsFile, JudgmentsFile, Origin, Pseudonyms, RejectedFile
 from dpo_pipeline.core.artifacts import Outcome
@@ -32,8 +36,7 @@ SAMPLE_ENTRIES = 1_000
 SAMPLE_BYTES = 16_000_000
 """Bytes of entries gone through."""
 SAY_EVERY = 100_000
-UNREAD = "unread"
-"""The `source` of records whose format was never known."""
+NOTHING = Forgotten()
 
 
 class DropOutcomes(NamedTuple):
@@ -54,7 +57,7 @@ class DropOutcomes(NamedTuple):
     books: Books
 
 
-def read_drop(
+def read_drop(  # noqa: PLR0913 - three inputs, three tables, whom to tell, whom to leave out
     raw: Path,
     *,
     drop: str,
@@ -64,6 +67,7 @@ def read_drop(
     rejected: Path,
     demonstrations: Path,
     reporter: Reporter,
+    forgotten: Forgotten = NOTHING,
 ) -> DropOutcomes:
     """Read every file of a drop into `judgments.parquet`, `rejected_records.parquet`, `demonstrations.parquet`.
 
@@ -79,6 +83,7 @@ def read_drop(
         rejected: See above.
         demonstrations: See above.
         reporter: Is told about progress.
+        forgotten: Who and what is left out, booked as `forgotten` and quoted nowhere.
 
     Raises:
         SettingsError: If `drop.yaml` does not fit. Broken records raise nothing: they are rejected with a reason.
@@ -92,9 +97,11 @@ def read_drop(
         DemonstrationsFile(demonstrations / "demonstrations.parquet"),
         reporter,
     )
+    spaces = {rule.annotator_namespace for rule in (rules, *rules.files)}
+    into = ForgettingSink(sink, Matcher(forgotten, pseudonym_key), spaces) if forgotten else sink
     try:
         for source in sources_of(raw / "files", settings):
-            read_source(source, rules, settings, sink)
+            read_source(source, rules, settings, into)
     finally:
         sink.close()
     books = total(sink.books.values())
@@ -125,22 +132,6 @@ def checked_rules(folder: Path) -> DropRules:
     if faults:
         raise SettingsError("drop.yaml", faults)
     return rules
-
-
-class Sink:
-    """Where read records go; `read_source` tells it what became of each."""
-
-    def begin(self, table: str, sha256: str, source: str, private: frozenset[str] = frozenset()) -> None:
-        """A table of a file starts, read as this source; `private` fields name annotators and are never shown."""
-
-    def keep(self, number: int, parts: Sequence[Part], raw: Any) -> None:
-        """A record gave these parts; not all of them need be usable."""
-
-    def reject(self, number: int, problem: Unusable, raw: Any) -> None:
-        """A record, or a part of one, cannot be used."""
-
-    def note(self, notes: Counter[str]) -> None:
-        """Values left out of records that were kept, by kind."""
 
 
 class _Sink(Sink):

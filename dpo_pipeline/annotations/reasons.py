@@ -50,6 +50,8 @@ class Reason(StrEnum):
     TOO_FEW_RESPONSES = "too_few_responses"
     TOO_MANY_RESPONSES = "too_many_responses"
     UNEXPECTED_SHAPE = "unexpected_shape"
+    # Records taken back
+    FORGOTTEN = "forgotten"
 
     @property
     def sentence(self) -> str:
@@ -99,4 +101,5 @@ _SENTENCES = {
     Reason.TOO_FEW_RESPONSES: "Fewer than two responses can be compared.",
     Reason.TOO_MANY_RESPONSES: "More responses are ranked than are made into pairs.",
     Reason.UNEXPECTED_SHAPE: "The record is shaped in a way its format's reader did not foresee.",
+    Reason.FORGOTTEN: "A tombstone in the ledger takes the record, its text or its annotator back; none of it is kept.",
 }

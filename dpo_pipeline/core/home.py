@@ -1,5 +1,6 @@
 """The home: the one folder under which everything mutable lies, and what the ledger in it says is current."""
 
+import hashlib
 import json
 import os
 import re
@@ -62,6 +63,13 @@ class Home:
             finally:
                 aside.unlink()
         return path.read_bytes()
+
+    def pseudonym_fingerprint(self) -> str:
+        """32 hexadecimal digits that tell one pseudonym key from another and nothing about either.
+
+        Part of every recipe in which pseudonyms stand: with another key nothing made under the old one is reused.
+        """
+        return hashlib.blake2b(b"fingerprint", digest_size=16, key=self.pseudonym_key()).hexdigest()
 
     def latest(self, asset: str, partition: str | None = None) -> Artifact:
         """The artifact the ledger names as the newest one made of an asset.

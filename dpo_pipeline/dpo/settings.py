@@ -42,7 +42,8 @@ class DpoSettings(Settings):
     """Strength of the pull toward the reference; 0.1 for summed log-probs, about 5 for sigmoid_norm."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """Assumed share of flipped labels: cDPO under sigmoid, unbiased under robust."""
+    """Assumed share of flipped labels: cDPO under sigmoid, unbiased under robust; `preference_pairs` estimates it as
+    `label_noise.kept_pairs`."""
 
     simpo_gamma: float = Field(default=0.3, ge=0)
     """Target margin of simpo, as a share of beta."""

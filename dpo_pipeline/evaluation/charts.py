@@ -90,7 +90,8 @@ def interval_rows(
     """One row per label with a dot and interval per model, on a percentage axis; rows may open a new family.
 
     Args:
-        rows: `label`, `note`, `figures` (model -> figure) and, where a new family starts, `family`.
+        rows: `label`, `note`, `figures` (model -> figure, None leaves its lane empty) and, where a new family starts,
+            `family`.
         places: Place of each model, which gives its colour.
         title: What the picture shows.
         width: HALF or FULL.
@@ -115,7 +116,7 @@ def interval_rows(
         canvas.text(
             14,
             middle + 4,
-            _shortened(row["label"], int((left - 90) / 6.4) if row["note"] else int(left / 6.6)),
+            _shortened(row["label"], int((left - 75) / 5.7) if row["note"] else int(left / 6.6)),
             style="label",
         )
         canvas.text(left - 12, middle + 4, row["note"], style="axis", anchor="end")
@@ -126,7 +127,9 @@ def interval_rows(
 
 
 def _interval(canvas: Canvas, figure: Figure, y: float, across: Any, name: str, places: Mapping[str, int]) -> None:
-    if figure is None or figure["value"] is None:
+    if figure is None:
+        return
+    if figure["value"] is None:
         canvas.text(across(0.5), y + 3, "not measured", style="axis", anchor="middle")
         return
     value, low, high = (100 * figure[end] for end in ("value", "low", "high"))
@@ -221,8 +224,8 @@ def overlaid_histograms(histogram: Mapping[str, Any], places: Mapping[str, int],
 
 def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
     """Share of right calls against stated confidence; the diagonal is perfect calibration, area is the count."""
-    size, left, top = 300.0, 46.0, 8.0
-    canvas = Canvas(380, 366, title="Calibration of the Bradley-Terry probability")
+    size, left, top = 300.0, 46.0, 16.0
+    canvas = Canvas(380, 374, title="Calibration of the Bradley-Terry probability")
 
     def place(confidence: float, right: float) -> tuple[float, float]:
         return left + size * (confidence - 0.5) * 2, top + size * (1 - right)
@@ -236,8 +239,12 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
     most = max((each["count"] for each in bins), default=1) or 1
     for each in bins:
         if each["count"]:
-            x, y = place(each["confidence"], each["right"])
-            hint = f"{each['count']} pairs, confidence {each['confidence']:.2f}, right {each['right']:.2f}"
+            right = each["right"]
+            x, y = place(each["confidence"], right["value"])
+            hint = f"{each['count']} pairs, confidence {each['confidence']:.2f}, right {right['value']:.2f}"
+            canvas.line(
+                place(each["confidence"], right["low"]), place(each["confidence"], right["high"]), style="range m-1"
+            )
             canvas.dot(x, y, radius=4 + 9 * (each["count"] / most) ** 0.5, style="m-1 bubble", hint=hint)
     canvas.text(left + size / 2, top + size + 38, "confidence of the call", style="axis", anchor="middle")
     return canvas.svg(style="chart narrow")

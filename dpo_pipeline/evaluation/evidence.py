@@ -107,7 +107,7 @@ def guarded_figures(figures: Mapping[str, Any], model: str) -> dict[str, Any]:
         "empty_share": _number(greedy["empty"]) if greedy else None,
         "unfinished_share": 1 - _number(greedy["finished"]) if greedy else None,
         "repetition": _number(greedy["repetition"]) if greedy else None,
-        "distinct_2": sampled.get("distinct_2"),
+        "distinct_2": sampled["distinct_2"]["value"] if sampled else None,
         "log_loss": float(np.log(_number(perplexity))) if perplexity["count"] else None,
         "kl_per_token": kl,
     }

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from dpo_pipeline.evaluation import headline
+from dpo_pipeline.evaluation import headline, tiles
 
 INK, SOFT, FAINT, RULE = "#14181f", "#5b6472", "#8b94a3", "#e3e7ee"
 MODELS = ("#8a94a6", "#1f56d8", "#b4690e", "#b7a48b")
@@ -31,11 +31,6 @@ def draw_first_screen(report: Mapping[str, Any], path: Path) -> None:
     axes.set_ylim(HEIGHT, 0)
     axes.axis("off")
     decision = report["decision"]
-    held_out = report["held_out"]
-    kicker = (
-        f"{report['challenger']} against {report['baseline']}: {held_out['pairs']} held-out pairs, "
-        f"{held_out['prompts_replied_to']} prompts"
-    )
     chip = axes.text(
         52,
         56,
@@ -47,18 +42,39 @@ def draw_first_screen(report: Mapping[str, Any], path: Path) -> None:
         bbox={"boxstyle": "round,pad=0.45,rounding_size=1", "fc": OUTCOMES[decision["outcome"]], "ec": "none"},
     )
     edge = chip.get_window_extent().x1
-    axes.text(edge + 24, 56, kicker, size=12, color=SOFT, va="center")
-    axes.text(40, 118, headline.title(report), size=27, weight="bold", color=INK, va="center", parse_math=False)
-    reason = textwrap.shorten(decision["reason"], 250, placeholder=" …")
-    axes.text(40, 150, textwrap.fill(reason, 122), size=11.5, color=SOFT, va="top", linespacing=1.4, parse_math=False)
+    axes.text(edge + 24, 56, headline.kicker(report), size=12, color=SOFT, va="center")
     places = headline.places_of(report)
-    for at, tile in enumerate(headline.tiles(report)):
+    _key(axes, places)
+    axes.text(40, 118, headline.title(report), size=27, weight="bold", color=INK, va="center", parse_math=False)
+    axes.text(40, 150, _reasons(report), size=11.5, color=SOFT, va="top", linespacing=1.4, parse_math=False)
+    for at, tile in enumerate(tiles.tiles(report)):
         _tile(axes, tile, (40 + 380 * (at % 3), 208 + 194 * (at // 3)), places)
     axes.text(40, 607, headline.cost(report), size=9.5, color=SOFT, va="center", parse_math=False)
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
-def _tile(axes: Any, tile: headline.Tile, corner: tuple[float, float], places: Mapping[str, int]) -> None:
+def _key(axes: Any, places: Mapping[str, int]) -> None:
+    """Which colour is which model, in the upper right corner."""
+    spot = WIDTH - 40
+    for name in reversed(list(places)):
+        drawn = axes.text(spot, 56, name, size=11, color=SOFT, va="center", ha="right", parse_math=False)
+        spot = drawn.get_window_extent().x0 - 11
+        axes.plot([spot], [56], "o", color=MODELS[places[name] % len(MODELS)], ms=7)
+        spot -= 24
+
+
+def _reasons(report: Mapping[str, Any]) -> str:
+    """Why this verdict, and the verdict against today's champion, in three lines at most."""
+    others = [
+        f"Against {each['opponent']}: {each['words'].lower()}. {each['reason']}"
+        for each in headline.against_others(report)
+    ]
+    room = 122 * (3 - len(others))
+    own = textwrap.fill(textwrap.shorten(report["decision"]["reason"], min(250, room), placeholder=" …"), 122)
+    return "\n".join([own, *(textwrap.shorten(other, 122, placeholder=" …") for other in others[:2])])
+
+
+def _tile(axes: Any, tile: tiles.Tile, corner: tuple[float, float], places: Mapping[str, int]) -> None:
     x, y = corner
     axes.add_patch(
         FancyBboxPatch(corner, 360, 178, boxstyle="round,pad=0,rounding_size=10", fc="white", ec=RULE, lw=1.2)
@@ -76,7 +92,7 @@ def _tile(axes: Any, tile: headline.Tile, corner: tuple[float, float], places: M
     axes.text(x + 20, y + 137, note, size=9, color=SOFT, va="top", linespacing=1.35, parse_math=False)
 
 
-def _strip(axes: Any, tile: headline.Tile, start: tuple[float, float], places: Mapping[str, int]) -> None:
+def _strip(axes: Any, tile: tiles.Tile, start: tuple[float, float], places: Mapping[str, int]) -> None:
     assert tile.scale is not None
     (left, y), (low, high) = start, tile.scale
     axes.plot([left, left + 320], [y, y], color=RULE, lw=1.2, zorder=1)

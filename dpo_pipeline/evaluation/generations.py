@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpo_pipeline.evaluation.held_out import HeldOut, Row
-from dpo_pipeline.evaluation.replies import Reply, distinct, is_empty, is_refusal, repetition, words_of
+from dpo_pipeline.evaluation.replies import Reply, is_empty, is_refusal, ngrams, repetition, words_of
+from dpo_pipeline.evaluation.resampling import distinct_estimate
 from dpo_pipeline.evaluation.rubric import check_reply, passes
 from dpo_pipeline.evaluation.settings import Rubric
 from dpo_pipeline.evaluation.statistics import bootstrap_mean
@@ -29,19 +30,22 @@ def rules_met(replies: Sequence[Reply], held_out: HeldOut, *, rubric: Rubric | N
     return [check_reply(rubric, question=questions[reply.prompt_id], reply=reply.text) for reply in replies]
 
 
-def generation_figures(replies: Sequence[Reply], met: Sequence[Rules], *, seed: int, samples: int) -> dict[str, Any]:
+def generation_figures(
+    replies: Sequence[Reply], met: Sequence[Rules], clusters: Sequence[str], *, seed: int, samples: int
+) -> dict[str, Any]:
     """Length, repetition, diversity, emptiness, refusals and rules met of one model under one decoding.
 
     Args:
         replies: One per prompt.
         met: The rules each meets, in the same order.
+        clusters: Prompt cluster of each, in the same order; resampled whole.
         seed: Seed of the resampling.
         samples: Resamples behind the intervals.
     """
     texts = [reply.text for reply in replies]
 
     def mean(values: Sequence[float]) -> dict[str, Any]:
-        return bootstrap_mean(values, seed=seed, samples=samples).as_dict()
+        return bootstrap_mean(values, seed=seed, samples=samples, groups=clusters).as_dict()
 
     names = list(met[0]) if met else []
     return {
@@ -52,8 +56,7 @@ def generation_figures(replies: Sequence[Reply], met: Sequence[Rules], *, seed: 
         "empty": mean([is_empty(text) for text in texts]),
         "refusals": mean([is_refusal(text) for text in texts]),
         "repetition": mean([repetition(text) for text in texts]),
-        "distinct_1": _rounded(distinct(texts, n=1)),
-        "distinct_2": _rounded(distinct(texts, n=2)),
+        **{f"distinct_{n}": distinct_estimate([ngrams(text, n=n) for text in texts]).as_dict() for n in (1, 2)},
         "different_replies": len(set(texts)),
         "passed": mean([passes(rules) for rules in met]) if names else None,
         "rules": {name: mean([rules[name] for rules in met]) for name in names},
@@ -98,7 +101,3 @@ def shown_prompts(prompts: Sequence[Row], outcomes: Mapping[str, str], *, count:
     chosen += kinds["win"][: count - len(chosen)]
     spare = kinds["loss"][share:] + kinds["tie"][share:]
     return (chosen + spare)[:count]
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)

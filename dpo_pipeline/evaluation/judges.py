@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from dpo_pipeline.evaluation.replies import words_of
+from dpo_pipeline.evaluation.resampling import kappa_estimate
 from dpo_pipeline.evaluation.statistics import (
     Estimate,
     bootstrap_mean,
-    cohen_kappa,
     length_controlled_win_rate,
     wilson,
 )
@@ -37,6 +37,10 @@ class Verdict(StrEnum):
         if first > second + margin:
             return cls.FIRST
         return cls.SECOND if second > first + margin else cls.TIE
+
+
+POINTS = {Verdict.SECOND: 1.0, Verdict.TIE: 0.5, Verdict.FIRST: 0.0}
+"""What a verdict is worth to whom is shown second; in a report that is the challenger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ def summarize_wins(
     verdicts: Sequence[Verdict | None],
     length_differences: Sequence[float],
     *,
+    clusters: Sequence[str],
     seed: int,
     samples: int,
 ) -> Mapping[str, Any]:
@@ -114,22 +119,24 @@ def summarize_wins(
     Args:
         verdicts: Settled verdicts; FIRST means the baseline won.
         length_differences: Words of the challenger's reply minus the baseline's, one per verdict.
+        clusters: Prompt cluster of each comparison; resampled whole.
         seed: Seed of the resampling.
         samples: Resamples behind the intervals.
 
     Returns:
         wins, ties, losses, unanswered; win_rate (a tie counts half) and length_controlled_win_rate with intervals.
     """
-    usable = [(verdict, gap) for verdict, gap in zip(verdicts, length_differences, strict=True) if verdict is not None]
-    points = [{Verdict.SECOND: 1.0, Verdict.TIE: 0.5, Verdict.FIRST: 0.0}[verdict] for verdict, _ in usable]
-    gaps = [gap for _, gap in usable]
+    rows = zip(verdicts, length_differences, clusters, strict=True)
+    usable = [(POINTS[verdict], gap, cluster) for verdict, gap, cluster in rows if verdict is not None]
+    points, gaps, groups = ([row[at] for row in usable] for at in range(3))
+    how: Any = {"seed": seed, "samples": samples, "groups": groups}
     return {
         "wins": points.count(1.0),
         "ties": points.count(0.5),
         "losses": points.count(0.0),
         "unanswered": len(verdicts) - len(usable),
-        "win_rate": bootstrap_mean(points, seed=seed, samples=samples, is_share=True).as_dict(),
-        "length_controlled_win_rate": length_controlled_win_rate(points, gaps, seed=seed, samples=samples).as_dict(),
+        "win_rate": bootstrap_mean(points, is_share=True, **how).as_dict(),
+        "length_controlled_win_rate": length_controlled_win_rate(points, gaps, **how).as_dict(),
     }
 
 
@@ -144,7 +151,9 @@ def human_agreement(verdicts: Sequence[Verdict | None]) -> Mapping[str, Any]:
     }
 
 
-def judge_agreement(verdicts: Mapping[str, Sequence[Verdict | None]]) -> list[Mapping[str, Any]]:
+def judge_agreement(
+    verdicts: Mapping[str, Sequence[Verdict | None]], *, seed: int, samples: int
+) -> list[Mapping[str, Any]]:
     """Raw agreement and Cohen's kappa of each two judges on the comparisons both answered."""
     names, rows = sorted(verdicts), []
     for at, first in enumerate(names):
@@ -155,14 +164,8 @@ def judge_agreement(verdicts: Mapping[str, Sequence[Verdict | None]]) -> list[Ma
                 if a is not None and b is not None
             ]
             same = wilson(sum(a == b for a, b in both), len(both))
-            kappa = cohen_kappa([a for a, _ in both], [b for _, b in both])
-            rows.append(
-                {
-                    "judges": [first, second],
-                    "agreement": same.as_dict(),
-                    "kappa": None if kappa is None else round(kappa, 4),
-                }
-            )
+            kappa = kappa_estimate([a for a, _ in both], [b for _, b in both], seed=seed, samples=samples)
+            rows.append({"judges": [first, second], "agreement": same.as_dict(), "kappa": kappa.as_dict()})
     return rows
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.evaluation.held_out import HeldOut, Row
 from dpo_pipeline.evaluation.judges import (
+    POINTS,
     Comparison,
     Judge,
     Judged,
@@ -21,6 +22,7 @@ from dpo_pipeline.evaluation.language_model_judge import LanguageModelJudge
 from dpo_pipeline.evaluation.reward_judge import RewardJudge
 from dpo_pipeline.evaluation.rubric import RubricJudge
 from dpo_pipeline.evaluation.settings import EvaluationSettings
+from dpo_pipeline.evaluation.statistics import wilson
 from dpo_pipeline.evaluation.witness import Statement
 
 MAX_HUMAN_PAIRS = 400
@@ -35,6 +37,7 @@ class JudgeResult:
         judge: The judge's name.
         opponent: The model the challenger's replies were compared with.
         prompt_ids: The prompts compared, in order.
+        clusters: Their prompt clusters, in the same order.
         comparisons: What was shown; `first` is the opponent's reply, `second` the challenger's.
         judged: The verdicts, in the same order.
         against_people: Verdicts on (chosen, rejected) of held-out pairs; None where the judge was not asked.
@@ -43,6 +46,7 @@ class JudgeResult:
     judge: str
     opponent: str
     prompt_ids: tuple[str, ...]
+    clusters: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     judged: Judged
     against_people: Judged | None
@@ -50,9 +54,8 @@ class JudgeResult:
     @property
     def points(self) -> dict[str, float]:
         """1 for a win of the challenger, 0.5 for a tie, 0 for a loss, by prompt_id; unanswered ones are absent."""
-        worth = {Verdict.SECOND: 1.0, Verdict.TIE: 0.5, Verdict.FIRST: 0.0}
         return {
-            prompt_id: worth[verdict]
+            prompt_id: POINTS[verdict]
             for prompt_id, verdict in zip(self.prompt_ids, self.judged.verdicts, strict=True)
             if verdict is not None
         }
@@ -66,7 +69,8 @@ class JudgeResult:
             "opponent": self.opponent,
             "compared": len(self.comparisons),
             "order_flips": self.judged.flips,
-            **summarize_wins(self.judged.verdicts, gaps, seed=seed, samples=samples),
+            "order_flip_share": wilson(self.judged.flips, len(self.comparisons)).as_dict(),
+            **summarize_wins(self.judged.verdicts, gaps, clusters=self.clusters, seed=seed, samples=samples),
             "people": None if people is None else human_agreement(people.verdicts),
             "by_length": _by_length(self.judged.verdicts, gaps),
         }
@@ -115,8 +119,8 @@ def run_judges(
                 )
             )
             judged = judge_both_orders(judge, comparisons)
-            prompt_ids = tuple(row["prompt_id"] for row in held_out.prompts)
-            results.append(JudgeResult(judge.name, opponent.name, prompt_ids, comparisons, judged, people))
+            ids, clusters = (tuple(row[name] for row in held_out.prompts) for name in ("prompt_id", "cluster_id"))
+            results.append(JudgeResult(judge.name, opponent.name, ids, clusters, comparisons, judged, people))
     return results
 
 

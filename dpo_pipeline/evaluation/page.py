@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from dpo_pipeline.evaluation import charts, headline
+from dpo_pipeline.evaluation import charts, headline, tiles, wording
 
 TEMPLATES = Path(__file__).parent / "templates"
 CURVES = (
@@ -36,19 +36,21 @@ def render_page(report: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": headline.percent,
-        "number": headline.number,
-        "interval": headline.interval,
-        "p_value": headline.p_value,
+        "percent": wording.percent,
+        "number": wording.number,
+        "interval": wording.interval,
+        "p_value": wording.p_value,
         "visible": visible,
     }
     places = headline.places_of(report)
-    tiles = headline.tiles(report)
+    figures = tiles.tiles(report)
     return environment.get_template("report.html.j2").render(
         report=report,
         title=headline.title(report),
+        kicker=headline.kicker(report),
+        others=headline.against_others(report),
         cost=headline.cost(report),
-        tiles=[(tile, _strip(tile, places)) for tile in tiles],
+        tiles=[(tile, _strip(tile, places)) for tile in figures],
         places=places,
         charts=_charts(report, places),
         now=report["generations"][report["challenger"]],
@@ -70,19 +72,18 @@ def visible(text: str) -> str:
     )
 
 
-def _strip(tile: headline.Tile, places: Mapping[str, int]) -> Markup | None:
+def _strip(tile: tiles.Tile, places: Mapping[str, int]) -> Markup | None:
     return charts.interval_strip(tile.marks, tile.scale, places) if tile.scale and tile.marks else None
 
 
 def _charts(report: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, Any]:
     moved = report["preferences"][report["challenger"]]["against_reference"]
     judge = report["judges"][0] if report["judges"] else None
-    rules, slices = _rule_rows(report), _slice_rows(report)
+    rules = _rule_rows(report)
     return {
         "rules": charts.interval_rows(rules, places, title="Share of replies that meet each rule") if rules else None,
-        "slices": charts.interval_rows(slices, places, title="Ranking accuracy by slice", width=charts.FULL)
-        if slices
-        else None,
+        "rewards": _slices(report, places, "implicit_accuracy", "Accuracy of the implicit reward by slice"),
+        "rankings": _slices(report, places, "ranking_accuracy", "Ranking accuracy by slice"),
         "judges": charts.outcome_bars(report["judges"]) if report["judges"] else None,
         "lengths": charts.length_strips(judge["by_length"]) if judge else None,
         "gaps": charts.overlaid_histograms(
@@ -110,14 +111,19 @@ def _rule_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _slice_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _slices(report: Mapping[str, Any], places: Mapping[str, int], figure: str, title: str) -> Markup | None:
+    """Both pictures have the same rows at the same heights; a model that has no such figure leaves its lane empty."""
     rows, family = [], None
     for each in report["slices"]:
-        row = {"label": visible(each["label"]), "note": f"n {each['count']}", "figures": each["ranking_accuracy"]}
+        row = {
+            "label": visible(each["label"]),
+            "note": f"n {each['count']}",
+            "figures": {name: each[figure].get(name) for name in places},
+        }
         if each["family"] != family:
             family = row["family"] = each["family"]
         rows.append(row)
-    return rows
+    return charts.interval_rows(rows, places, title=title) if rows else None
 
 
 def _curves(report: Mapping[str, Any], places: Mapping[str, int]) -> list[Markup]:

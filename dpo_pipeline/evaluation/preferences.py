@@ -4,7 +4,7 @@ N held-out pairs, sorted by pair_id. Log-probs are summed over the response's to
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpo_pipeline.evaluation.replies import words_of
+from dpo_pipeline.evaluation.resampling import bootstrap_sums
 from dpo_pipeline.evaluation.statistics import (
     Estimate,
     Floats,
     bootstrap_mean,
     mcnemar_p_value,
     sign_flip_p_value,
+    wilson,
 )
 
 CALIBRATION_EDGES = np.linspace(0.5, 1.0, 6)
@@ -117,25 +119,28 @@ def reference_figures(scores: PairScores, reference: PairScores, *, beta: float,
         ).as_dict(),
         "chosen_fell": measure.mean(chosen_change < 0).as_dict(),
         "both_fell": measure.mean((chosen_change < 0) & (rejected_change < 0)).as_dict(),
+        "margin_quantiles": _quantiles(margins),
         "bradley_terry_log_loss": measure.mean(log_losses).as_dict(),
-        "calibration": calibration(margins),
+        "brier": measure.mean((1 - _sigmoid(margins)) ** 2).as_dict(),
+        "calibration": calibration(margins, measure),
     }
 
 
-def calibration(margins: ArrayLike) -> dict[str, Any]:
-    """Reliability of the Bradley-Terry probability, as plain values.
+def calibration(margins: ArrayLike, measure: Measure) -> dict[str, Any]:
+    """Reliability of the Bradley-Terry probability, as plain values: bins with Wilson intervals, and the mean error.
 
     The more probable response is taken as the call and its probability as the confidence, so all lie in [0.5, 1];
     in a calibrated model calls made with confidence 0.8 are right 80 % of the time.
-
-    >>> calibration([4.0, -0.1, 0.1])["bins"][0]
-    {'low': 0.5, 'high': 0.6, 'count': 2, 'confidence': 0.524979, 'right': 0.5}
+    The expected error (the mean gap between the two, weighted by count) is never negative, so noise raises it: a
+    perfectly calibrated model on few pairs has an error above zero, and so has its interval.
     """
-    known = np.asarray(margins, dtype=np.float64)
-    known = known[np.isfinite(known)]
-    confidence, right = 1 / (1 + np.exp(-np.abs(known))), known > 0
+    values = np.asarray(margins, dtype=np.float64)
+    is_known = np.isfinite(values)
+    known = values[is_known]
+    confidence, right = _sigmoid(np.abs(known)), known > 0
     place = np.clip(np.digitize(confidence, CALIBRATION_EDGES) - 1, 0, len(CALIBRATION_EDGES) - 2)
-    bins, error = [], 0.0
+    bins, gaps = [], np.zeros((len(known), len(CALIBRATION_EDGES)))
+    gaps[:, -1] = 1
     for at in range(len(CALIBRATION_EDGES) - 1):
         inside = place == at
         row = {
@@ -143,14 +148,20 @@ def calibration(margins: ArrayLike) -> dict[str, Any]:
             "high": round(float(CALIBRATION_EDGES[at + 1]), 2),
             "count": int(inside.sum()),
             "confidence": None,
-            "right": None,
+            "right": wilson(int(right[inside].sum()), int(inside.sum())).as_dict(),
         }
         if inside.any():
-            sure, hit = float(confidence[inside].mean()), float(right[inside].mean())
-            row |= {"confidence": round(sure, 6), "right": round(hit, 6)}
-            error += abs(sure - hit) * inside.sum() / len(known)
+            row["confidence"] = round(float(confidence[inside].mean()), 6)
+        gaps[:, at] = np.where(inside, confidence - right, 0)
         bins.append(row)
-    return {"bins": bins, "expected_calibration_error": round(error, 6) if len(known) else None}
+    error = bootstrap_sums(
+        gaps,
+        lambda sums: np.abs(sums[:, :-1]).sum(axis=1) / sums[:, -1],
+        seed=measure.seed,
+        samples=measure.samples,
+        groups=measure.groups[is_known],
+    )
+    return {"bins": bins, "expected_calibration_error": error.as_dict()}
 
 
 def compare_rankings(baseline: PairScores, challenger: PairScores, measure: Measure) -> dict[str, Any]:
@@ -163,10 +174,20 @@ def compare_rankings(baseline: PairScores, challenger: PairScores, measure: Meas
     }
 
 
-def histogram(values: Mapping[str, Floats], *, bins: int = 24) -> dict[str, Any]:
-    """Counts of several samples over common bins between their 1st and 99th percentile; the rest goes to the ends."""
+def histogram(
+    values: Mapping[str, Floats], *, bins: int = 24, framed_by: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Counts of several samples over common bins between their 1st and 99th percentile; the rest goes to the ends.
+
+    Args:
+        values: The samples by name.
+        bins: How many bins.
+        framed_by: The samples whose percentiles give the frame, so that an untrained model does not squeeze the
+            others into one bin; absent: all.
+    """
     known = {name: sample[np.isfinite(sample)] for name, sample in values.items()}
-    pooled = np.concatenate(list(known.values())) if known else np.array([])
+    framing = [sample for name, sample in known.items() if framed_by is None or name in framed_by]
+    pooled = np.concatenate(framing) if framing else np.array([])
     if pooled.size == 0:
         return {"edges": [], "counts": {name: [] for name in values}}
     low, high = np.quantile(pooled, [0.01, 0.99])
@@ -209,6 +230,19 @@ def slices_of(pairs: list[Mapping[str, Any]]) -> dict[str, dict[str, NDArray[np.
         family: kept
         for family, masks in families.items()
         if (kept := {label: mask for label, mask in masks.items() if mask.any()})
+    }
+
+
+def _sigmoid(values: Floats) -> Floats:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-values))
+
+
+def _quantiles(values: Floats) -> dict[str, float | None]:
+    """Tenth, half and ninetieth of the finite values; a distribution in three numbers."""
+    known = values[np.isfinite(values)]
+    return {
+        f"p{share}": float(f"{np.quantile(known, share / 100):.6g}") if known.size else None for share in (10, 50, 90)
     }
 
 

@@ -1,7 +1,6 @@
 """Figures of generated text: length, repetition, diversity, emptiness, refusals. Pure functions on strings."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[#@]\w[\w-]*")
@@ -56,20 +55,8 @@ def repetition(text: str, *, n: int = 4) -> float:
     >>> repetition("a b c d a b c d")
     0.2
     """
-    grams = _ngrams(words_of(text), n)
+    grams = ngrams(text, n=n)
     return (len(grams) - len(set(grams))) / len(grams) if grams else 0.0
-
-
-def distinct(texts: Sequence[str], *, n: int) -> float | None:
-    """Different word n-grams over all texts, as a share of all n-grams (arXiv 1510.03055); None without any.
-
-    Falls with the amount of text, so compare only equally many replies to the same prompts.
-
-    >>> distinct(["a b", "a b"], n=2)
-    0.5
-    """
-    grams = [gram for text in texts for gram in _ngrams(words_of(text), n)]
-    return len(set(grams)) / len(grams) if grams else None
 
 
 def is_refusal(text: str) -> bool:
@@ -90,5 +77,11 @@ def is_empty(text: str) -> bool:
     return not words_of(text)
 
 
-def _ngrams(words: list[str], n: int) -> list[tuple[str, ...]]:
+def ngrams(text: str, *, n: int) -> list[tuple[str, ...]]:
+    """The word n-grams of a text, in order.
+
+    >>> ngrams("a b c", n=2)
+    [('a', 'b'), ('b', 'c')]
+    """
+    words = words_of(text)
     return list(zip(*(words[start:] for start in range(n)), strict=False))

@@ -22,7 +22,7 @@ from dpo_pipeline.evaluation.statistics import CONFIDENCE, bootstrap_mean
 from dpo_pipeline.evaluation.warnings import warnings_of
 from dpo_pipeline.evaluation.witness import Statement
 
-SCHEMA = "dpo-pipeline/evaluation-report/1"
+SCHEMA = "dpo-pipeline/evaluation-report/2"
 
 
 def build_report(material: Material, *, settings: EvaluationSettings, beta: float) -> dict[str, Any]:
@@ -51,6 +51,7 @@ def build_report(material: Material, *, settings: EvaluationSettings, beta: floa
         "schema": SCHEMA,
         "baseline": baseline,
         "challenger": challenger,
+        "opponents": list(material.opponents),
         "decision": decisions[baseline],
         "decisions": decisions,
         "target": target,
@@ -66,12 +67,19 @@ def build_report(material: Material, *, settings: EvaluationSettings, beta: floa
             "contamination": dict(held_out.contamination),
         },
         **figures,
-        "comparison": preferences.compare_rankings(scores[baseline], scores[challenger], measure),
-        "gaps": preferences.histogram({name: each.chosen - each.rejected for name, each in scores.items()}),
+        "comparisons": {
+            name: preferences.compare_rankings(own, scores[challenger], measure)
+            for name, own in scores.items()
+            if name != challenger
+        },
+        "gaps": preferences.histogram(
+            {name: each.chosen - each.rejected for name, each in scores.items()},
+            framed_by=[*material.opponents, challenger],
+        ),
         "slices": _slices(material, scores, measure, beta=beta),
         "rubric": None if settings.rubric is None else {"name": settings.rubric.name, "passed": settings.rubric.passed},
         "judges": [each.as_dict(seed=settings.seed, samples=settings.bootstrap_samples) for each in material.judged],
-        "judge_agreement": _judge_agreement(material),
+        "judge_agreement": _judge_agreement(material, settings),
         "notes": list(material.notes),
         "shown": _shown(material, settings),
         "settings": settings.model_dump(mode="json"),
@@ -85,6 +93,7 @@ def _generations(statement: Statement, held_out: HeldOut, settings: EvaluationSe
         decoding: generation_figures(
             replies,
             rules_met(replies, held_out, rubric=settings.rubric),
+            [row["cluster_id"] for row in held_out.prompts],
             seed=settings.seed,
             samples=settings.bootstrap_samples,
         )
@@ -106,9 +115,13 @@ def _preference_figures(
 def _slices(
     material: Material, scores: Mapping[str, PairScores], measure: Measure, *, beta: float
 ) -> list[dict[str, Any]]:
-    """Ranking accuracy of each model, and implicit accuracy of the challenger, per slice."""
-    reference, challenger = scores[material.baseline], scores[material.challenger]
-    implicit = beta * (challenger.chosen - reference.chosen - challenger.rejected + reference.rejected) > 0
+    """Ranking accuracy of each model, and implicit accuracy of each but the reference, per slice."""
+    reference = scores[material.baseline]
+    implicit = {
+        name: beta * (own.chosen - reference.chosen - own.rejected + reference.rejected) > 0
+        for name, own in scores.items()
+        if name != material.baseline
+    }
     return [
         {
             "family": family,
@@ -117,7 +130,7 @@ def _slices(
             "ranking_accuracy": {
                 name: measure.mean(each.ranks_right, where=mask).as_dict() for name, each in scores.items()
             },
-            "implicit_accuracy": measure.mean(implicit, where=mask).as_dict(),
+            "implicit_accuracy": {name: measure.mean(right, where=mask).as_dict() for name, right in implicit.items()},
         }
         for family, masks in preferences.slices_of(material.held_out.pairs).items()
         for label, mask in masks.items()
@@ -149,21 +162,26 @@ def _divergence(material: Material, name: str, settings: EvaluationSettings) -> 
     """KL(model || baseline) from the model's own samples: mean log-ratio, per reply and per token, in nats."""
     own, reference = material.statements[name].own_samples, material.reference_samples[name]
     both = sorted(own.keys() & reference.keys())
+    cluster_of = {row["prompt_id"]: row["cluster_id"] for row in material.held_out.prompts}
+    groups = [cluster_of[key] for key in both]
     ratios = np.array([own[key].chosen_logp - reference[key].chosen_logp for key in both], dtype=np.float64)
     tokens = np.array([max(1, own[key].chosen_tokens) for key in both], dtype=np.float64)
     seed, samples = settings.seed, settings.bootstrap_samples
     return {
         "samples": len(both),
         "temperature": settings.sampling_temperature,
-        "kl_per_reply": bootstrap_mean(ratios, seed=seed, samples=samples).as_dict(),
-        "kl_per_token": bootstrap_mean(ratios / tokens, weights=tokens, seed=seed, samples=samples).as_dict(),
+        "kl_per_reply": bootstrap_mean(ratios, seed=seed, samples=samples, groups=groups).as_dict(),
+        "kl_per_token": bootstrap_mean(
+            ratios / tokens, weights=tokens, seed=seed, samples=samples, groups=groups
+        ).as_dict(),
     }
 
 
-def _judge_agreement(material: Material) -> list[Mapping[str, Any]]:
+def _judge_agreement(material: Material, settings: EvaluationSettings) -> list[Mapping[str, Any]]:
     """Agreement of each two judges on the comparisons with the baseline."""
     own = [each for each in material.judged if each.opponent == material.baseline]
-    return judge_agreement({each.judge: each.judged.verdicts for each in own})
+    verdicts = {each.judge: each.judged.verdicts for each in own}
+    return judge_agreement(verdicts, seed=settings.seed, samples=settings.bootstrap_samples)
 
 
 def _shown(material: Material, settings: EvaluationSettings) -> list[dict[str, Any]]:

@@ -139,6 +139,26 @@ class GateSettings(Settings):
     """Share of pairs whose chosen and rejected reply both lost probability, from which the report warns."""
 
 
+class ChampionSettings(Settings):
+    """Who promotes, and what must be true of a report besides; the rule itself stands in `evaluation.gate`."""
+
+    promotion: Literal["auto", "manual"] = "auto"
+    """`auto`: a checkpoint that the rule calls better becomes champion; `manual`: it waits for a person's reason."""
+
+    near_copy_share: float = Field(default=0.01, ge=0, lt=1)
+    """Share of the held-out prompts that may have a near copy among the trained ones before nobody is promoted."""
+
+
+class SweepSettings(Settings):
+    """What a point of a sweep costs beside its training; what is swept is said on the command line."""
+
+    prompts: int = Field(default=100, ge=1)
+    """Held-out prompts each point replies to; 100 replies tell a KL divergence of a nat to about a tenth."""
+
+    keep_weights: bool = False
+    """Whether a point's weights are kept; one chosen point is cheap to train again, a grid of large models is large."""
+
+
 class EvaluationSettings(Settings):
     """What the report measures."""
 

@@ -108,7 +108,7 @@ def bootstrap_mean(
     means = np.concatenate(
         [
             sums[draw].sum(axis=1) / np.maximum(totals[draw].sum(axis=1), 1e-300)
-            for draw in _draws(len(sums), samples=samples, seed=seed)
+            for draw in draws(len(sums), samples=samples, seed=seed)
         ]
     )
     tail = (1 - CONFIDENCE) / 2
@@ -151,35 +151,21 @@ def mcnemar_p_value(first: ArrayLike, second: ArrayLike) -> float:
     return float(stats.binomtest(only_second, only_first + only_second, 0.5).pvalue)
 
 
-def cohen_kappa(first: list[str], second: list[str]) -> float | None:
-    """Agreement of two raters on the same items beyond chance; None where chance alone explains everything.
-
-    >>> cohen_kappa(["win", "win", "tie", "loss"], ["win", "win", "tie", "loss"])
-    1.0
-    >>> cohen_kappa(["win", "win", "loss", "loss"], ["win", "loss", "win", "loss"])
-    0.0
-    """
-    if not first:
-        return None
-    count, labels = len(first), sorted({*first, *second})
-    observed = sum(a == b for a, b in zip(first, second, strict=True)) / count
-    expected = sum(first.count(label) * second.count(label) for label in labels) / count**2
-    return None if expected >= 1 else (observed - expected) / (1 - expected)
-
-
 def length_controlled_win_rate(
-    outcomes: ArrayLike, length_differences: ArrayLike, *, seed: int, samples: int
+    outcomes: ArrayLike, length_differences: ArrayLike, *, seed: int, samples: int, groups: ArrayLike | None = None
 ) -> Estimate:
     """The win rate a logistic model predicts for replies of equal length, after AlpacaEval 2 (arXiv 2404.04475).
 
     logit P(win) = a + b * tanh(d / sd(d)); the figure is sigmoid(a). A ridge of 0.05 keeps it finite when one
-    side always wins.
+    side always wins. AlpacaEval's third term, the difficulty of each instruction, is fitted over many models; two
+    models on the same prompts have none to fit it from, so it is left out.
 
     Args:
         outcomes: 1 for a win, 0.5 for a tie, 0 for a loss, (N,).
         length_differences: Length of the challenger's reply minus that of the baseline's, (N,).
         seed: Seed of the resampling.
         samples: Resamples S behind the interval.
+        groups: Label of each comparison's group, (N,); whole groups are resampled.
     """
     wins = np.asarray(outcomes, dtype=np.float64)
     lengths = np.asarray(length_differences, dtype=np.float64)
@@ -189,8 +175,13 @@ def length_controlled_win_rate(
     covariate = np.tanh(lengths / spread) if spread > 0 else np.zeros_like(lengths)
     design = np.stack([np.ones_like(covariate), covariate], axis=1)
     value = _logistic_intercepts(design, wins, np.ones((1, wins.size)))[0]
+    labels = np.arange(wins.size) if groups is None else np.asarray(groups)
+    names, inverse = np.unique(labels, return_inverse=True)
     intercepts = np.concatenate(
-        [_logistic_intercepts(design, wins, _counts(draw)) for draw in _draws(wins.size, samples=samples, seed=seed)]
+        [
+            _logistic_intercepts(design, wins, _counts(draw)[:, inverse])
+            for draw in draws(len(names), samples=samples, seed=seed)
+        ]
     )
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(intercepts, [tail, 1 - tail])
@@ -227,8 +218,8 @@ def _by_group(values: Floats, weights: Floats, *, groups: ArrayLike | None) -> t
     return np.bincount(inverse, values).astype(np.float64), np.bincount(inverse, weights).astype(np.float64)
 
 
-def _draws(count: int, *, samples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Resampled positions in blocks of (at most S, count)."""
+def draws(count: int, *, samples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Resampled positions in blocks of (at most S, count); equal counts and seeds give the same ones."""
     generator = np.random.default_rng(seed)
     for size in _chunk_sizes(count, samples):
         yield generator.integers(0, count, size=(size, count))

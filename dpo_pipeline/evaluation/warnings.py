@@ -49,11 +49,24 @@ def _about_displacement(report: Mapping[str, Any], gate: GateSettings) -> Iterat
 def _about_replies(report: Mapping[str, Any]) -> Iterator[str]:
     if not report["judges"]:
         yield "No judge compared replies; the verdict rests on log-probs, a weak witness."
-    for model, ways in report["generations"].items():
+    for model in (*report["opponents"], report["challenger"]):
+        ways = report["generations"][model]
         if "greedy" not in ways:
             yield f"{model} has no replies."
         elif (finished := ways["greedy"]["finished"]["value"]) is not None and finished < LEAST_FINISHED:
             yield f"{model}: {100 * (1 - finished):.0f} % of the greedy replies were cut at the length limit."
+    yield from _about_judges(report)
+
+
+def _about_judges(report: Mapping[str, Any]) -> Iterator[str]:
+    own = [judge for judge in report["judges"] if judge["opponent"] == report["baseline"]]
+    for judge in own if report["decision"]["outcome"] == "better" else []:
+        rate = judge["win_rate"]
+        if rate["low"] is not None and rate["low"] <= 0.5:
+            yield (
+                f"The target gains, but side by side “{judge['judge']}” does not see the challenger win: "
+                f"{100 * rate['value']:.0f} % ({100 * rate['low']:.0f} to {100 * rate['high']:.0f})."
+            )
     for judge in report["judges"]:
         if judge["unanswered"]:
             yield f"{judge['judge']} left {judge['unanswered']} of {judge['compared']} comparisons unanswered."

@@ -1,17 +1,16 @@
 """The chain behind an artifact: every ancestor once, the ledger's account of each, as a tree a person can read."""
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dpo_pipeline.core.artifacts import Artifact
+from dpo_pipeline.core.artifacts import Artifact, Recipe
 from dpo_pipeline.core.digests import short
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.lineage.subjects import find_all
 
-LEAST_DIGITS = 8
-DIGEST = re.compile(rf"[0-9a-f]{{{LEAST_DIGITS},64}}")
+REJECTED = "rejected_records"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +34,63 @@ class Node:
     missing: tuple[str, ...] = ()
 
 
-def chain_of(home: Home, subject: str) -> Node:
-    """The chain behind a subject: what the ledger and the manifests claim, followed to the raw files.
+def chains_of(home: Home, subject: str) -> list[Node]:
+    """The chains behind a subject: what the ledger and the manifests claim, followed to the raw files.
+
+    One, except for a partitioned asset named without a drop: then one a drop, in order of arrival.
 
     Raises:
         ArtifactError: If nothing bears that name, or the subject itself cannot be read.
     """
-    return _Walk.through(home).node(find(home, subject), None)
+    walk = _Walk.through(home)
+    return [walk.node(artifact, None) for artifact in find_all(home, subject)]
 
 
-def ancestors(node: Node) -> dict[str, Node]:
-    """Every node of the chain once, by claimed digest, the subject first."""
+def chain_of(home: Home, subject: str) -> Node:
+    """The chain behind a subject that names one artifact.
+
+    Raises:
+        ArtifactError: As for `chains_of`, or if the subject names several.
+    """
+    found = chains_of(home, subject)
+    if len(found) > 1:
+        named = ", ".join(f"{node.artifact.kind}/{short(node.artifact.path.name)}" for node in found)
+        raise ArtifactError(f"{subject} names {len(found)} artifacts: {named}", do="Give one drop: asset/drop")
+    return found[0]
+
+
+def ancestors(*roots: Node) -> dict[str, Node]:
+    """Every node of the chains once, by claimed digest, the subjects first."""
     found: dict[str, Node] = {}
-    waiting = [node]
+    waiting = list(reversed(roots))
     while waiting:
         item = waiting.pop()
         if found.setdefault(item.artifact.path.name, item) is item:
             waiting += reversed(item.parents)
+    return {node.artifact.path.name: node for node in (*roots, *found.values())}
+
+
+def with_rejected(home: Home, nodes: Mapping[str, Node]) -> dict[str, Node]:
+    """The chain and, beside each drop's tables, the table of the records that were left out in the same reading.
+
+    Nothing is made from it; but what was left out of a model belongs to what a reviewer is shown and proves.
+    """
+    walk, found = _Walk.through(home), dict(nodes)
+    made = {line.get("recipe"): line for line in home.finished() if line.get("asset") == REJECTED}
+    for digest, node in nodes.items():
+        if node.artifact.kind not in {"judgments", "demonstrations"}:
+            continue
+        manifest = node.artifact.manifest
+        recipe = Recipe(REJECTED, manifest["code_version"], manifest["settings"], node.artifact.parents)
+        if (line := made.get(recipe.digest)) is None:
+            continue
+        role = f"{REJECTED}/{line.get('partition')}"
+        try:
+            beside = walk.node(home.store.get(REJECTED, str(line["artifact"])), role)
+        except ArtifactError as error:
+            found[digest] = replace(node, missing=(*node.missing, f"{role}, read together with {node.role}: {error}"))
+        else:
+            found.setdefault(beside.artifact.path.name, beside)
     return found
 
 
@@ -60,53 +99,6 @@ def as_text(node: Node) -> str:
     lines: list[str] = []
     _write(node, lines, "", "", set())
     return "\n".join(lines)
-
-
-def find(home: Home, subject: str) -> Artifact:
-    """The artifact a subject names; the first of `RESOLVERS` that knows it decides.
-
-    Raises:
-        ArtifactError: If none does, or a digest names several.
-    """
-    for resolve in RESOLVERS:
-        if (found := resolve(home, subject)) is not None:
-            return found
-    raise ArtifactError(
-        f"{subject} names no artifact of {home.root}",
-        expected="an asset (dpo_checkpoint), asset/drop (judgments/2026-05), or kind/digest with at least 8 digits",
-        do="`dpo-pipeline lineage show` prints the digests behind the newest report",
-    )
-
-
-def _by_digest(home: Home, subject: str) -> Artifact | None:
-    kind, _, digest = subject.rpartition("/")
-    if not DIGEST.fullmatch(digest) or kind.count("/") or ".." in kind:
-        return None
-    found = sorted(home.store.root.glob(f"{kind or '[a-z]*'}/{digest}*"))
-    if len(found) > 1:
-        raise ArtifactError(f"{subject} names {len(found)} artifacts", expected="one", do="Give more digits")
-    if found:
-        return home.store.get(found[0].parent.name, found[0].name)
-    # Claimed and gone is another thing than never made: what the ledger names, the store must have.
-    for line in home.ledger.lines():
-        claimed = str(line.get("artifact") or "")
-        if claimed.startswith(digest) and kind in {"", line.get("asset")}:
-            return home.store.get(str(line["asset"]), claimed)
-    return None
-
-
-def _by_asset(home: Home, subject: str) -> Artifact | None:
-    asset, slash, drop = subject.partition("/")
-    newest = None
-    for line in home.ledger.lines():
-        is_asked_for = line.get("asset") == asset and (not slash or line.get("partition") == drop)
-        if line["event"] == "finished" and is_asked_for and line.get("artifact"):
-            newest = line
-    return None if newest is None else home.store.get(asset, str(newest["artifact"]))
-
-
-RESOLVERS: tuple[Callable[[Home, str], Artifact | None], ...] = (_by_asset, _by_digest)
-"""How a subject is understood, in turn; an alias such as `champion` is one more function here."""
 
 
 @dataclass(slots=True)

@@ -47,6 +47,9 @@ def check_rows(home: Home, nodes: Mapping[str, Node]) -> Check:
     other = {node.artifact.manifest["code_version"] for node in read} - {CODE_VERSION}
     if other:
         return Check(name, looked, not_run=f"read by code version {', '.join(sorted(other))}, this is {CODE_VERSION}")
+    named = {node.artifact.manifest["settings"].get("pseudonyms") for node in read} - {None}
+    if named - {home.pseudonym_fingerprint() if read else ""}:
+        return Check(name, looked, not_run=f"read with another pseudonym key than {key} (fingerprints differ)")
     faults: list[str] = []
     for nodes_of_drop in _by_raw(read):
         try:
@@ -154,6 +157,7 @@ def _by_raw(nodes: list[Node]) -> list[list[Node]]:
 
 def _read_again(nodes: list[Node], key: bytes) -> Iterator[str]:
     """Read one drop into a temporary folder and compare every table that was published of it."""
+    from dpo_pipeline.annotations.forgotten import SETTING, Forgotten
     from dpo_pipeline.annotations.read import read_drop
     from dpo_pipeline.annotations.settings import AnnotationSettings
     from dpo_pipeline.core.metrics import Quiet
@@ -176,6 +180,7 @@ def _read_again(nodes: list[Node], key: bytes) -> Iterator[str]:
             rejected=out["rejected_records"],
             demonstrations=out["demonstrations"],
             reporter=Quiet(),
+            forgotten=Forgotten.parse(settings.get(SETTING, {}), where="the manifest"),
         ).books
         for node in nodes:
             if node.artifact.manifest["books"] != books.as_dict():

@@ -145,8 +145,9 @@ def _figures(node: Node) -> Iterator[tuple[str, Any, Any]]:
             beta = settings["dpo"]["beta"]
             again = preferences.reference_figures(scores[name], scores[baseline], beta=beta, measure=measure)
             yield f"change of {name}", moved, again
-    again = preferences.compare_rankings(scores[baseline], scores[report["challenger"]], measure)
-    yield "comparison", report["comparison"], again
+    for name, claimed in report["comparisons"].items():
+        again = preferences.compare_rankings(scores[name], scores[report["challenger"]], measure)
+        yield f"comparison with {name}", claimed, again
     replies = _table(node, "replies.parquet")
     for name, ways in report["generations"].items():
         for decoding, claimed in ways.items():
@@ -156,7 +157,9 @@ def _figures(node: Node) -> Iterator[tuple[str, Any, Any]]:
                 for row in own
             ]
             met = [{rule["rule"]: rule["met"] for rule in row["rules"]} for row in own]
-            yield f"{decoding} replies of {name}", claimed, generation_figures(said, met, seed=seed, samples=samples)
+            groups = [row["cluster_id"] for row in own]
+            again = generation_figures(said, met, groups, seed=seed, samples=samples)
+            yield f"{decoding} replies of {name}", claimed, again
     yield "headline facts", dict(node.artifact.facts), headline_facts(report)
 
 

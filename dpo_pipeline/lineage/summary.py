@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 
 from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.books import Books, total
+from dpo_pipeline.core.digests import short
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.metrics import read_metrics
+from dpo_pipeline.core.promotions import Mode, promotions
 
 SHOWN_REPLIES = 3
 WIDTH = 100
@@ -27,6 +29,7 @@ def summarize(home: Home) -> str:
         _records(home),
         _training(home.latest("sft_checkpoint"), home.latest("dpo_checkpoint")),
         _figures(report.facts),
+        _champion(home),
         _replies(report),
         _places(home, report),
     ]
@@ -74,6 +77,25 @@ def _figures(facts: Mapping[str, Any]) -> str:
         if name in facts:
             lines.append(f"  {label:38} {_figure(facts, name, is_share=is_share)}")
     return "\n".join([*lines, f"  {facts['outcome']}: {facts['reason']}"])
+
+
+def _champion(home: Home) -> str:
+    """Who is champion and why, and what the gate said of the newest checkpoint if that is another one."""
+    line = home.latest_line("champion")
+    decision = {} if line is None else home.store.get("champion", line["artifact"]).facts
+    history = promotions(home)
+    if not history:
+        return f"CHAMPION\n  none: {decision.get('reason', 'the gate has not been asked yet')}"
+    last = history[-1]
+    how = (
+        "rolled back to" if last.is_rollback else f"promoted {'by hand' if last.mode is Mode.MANUAL else 'by the rule'}"
+    )
+    why = last.reason or last.verdict.get("reason", "")
+    lines = ["CHAMPION", f"  {short(last.champion)}, {how} on {last.time[:10]}: {why}"]
+    if decision and decision["challenger"] != last.champion:
+        ruling = decision["ruling"].replace("_", " ")
+        lines.append(f"  the newest checkpoint {short(decision['challenger'])} is not: {ruling}. {decision['reason']}")
+    return "\n".join(lines)
 
 
 def _figure(facts: Mapping[str, Any], name: str, *, is_share: bool) -> str:

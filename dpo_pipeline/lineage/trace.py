@@ -58,17 +58,24 @@ def trace_record(home: Home, record: str) -> Traced:
     Raises:
         InputError: If it is not of that form, or no table knows the record.
     """
+    return _forward(home, f"record {record}", record_filter(home, record))
+
+
+def record_filter(home: Home, record: str) -> dict[str, Sequence[Any]]:
+    """The columns and values by which the tables know a record.
+
+    Raises:
+        InputError: If it is not of the form.
+    """
     file, _, number = record.rpartition(":")
     if not file or not number.isdigit():
         raise InputError(
             f"{record!r} names no record", expected="FILE:LINE, as in export.jsonl:12", do="Count from 1; see the file"
         )
     drop, _, rest = file.partition("/")
-    drops = home.partitions("judgments")
-    wanted: dict[str, Sequence[Any]] = {"file": [file], "record_number": [int(number)]}
-    if drop in drops:
-        wanted = {"drop": [drop], "file": [rest], "record_number": [int(number)]}
-    return _forward(home, f"record {record}", wanted)
+    if drop in home.partitions("judgments"):
+        return {"drop": [drop], "file": [rest], "record_number": [int(number)]}
+    return {"file": [file], "record_number": [int(number)]}
 
 
 def trace_pair(home: Home, pair: str) -> Traced:
@@ -80,7 +87,7 @@ def trace_pair(home: Home, pair: str) -> Traced:
     traced = Traced(f"pair {pair}", pairs={pair})
     for artifact in home.all_made("preference_pairs"):
         for file in ("pairs.parquet", "excluded_pairs.parquet"):
-            for row in _rows(artifact, file, ["judgment_ids"], {"pair_id": [pair]}):
+            for row in rows_where(artifact, file, ["judgment_ids"], {"pair_id": [pair]}):
                 traced.judgments.update(row["judgment_ids"])
     for artifact in home.all_made("judgments"):
         _hit_rows(traced, artifact, {"judgment_id": sorted(traced.judgments)})
@@ -133,7 +140,7 @@ def _hit_rows(traced: Traced, artifact: Artifact, wanted: Mapping[str, Sequence[
         "demonstrations": ["demonstration_id", "drop", "file", "record_number"],
         "rejected_records": ["reason", "detail", "drop", "file", "record_number"],
     }[artifact.kind]
-    rows = list(_rows(artifact, TABLES[artifact.kind], columns, wanted))
+    rows = list(rows_where(artifact, TABLES[artifact.kind], columns, wanted))
     if not rows:
         return
     traced.judgments.update(row["judgment_id"] for row in rows if "judgment_id" in row)
@@ -194,7 +201,7 @@ def _learner_hit(artifact: Artifact, learned: set[str], holding: set[str]) -> Hi
     return Hit(artifact, f"made from {roles}", learned=is_trained)
 
 
-def _rows(
+def rows_where(
     artifact: Artifact, file: str, columns: Sequence[str], wanted: Mapping[str, Sequence[Any]]
 ) -> Iterator[dict[str, Any]]:
     """Rows whose columns have one of the wanted values; row groups that cannot hold them are not read."""

@@ -1,8 +1,10 @@
 """Settings of operation: when a drop counts as complete, when models are trained again, and from what."""
 
+import re
 from typing import Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dpo_pipeline.core.settings import Settings
 
@@ -24,3 +26,21 @@ class OperationSettings(Settings):
 
     start_from: Literal["base", "champion"] = "base"
     """What SFT starts from: the base model, or today's champion (the base model as long as there is none)."""
+
+    @field_validator("retraining_cron")
+    @classmethod
+    def _five_fields(cls, line: str) -> str:
+        if not re.fullmatch(r"[\d*/,\-]+( [\d*/,\-A-Za-z]+){4}", line):
+            message = f"{line!r} is not a cron line of five fields, such as 0 3 * * * (every night at three)"
+            raise ValueError(message)
+        return line
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (OSError, ValueError, KeyError) as error:
+            message = f"{name!r} is no time zone; expected a name such as Europe/Berlin"
+            raise ValueError(message) from error
+        return name

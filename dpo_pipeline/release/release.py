@@ -10,6 +10,7 @@ from dpo_pipeline.core.artifacts import MANIFEST, Outcome
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.modeling.settings import ModelSettings
 from dpo_pipeline.release.cards import write_model_card
+from dpo_pipeline.release.datasets import write_dataset
 from dpo_pipeline.release.pair_files import write_pair_files
 from dpo_pipeline.release.settings import ReleaseSettings
 
@@ -22,9 +23,10 @@ def release_model(
     *,
     release: ReleaseSettings,
     model: ModelSettings,
+    promotion: Mapping[str, Any],
     reporter: Reporter,
 ) -> Outcome:
-    """Write `model/` (weights, tokenizer, README.md) and `pairs/<format>/{train,held_out}.jsonl`.
+    """Write `model/` (weights, tokenizer, README.md), `pairs/<format>/{train,held_out}.jsonl` and `dataset/`.
 
     Args:
         checkpoint: The dpo_checkpoint artifact folder.
@@ -33,6 +35,7 @@ def release_model(
         out: Empty folder to write into.
         release: Settings of this stage.
         model: Names the base.
+        promotion: Whether the gate promoted the checkpoint, how and why.
         reporter: Hears what is written.
     """
     is_adapter = (checkpoint / "model" / "adapter_config.json").exists()
@@ -50,9 +53,20 @@ def release_model(
         digests={folder.parent.name: folder.name for folder in (checkpoint, pairs, report)},
         pair_counts=counts,
         evaluation=_manifest(report)["facts"],
+        promotion=promotion,
+        training=_manifest(checkpoint)["settings"],
+        release=release,
     )
+    if release.dataset:
+        write_dataset(pairs, out / "dataset", release=release)
     weights = sum(path.stat().st_size for path in (out / "model").glob("*.safetensors"))
-    facts = {"is_adapter": is_adapter and not release.merge_adapter}
+    facts = {
+        "is_adapter": is_adapter and not release.merge_adapter,
+        "is_promoted": promotion["promoted"],
+        "checkpoint": checkpoint.name,
+    }
+    if not promotion["promoted"]:
+        reporter.say(f"NOT PROMOTED, the card says so: {promotion['reason']}")
     return Outcome(
         counts={"weight_bytes": weights, **{f"pairs_{split}": n for split, n in counts.items()}}, facts=facts
     )
@@ -69,7 +83,7 @@ def _merge(adapter: Path, out: Path) -> None:
 def _base_in_words(model: ModelSettings) -> str:
     if model.scratch is not None:
         return "random weights (no base model)"
-    return f"`{model.hub}`" if model.hub else "a base model in a local folder"
+    return model.hub or "a base model in a local folder"
 
 
 def _manifest(folder: Path) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from dpo_pipeline.annotations.tables import Pseudonyms
 from dpo_pipeline.core.tables import describe
 from dpo_pipeline.samples.scenario import generate_scenario
 
-HH = Path("/work/shared/data/hh_rlhf_harmless/test.jsonl.gz")
+HH = os.environ.get("DPO_BENCH_HH")  # the path of hh_rlhf_harmless/test.jsonl.gz
 PAIR = {"prompt": "Say hi.", "response_a": "Hi", "response_b": "No", "verdict": "a", "who": "w1", "shown": "left"}
 MAPPING = (
     "mapping: {prompt: prompt, response_a: response_a, response_b: response_b, verdict: verdict, annotator: who}\n"
@@ -75,16 +76,16 @@ def test_the_scenario_keeps_strength_sides_and_dimensions(scenario, read):
     assert all(row["judged_at"] is not None and row["seconds"] > 0 for row in result.judgments)
 
 
-@pytest.mark.skipif(not HH.exists(), reason="the HH-RLHF test file is not here")
+@pytest.mark.skipif(not HH, reason="DPO_BENCH_HH names no file of HH-RLHF")
 def test_hh_rlhf_is_booked_and_cut_at_the_last_assistant_turn(read):
-    result = read({"test.jsonl.gz": HH.read_bytes()})
+    result = read({"test.jsonl.gz": Path(HH).read_bytes()})
     assert result.books.as_dict() == {
         "in": 2312,
         "kept": {"judgment_records": 2299},
         "merged": 0,
         "rejected": {"empty_response": 4, "role_order": 4, "unequal_contexts": 5},
     }
-    lines = [json.loads(line) for line in gzip.decompress(HH.read_bytes()).splitlines()]
+    lines = [json.loads(line) for line in gzip.decompress(Path(HH).read_bytes()).splitlines()]
     for row in result.judgments:
         chosen = lines[row["record_number"] - 1]["chosen"]
         before, _, last = chosen.rpartition("\n\nAssistant:")

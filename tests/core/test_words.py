@@ -75,6 +75,15 @@ def test_the_pseudonym_key_is_made_once_and_only_its_owner_may_read_it(home):
     assert (home.root / "keys" / "pseudonym.key").stat().st_mode & 0o077 == 0
 
 
+def test_another_pseudonym_key_has_another_fingerprint_that_does_not_hold_it(home):
+    first = home.pseudonym_fingerprint()
+    assert first == home.pseudonym_fingerprint()
+    assert len(first) == 32
+    assert home.pseudonym_key().hex() not in first
+    (home.root / "keys" / "pseudonym.key").unlink()
+    assert home.pseudonym_fingerprint() != first
+
+
 def test_drops_come_in_order_of_first_arrival_whatever_their_names(home):
     for drop in ("b", "a", "b"):
         for asset in ("raw_annotations", "judgments"):

@@ -56,6 +56,9 @@ def test_movement_against_the_reference():
     assert found["both_fell"]["value"] == 0.25
     expected = np.mean(np.log1p(np.exp(-0.1 * np.array([4, 2, -3, 4]))))
     assert found["bradley_terry_log_loss"]["value"] == pytest.approx(expected, rel=1e-5)
+    brier = np.mean((1 - 1 / (1 + np.exp(-0.1 * np.array([4, 2, -3, 4])))) ** 2)
+    assert found["brier"]["value"] == pytest.approx(brier, rel=1e-5)
+    assert found["margin_quantiles"]["p50"] == pytest.approx(0.3)
 
 
 def test_the_reference_itself_has_log_loss_ln_2():
@@ -68,17 +71,19 @@ def test_the_reference_itself_has_log_loss_ln_2():
 def test_calibration_of_calls_right_as_often_as_stated():
     """logit(0.9) for nine right and one wrong call: confidence 0.9, right 0.9, no error."""
     sure = np.log(9)
-    found = calibration([sure] * 9 + [-sure])
+    found = calibration([sure] * 9 + [-sure], measure(10))
     row = next(each for each in found["bins"] if each["count"])
-    assert (row["count"], row["confidence"], row["right"]) == (10, 0.9, 0.9)
-    assert found["expected_calibration_error"] == pytest.approx(0.0, abs=1e-6)
+    assert (row["count"], row["confidence"], row["right"]["value"]) == (10, 0.9, 0.9)
+    assert found["expected_calibration_error"]["value"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_calibration_of_an_overconfident_model():
     """Ten calls at confidence 0.9, half of them right: the error is 0.4."""
-    found = calibration([np.log(9)] * 5 + [-np.log(9)] * 5)
-    assert found["expected_calibration_error"] == pytest.approx(0.4, abs=1e-6)
-    assert calibration([])["expected_calibration_error"] is None
+    found = calibration([np.log(9)] * 5 + [-np.log(9)] * 5, measure(10))
+    error = found["expected_calibration_error"]
+    assert error["value"] == pytest.approx(0.4, abs=1e-6)
+    assert error["low"] < 0.4 < error["high"]
+    assert calibration([], measure(0))["expected_calibration_error"]["value"] is None
 
 
 def test_paired_comparison_of_rankings():
@@ -95,6 +100,8 @@ def test_histogram_keeps_every_finite_value():
     found = histogram(values, bins=4)
     assert sum(found["counts"]["a"]) == 4
     assert sum(found["counts"]["b"]) == 1
+    framed = histogram({**values, "c": np.array([-900.0])}, bins=4, framed_by=["b"])
+    assert (framed["edges"][0], framed["counts"]["c"][0]) == (0.5, 1)
     assert histogram({"a": np.array([])})["edges"] == []
     assert sum(histogram({"a": np.array([2.0, 2.0])})["counts"]["a"]) == 2
 

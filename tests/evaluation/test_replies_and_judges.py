@@ -12,7 +12,7 @@ from dpo_pipeline.evaluation.judges import (
     judge_both_orders,
     summarize_wins,
 )
-from dpo_pipeline.evaluation.replies import Reply, distinct, is_empty, is_refusal, repetition, words_of
+from dpo_pipeline.evaluation.replies import Reply, is_empty, is_refusal, repetition, words_of
 from dpo_pipeline.evaluation.rubric import RubricJudge, check_reply, passes
 from dpo_pipeline.evaluation.settings import Rubric
 
@@ -57,9 +57,7 @@ def test_repetition_of_a_loop_is_near_one():
     assert repetition("") == 0.0
 
 
-def test_distinct_and_empty():
-    assert distinct(["a b c", "a b d"], n=2) == 0.75
-    assert distinct([], n=2) is None
+def test_words_and_empty():
     assert is_empty("?! ...")
     assert words_of("Naïve café-goers don’t") == ["naïve", "café-goers", "don’t"]
 
@@ -71,7 +69,7 @@ def test_generation_figures_of_three_replies():
         Reply("3", "dpo", "greedy", "a b c d a b c d", 8, is_finished=False),
     ]
     met = [check_reply(TONE, question="", reply=reply.text) for reply in replies]
-    found = generation_figures(replies, met, seed=1, samples=100)
+    found = generation_figures(replies, met, ["1", "2", "3"], seed=1, samples=100)
     assert found["words"]["value"] == pytest.approx(10 / 3, rel=1e-5)
     assert found["empty"]["value"] == pytest.approx(1 / 3, rel=1e-5)
     assert found["finished"]["value"] == pytest.approx(2 / 3, rel=1e-5)
@@ -152,13 +150,13 @@ def test_settling_two_answers(one, other, settled):
 def test_win_rate_counts_a_tie_as_half():
     """2 won, 1 tied, 1 lost, 1 unanswered: 2.5 of 4."""
     verdicts = [Verdict.SECOND, Verdict.SECOND, Verdict.TIE, Verdict.FIRST, None]
-    found = summarize_wins(verdicts, [0, 0, 0, 0, 0], seed=1, samples=200)
+    found = summarize_wins(verdicts, [0, 0, 0, 0, 0], clusters=["a", "b", "c", "d", "e"], seed=1, samples=200)
     assert (found["wins"], found["ties"], found["losses"], found["unanswered"]) == (2, 1, 1, 1)
     assert found["win_rate"]["value"] == 0.625
 
 
 def test_win_rate_of_a_judge_that_never_answers_is_missing():
-    found = summarize_wins([None, None], [0, 0], seed=1, samples=200)
+    found = summarize_wins([None, None], [0, 0], clusters=["a", "b"], seed=1, samples=200)
     assert found["win_rate"]["value"] is None
     assert found["length_controlled_win_rate"]["value"] is None
 
@@ -175,7 +173,9 @@ def test_agreement_between_judges_on_what_both_answered():
         {
             "b": [Verdict.FIRST, Verdict.SECOND, None],
             "a": [Verdict.FIRST, Verdict.FIRST, Verdict.TIE],
-        }
+        },
+        seed=1,
+        samples=100,
     )
     assert found[0]["judges"] == ["a", "b"]
     assert found[0]["agreement"]["value"] == 0.5

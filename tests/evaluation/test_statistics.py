@@ -11,7 +11,6 @@ from scipy import stats
 from dpo_pipeline.evaluation.statistics import (
     Estimate,
     bootstrap_mean,
-    cohen_kappa,
     length_controlled_win_rate,
     mcnemar_p_value,
     sign_flip_p_value,
@@ -110,15 +109,6 @@ def test_mcnemar_is_the_exact_binomial_test():
     first, second = [1] + [0] * 9 + [1] * 30, [0] + [1] * 9 + [1] * 30
     assert mcnemar_p_value(first, second) == pytest.approx(22 / 1024)
     assert mcnemar_p_value(first, first) == 1.0
-
-
-def test_kappa_of_a_worked_table():
-    """20 both yes, 15 both no, 5 and 10 apart: observed 0.7, expected 0.5 -> 0.4."""
-    first = ["yes"] * 25 + ["no"] * 25
-    second = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
-    assert cohen_kappa(first, second) == pytest.approx(0.4)
-    assert cohen_kappa(["tie"], ["tie"]) is None
-    assert cohen_kappa([], []) is None
 
 
 def test_length_control_takes_the_length_out():

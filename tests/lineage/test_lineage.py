@@ -9,7 +9,8 @@ import pytest
 from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.errors import ArtifactError
-from dpo_pipeline.lineage.chain import ancestors, as_text, chain_of
+from dpo_pipeline.core.promotions import Promotion, promote
+from dpo_pipeline.lineage.chain import ancestors, as_text, chain_of, chains_of
 from dpo_pipeline.lineage.verify import verdict, verify
 
 
@@ -132,10 +133,27 @@ def test_a_ledger_cut_off_at_its_end_is_found(home, chain):
     assert "has 8 lines, its head speaks of 10" in faults(home, "before")[0]
 
 
-def test_a_partitioned_asset_is_named_by_its_drop_or_by_its_newest(home, chain):
+def test_a_partitioned_asset_is_named_by_its_drop_or_stands_for_all_of_them(home, chain):
     assert chain_of(home, "drop/may").artifact == chain["may"]
-    assert chain_of(home, "drop").artifact == chain["june"]
+    assert [node.artifact for node in chains_of(home, "drop")] == [chain["may"], chain["june"]]
+    assert [check.faults for check in verify(home, "drop") if check.faults] == []
+    with pytest.raises(ArtifactError, match=r"drop names 2 artifacts: drop/\w{12}, drop/\w{12}. Give one drop"):
+        chain_of(home, "drop")
     assert chain_of(home, chain["sft"].digest[:10]).artifact == chain["sft"]
+
+
+def test_the_champion_is_who_the_ledger_says(home):
+    checkpoint = make(home, "dpo_checkpoint", "weights")
+    with pytest.raises(ArtifactError, match="champion names no artifact"):
+        chain_of(home, "champion")
+    promote(home, Promotion(checkpoint.digest, None, "r" * 64, "d" * 64))
+    make(home, "dpo_checkpoint", "newer weights")
+    assert chain_of(home, "champion").artifact == checkpoint
+
+
+def test_what_cannot_be_found_is_answered_with_what_there_is(home, chain):
+    with pytest.raises(ArtifactError, match=r"an asset \(drop/\{may, june\}, table, before, after\), asset/drop"):
+        chain_of(home, "dorp")
 
 
 @pytest.mark.parametrize(

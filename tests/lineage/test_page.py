@@ -15,7 +15,9 @@ def test_the_audit_is_plain_values_and_the_page_is_made_from_them_alone(built_on
     again = json.loads(json.dumps(audit))
     assert render_page(again) == render_page(audit)
     page = render_page(audit)
-    assert page.index("INCOMPLETE") < page.index("<h2>Checks")
+    order = ["INCOMPLETE", "subject", "chain", "data", "annotators", "forgotten", "code", "training", "evaluation"]
+    places = [page.index(order[0]), *(page.index(f'<h2 id="{name}"') for name in [*order[1:], "promotions", "open"])]
+    assert places == sorted(places)
     assert "default-src 'none'" in page
     assert all(entry["sha256"] in page for drop in audit["data"] for entry in drop["files"])
 
@@ -47,9 +49,30 @@ def test_a_ledger_that_cannot_be_read_still_has_its_page(built):
 
 
 def test_the_picture_ends_also_where_kinds_lead_in_a_circle():
-    one = {"kind": "a", "digest": "0" * 64, "parents": [{"kind": "b"}]}
-    other = {"kind": "b", "digest": "1" * 64, "parents": [{"kind": "a"}]}
-    assert draw_chain([one, other]).count("<rect") == 2
+    one = {"kind": "a", "digest": "0" * 64, "parents": [{"kind": "b", "digest": "1" * 64}]}
+    other = {"kind": "b", "digest": "1" * 64, "parents": [{"kind": "a", "digest": "0" * 64}]}
+    assert draw_chain([one, other]).count("<circle") == 3  # one each, and a ring about the subject
+
+
+def test_the_picture_draws_each_input_once_and_short_cuts_faintly():
+    """raw -> table -> model, and raw -> model as well: three curves, of which the last is implied by the others."""
+    named = {"made": None, "counts": {"rows": 1234}}
+    raw, table, model = (
+        {"kind": kind, "role": kind, "digest": digit * 64, **named} for kind, digit in zip("rtm", "012", strict=True)
+    )
+    chain = [{**model, "parents": [table, raw]}, {**table, "parents": [raw]}, {**raw, "parents": []}]
+    picture = draw_chain(chain)
+    assert picture.count("<path") == 3
+    assert picture.count("#cbd5e1") == 1
+    assert picture.index("000000000000") < picture.index("111111111111") < picture.index("222222222222")
+    assert "1,234 rows" in picture
+
+
+def test_many_of_one_kind_are_one_line():
+    drops = [{"kind": "d", "role": f"d/{n}", "digest": f"{n:064x}", "made": None, "parents": []} for n in range(100)]
+    picture = draw_chain([{"kind": "t", "role": "t", "digest": "f" * 64, "made": None, "parents": drops}, *drops])
+    assert "100 of them" in picture
+    assert picture.count("<path") == 1
 
 
 def test_the_chain_alone_claims_no_verdict(built_once):

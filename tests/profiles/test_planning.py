@@ -21,10 +21,10 @@ from dpo_pipeline.profiles.planning import _other_tokenizer, _tokens, plan_profi
 
 
 def test_steps_are_examples_over_batches_times_epochs(tmp_path):
-    """The demo: 3 epochs of 1,000 pairs, 16 a step, are 3 x 63; 256 tokens each are 4,096 a step, 4 passes of 1,024."""
+    """The demo: 2 epochs of 1,000 pairs, 16 a step, are 2 x 63; 256 tokens each are 4,096 a step, 4 passes of 1,024."""
     plan = plan_profile(load_profile("demo"), Home(tmp_path), pairs=1_000)
     assert plan.faults == ()
-    assert "about 189 steps of 4,096 tokens, in 4 forward passes of at most 1,024; about " in plan.text
+    assert "about 126 steps of 4,096 tokens, in 4 forward passes of at most 1,024; about " in plan.text
     assert "this home has no demonstrations yet; --demonstrations N" in plan.text
 
 

@@ -1,0 +1,109 @@
+"""Who stands against whom: the newest report, the checkpoint it is about, today's champion, all by the ledger."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo_pipeline.core.artifacts import Artifact
+from dpo_pipeline.core.errors import ArtifactError
+from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.promotions import CHAMPION_KIND, champion_digest, promotions, rollbacks_of
+
+CHAMPION_ROLE = "champion"
+PAIRS_KIND = "preference_pairs"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the gate decides about.
+
+    Attributes:
+        report: The evaluation_report.
+        challenger: Digest of the checkpoint it is about.
+        champion: Digest of today's champion; None before the first promotion.
+        scored: Digest of the champion the report holds up against the challenger; None: none.
+        withdrawn: The reasons for which the challenger's place was taken away before, oldest first.
+    """
+
+    report: Artifact
+    challenger: str
+    champion: str | None
+    scored: str | None
+    withdrawn: tuple[str, ...]
+
+    @property
+    def is_champion(self) -> bool:
+        """Whether the challenger is champion already."""
+        return self.challenger == self.champion
+
+    def assert_newest(self, checkpoint: Artifact, pairs: Artifact) -> None:
+        """Refuse to decide on a report about another checkpoint or other pairs than the newest ones.
+
+        Raises:
+            ArtifactError: Naming both.
+        """
+        behind = {parent.role: parent.digest for parent in self.report.parents}
+        for artifact in (checkpoint, pairs):
+            if behind.get(artifact.kind) != artifact.digest:
+                raise ArtifactError(
+                    f"the report {self.report.digest} is about {artifact.kind} {behind.get(artifact.kind)}; "
+                    f"the newest is {artifact.digest}",
+                    expected="a report about the newest checkpoint and pairs",
+                    do="Materialize evaluation_report again, then champion",
+                )
+
+
+def standing_of(home: Home, report: Artifact | None = None) -> Standing:
+    """Who stands against whom in a report, the newest one unless another is given.
+
+    Raises:
+        ArtifactError: If there is no report, or it names no checkpoint.
+    """
+    report = report or home.latest("evaluation_report")
+    parents = {parent.role: parent.digest for parent in report.parents if parent.kind == CHAMPION_KIND}
+    challenger = parents.get(CHAMPION_KIND)
+    if challenger is None:
+        raise ArtifactError(
+            f"the report {report.digest} names no {CHAMPION_KIND} among its inputs",
+            do="Materialize evaluation_report again",
+        )
+    withdrawn = tuple(change.reason for change in rollbacks_of(home, challenger))
+    return Standing(report, challenger, champion_digest(home), parents.get(CHAMPION_ROLE), withdrawn)
+
+
+def opponent_of_newest(home: Home) -> Mapping[str, Artifact]:
+    """Whom the newest checkpoint is compared with, by role: today's champion; none before the first promotion.
+
+    If it is champion itself, the one it replaced: so report and decision stay those that made it champion, and a second
+    run makes nothing new.
+
+    Raises:
+        ArtifactError: If that checkpoint is gone.
+    """
+    opponent, newest = champion_digest(home), home.latest_line(CHAMPION_KIND)
+    if newest is not None and opponent == newest["artifact"]:
+        opponent = next(
+            change.before
+            for change in reversed(promotions(home))
+            if change.champion == opponent and not change.is_rollback
+        )
+    return {} if opponent is None else {CHAMPION_ROLE: home.store.get(CHAMPION_KIND, opponent)}
+
+
+def pairs_behind(home: Home, artifact: Artifact) -> Path | None:
+    """The folder of the preference_pairs an artifact was made from; None if it is gone.
+
+    Raises:
+        ArtifactError: If the artifact names none among its inputs.
+    """
+    for parent in artifact.parents:
+        if parent.kind == PAIRS_KIND:
+            folder = home.store.path_of(parent.kind, parent.digest)
+            return folder if folder.is_dir() else None
+    raise ArtifactError(f"the {artifact.kind} {artifact.digest} names no {PAIRS_KIND} among its inputs")
+
+
+def trained_on(home: Home, standing: Standing) -> dict[str, Path | None]:
+    """The preference_pairs folders that challenger and champion learned from, by model; None for one that is gone."""
+    models = {"challenger": standing.challenger, **({"champion": standing.champion} if standing.champion else {})}
+    return {name: pairs_behind(home, home.store.get(CHAMPION_KIND, digest)) for name, digest in models.items()}

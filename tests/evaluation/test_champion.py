@@ -1,0 +1,254 @@
+"""The gate to champion on planted challengers: better, worse, noise, few pairs, leaks, and a person's word."""
+
+import json
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
+from dpo_pipeline.core.errors import ArtifactError, InputError
+from dpo_pipeline.core.promotions import champion_digest, promote, promotions, roll_back
+from dpo_pipeline.evaluation.champion import ByHand, Ruling, decide_champion, promotion_of
+from dpo_pipeline.evaluation.examination import CONDITIONS, examine, examine_one
+from dpo_pipeline.evaluation.settings import ChampionSettings
+from dpo_pipeline.evaluation.standing import standing_of
+
+HAND = ByHand(promote=True, reason="The judges are wrong about the new tone.", person="Ada")
+
+
+class Arena:
+    """A home into which challengers of a planted skill come, one after the other, with real reports about them."""
+
+    def __init__(self, home, make_world, fake_speaker, monkeypatch):
+        self.home, self.make_world, self.fake_speaker, self.monkeypatch = home, make_world, fake_speaker, monkeypatch
+        self.world, self.pairs, self.skills, self.reports = None, None, {}, 0
+
+    def publish(self, kind, source, *parents, settings=None):
+        recipe = Recipe(kind, "1", settings or {}, parents)
+        with self.home.store.staging() as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+            artifact = self.home.store.publish(folder, recipe, Outcome())
+        same = {"attempt": artifact.digest, "asset": kind, "partition": None, "recipe": recipe.digest}
+        self.home.ledger.append("started", **same)
+        self.home.ledger.append("finished", **same, artifact=artifact.digest)
+        return artifact
+
+    def open(self, *, pair_count=120):
+        self.world = self.make_world(pair_count=pair_count)
+        self.pairs = self.publish("preference_pairs", self.world.root / "pairs")
+        return self
+
+    def challenge(self, skill, **speaker):
+        """A new challenger of that skill and a report about it, today's champion being a fourth speaker."""
+        behind = Parent("preference_pairs", "preference_pairs", self.pairs.digest)
+        checkpoint = self.publish(
+            "dpo_checkpoint", self.world.root / "dpo", behind, settings={"skill": skill, "speaker": repr(speaker)}
+        )
+        speakers = {
+            "sft": self.fake_speaker("sft", skill=0.45),
+            "dpo": self.fake_speaker(f"skill {skill}", skill=skill, **speaker),
+        }
+        parents = [Parent("dpo_checkpoint", "dpo_checkpoint", checkpoint.digest)]
+        champion = champion_digest(self.home)
+        if champion not in {None, checkpoint.digest}:
+            speakers["champion"] = self.fake_speaker(f"skill {self.skills[champion]}", skill=self.skills[champion])
+            parents.append(Parent("champion", "dpo_checkpoint", champion))
+        self.skills[checkpoint.digest] = skill
+        self.reports += 1
+        self.world.evaluate(speakers, self.monkeypatch, out=f"out {self.reports}")
+        self.publish("evaluation_report", self.world.root / f"out {self.reports}", behind, *parents)
+        return standing_of(self.home)
+
+    def decide(self, standing, by_hand=None, *, promotion="auto", conditions=None):
+        """The gate's decision as the artifact that holds it."""
+        settings = ChampionSettings(promotion=promotion)
+        if conditions is None:
+            conditions = examine(self.home, standing, settings=settings, jaccard=0.95)
+        word = by_hand or ByHand()
+        with self.home.store.staging() as folder:
+            outcome = decide_champion(standing, conditions, folder, settings=settings, by_hand=word)
+            inputs = {"by_hand": word.model_dump(mode="json"), "withdrawn": standing.withdrawn}
+            report = Parent("evaluation_report", "evaluation_report", standing.report.digest)
+            return self.home.store.publish(folder, Recipe("champion", "1", inputs, (report,)), outcome)
+
+    def promote(self, decision):
+        promotion = promotion_of(decision)
+        return None if promotion is None else promote(self.home, promotion)
+
+
+@pytest.fixture
+def arena(home, make_world, fake_speaker, monkeypatch):
+    return Arena(home, make_world, fake_speaker, monkeypatch)
+
+
+def ruling(decision):
+    return Ruling(json.loads((decision.path / "decision.json").read_text())["ruling"])
+
+
+def test_the_first_model_is_promoted_against_sft_the_next_against_the_champion(arena):
+    arena.open()
+    first = arena.challenge(0.8)
+    decision = arena.decide(first)
+    assert ruling(decision) is Ruling.PROMOTED
+    assert decision.facts["champion_before"] == "none"
+    arena.promote(decision)
+    assert champion_digest(arena.home) == first.challenger
+    second = arena.challenge(0.99)
+    decision = arena.decide(second)
+    assert ruling(decision) is Ruling.PROMOTED
+    assert decision.facts["champion_before"] == first.challenger
+    assert arena.promote(decision).before == first.challenger
+    page = (decision.path / "decision.md").read_text()
+    assert page.startswith("## Promoted\n")
+    assert "compared with today's champion" in page
+
+
+@pytest.mark.parametrize(
+    ("skill", "speaker", "expected"),
+    [
+        (0.1, {}, Ruling.NOT_BETTER),  # worse than SFT's 0.45
+        (0.46, {}, Ruling.NOT_ENOUGH_EVIDENCE),  # noise around SFT
+        (0.99, {"log_prob": float("nan")}, Ruling.BLOCKED),  # writes well and has broken weights
+    ],
+)
+def test_a_worse_a_noisy_and_a_broken_challenger_are_not_promoted(arena, skill, speaker, expected):
+    decision = arena.decide(arena.open().challenge(skill, **speaker))
+    assert ruling(decision) is expected
+    assert arena.promote(decision) is None
+    assert promotions(arena.home) == []
+
+
+def test_few_pairs_are_never_enough_however_good_the_challenger(arena):
+    decision = arena.decide(arena.open(pair_count=20).challenge(1.0))
+    assert ruling(decision) is Ruling.NOT_ENOUGH_EVIDENCE
+    assert "the rule asks for at least 30" in decision.facts["reason"]
+
+
+def test_a_challenger_as_good_as_the_champion_does_not_take_its_place(arena):
+    arena.open()
+    arena.promote(arena.decide(arena.challenge(0.9)))
+    champion = champion_digest(arena.home)
+    assert ruling(arena.decide(arena.challenge(0.91))) is Ruling.NOT_ENOUGH_EVIDENCE
+    assert ruling(arena.decide(arena.challenge(0.5))) is Ruling.NOT_BETTER
+    assert champion_digest(arena.home) == champion
+
+
+def test_a_report_that_does_not_show_todays_champion_is_refused(arena):
+    arena.open()
+    late = arena.challenge(0.95)
+    arena.promote(arena.decide(arena.challenge(0.8)))
+    late = standing_of(arena.home, late.report)
+    with pytest.raises(ArtifactError, match="compares with no champion; today's champion is"):
+        arena.decide(late)
+
+
+def test_under_manual_promotion_a_better_model_waits_for_a_reason_and_is_then_promoted(arena):
+    standing = arena.open().challenge(0.95)
+    waiting = arena.decide(standing, promotion="manual")
+    assert ruling(waiting) is Ruling.WAITS
+    assert arena.promote(waiting) is None
+    with pytest.raises(InputError) as error:
+        arena.decide(standing, ByHand(promote=True, reason=" "), promotion="manual")
+    assert str(error.value) == (
+        "a promotion by hand was asked for without a reason. Expected: a sentence that a reader of the ledger will "
+        "understand in a year. Fill in `reason` in the run's config, or give --reason on the command line."
+    )
+    change = arena.promote(arena.decide(standing, HAND, promotion="manual"))
+    assert (change.champion, change.person, change.reason) == (standing.challenger, "Ada", HAND.reason)
+    assert change.verdict["outcome"] == "better"
+
+
+def test_a_person_may_overrule_the_rule_and_the_ledger_keeps_both(arena):
+    change = arena.promote(arena.decide(arena.open().challenge(0.46), HAND))
+    assert change.mode.value == "manual"
+    assert change.verdict["outcome"] == "not_enough_evidence"
+
+
+def test_a_person_may_not_overrule_a_broken_check(arena):
+    standing = arena.open().challenge(0.95)
+    with pq.ParquetFile(standing.report.path / "scores.parquet") as file:
+        table = file.read()
+    pq.write_table(table.slice(1), standing.report.path / "scores.parquet")
+    decision = arena.decide(standing, HAND)
+    assert ruling(decision) is Ruling.BLOCKED
+    assert arena.promote(decision) is None
+
+
+def test_a_rolled_back_model_is_promoted_again_only_by_a_person(arena):
+    arena.open()
+    arena.promote(arena.decide(arena.challenge(0.8)))
+    good = arena.challenge(0.99)
+    arena.promote(arena.decide(good))
+    first = roll_back(arena.home, reason="it invents order numbers", person="Ada").champion
+    again = arena.decide(standing_of(arena.home, good.report))
+    assert ruling(again) is Ruling.ROLLED_BACK_BEFORE
+    assert "It invents order numbers." in again.facts["reason"]
+    assert champion_digest(arena.home) == first
+    arena.promote(arena.decide(standing_of(arena.home, good.report), HAND))
+    assert champion_digest(arena.home) == good.challenger
+
+
+def test_the_champion_itself_is_no_challenger(arena):
+    standing = arena.open().challenge(0.9)
+    arena.promote(arena.decide(standing))
+    decision = arena.decide(standing_of(arena.home))
+    assert ruling(decision) is Ruling.IS_CHAMPION
+    assert arena.promote(decision) is None
+
+
+def examined(arena, standing, name, **settings):
+    return examine_one(name, arena.home, standing, settings=ChampionSettings(**settings), jaccard=0.95)
+
+
+def test_every_condition_holds_on_a_sound_report(arena):
+    standing = arena.open().challenge(0.9)
+    assert {name: examined(arena, standing, name).held for name in CONDITIONS} == dict.fromkeys(CONDITIONS, True)
+
+
+def rewrite_pairs(arena, change):
+    """A new preference_pairs whose rows are changed, and a challenger on it."""
+    path = arena.world.root / "pairs" / "pairs.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.from_pylist(change(table.to_pylist()), schema=table.schema), path)
+    arena.pairs = arena.publish("preference_pairs", arena.world.root / "pairs")
+    return arena.challenge(0.9)
+
+
+def test_a_held_out_prompt_that_the_champion_was_trained_on_is_a_leak(arena):
+    arena.open()
+    arena.promote(arena.decide(arena.challenge(0.8)))
+
+    def swap(rows):  # with another salt, what the champion learned from is held out
+        train = next(row for row in rows if row["split"] == "train")
+        return [{**row, "split": "held_out"} if row["prompt_id"] == train["prompt_id"] else row for row in rows]
+
+    found = examined(arena, rewrite_pairs(arena, swap), "nothing_leaked")
+    assert found.held is False
+    assert "champion was trained on 1 held-out prompts" in found.found
+
+
+def test_near_copies_of_held_out_prompts_in_training_are_counted_against_what_is_allowed(arena):
+    arena.open()
+
+    def copy(rows):
+        held_out = next(row for row in rows if row["split"] == "held_out")
+        copied = {**held_out, "split": "train", "pair_id": "f" * 16, "prompt_id": "f" * 16, "cluster_id": "f" * 16}
+        return [*rows, copied]
+
+    standing = rewrite_pairs(arena, copy)
+    assert examined(arena, standing, "nothing_leaked", near_copy_share=0).held is False
+    assert examined(arena, standing, "nothing_leaked", near_copy_share=0.5).held is True
+
+
+def test_where_the_champions_pairs_are_gone_nobody_can_tell_and_only_a_person_promotes(arena):
+    arena.open()
+    arena.promote(arena.decide(arena.challenge(0.8)))
+    old = arena.pairs
+    standing = rewrite_pairs(arena, lambda rows: [{**row, "margin": 2.0} for row in rows])
+    shutil.rmtree(old.path)
+    found = examined(arena, standing, "nothing_leaked")
+    assert found.held is None
+    assert "the pairs that champion learned from are gone" in found.found
+    assert ruling(arena.decide(standing)) is Ruling.BLOCKED
+    assert ruling(arena.decide(standing, HAND)) is Ruling.PROMOTED_BY_HAND

@@ -1,0 +1,255 @@
+"""A tombstone: the next tables hold nothing of it, other drops keep their digests, an audit names what is older."""
+
+import json
+import random
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+from dpo_pipeline.annotations.tombstones import drops_to_read_again, refuse_forgotten, tombstones
+from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
+from dpo_pipeline.core.errors import ArtifactError, InputError
+from dpo_pipeline.core.home import Home
+from dpo_pipeline.lineage import forget
+from dpo_pipeline.lineage.chain import ancestors, chain_of
+from dpo_pipeline.lineage.forgotten import check_forgotten
+from dpo_pipeline.lineage.records import TABLES, check_books, check_rows
+
+MAPPING = """
+files:
+  - match: "verdicts.jsonl"
+    mapping: {prompt: question, response_a: one, response_b: two, verdict: verdict, annotator: who}
+    vocabulary: {left: -2, right: 2}
+"""
+DROPS = {"may": ["alice", "bob"], "june": ["bob", "carol"], "july": ["carol", "dora"]}
+ITEMS = 10
+WORDS = [
+    first + last
+    for first in ("ber", "cal", "dor", "fen", "gul", "mip")
+    for last in ("ana", "esto", "ilk", "ov", "umba", "y")
+]
+
+
+def verdict(drop, item, who):
+    """A record whose texts are like no other item's."""
+    some = random.Random(f"{drop} {item}").sample(WORDS, 24)
+    first, second, third = (" ".join(some[place : place + 8]) for place in (0, 8, 16))
+    return {"question": f"{first}?", "one": f"Yes, {second}.", "two": f"No, {third}.", "verdict": "left", "who": who}
+
+
+def write_drop(home, drop, annotators, extra=()):
+    folder = home.inbox / drop
+    folder.mkdir(parents=True)
+    (folder / "drop.yaml").write_text(MAPPING)
+    records = [verdict(drop, item, who) for item in range(ITEMS) for who in annotators]
+    said = [json.dumps(record) for record in [*records, *extra]]
+    broken = [json.dumps({**verdict(drop, 0, who), "verdict": "perhaps"}) for who in annotators]
+    (folder / "verdicts.jsonl").write_text("\n".join([*said, *broken, '{"who": "bob", "cut']) + "\n")
+    shown = {"messages": [{"role": "user", "content": f"Hello {drop}"}, {"role": "assistant", "content": "Hi."}]}
+    (folder / "examples.jsonl").write_text(json.dumps(shown) + "\n")
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory, graph):
+    home = Home(tmp_path_factory.mktemp("forget") / "home")
+    for drop, annotators in DROPS.items():
+        write_drop(home, drop, annotators)
+        graph.take_in(home, drop)
+    graph.build(home)
+    return home
+
+
+@pytest.fixture
+def small(once, tmp_path):
+    shutil.copytree(once.root, tmp_path / "small")
+    return Home(tmp_path / "small")
+
+
+def rows(home, kind, drop=None, file=None):
+    return pq.read_table(home.latest(kind, drop).path / (file or TABLES[kind])).to_pylist()
+
+
+def pseudonym(home, name):
+    [found] = {row["annotator"] for drop in DROPS for row in rows(home, "judgments", drop)} & set(
+        forget.trace.names_of(home, name)
+    )
+    return found
+
+
+def bury(home, plan, reason="Ticket 12", **options):
+    return forget.bury(home, plan, person="Ada", reason=reason, **options)
+
+
+def check(home, subject):
+    return check_forgotten(home, ancestors(chain_of(home, subject)))
+
+
+def test_the_next_tables_hold_nothing_of_an_annotator_and_everything_of_the_others(small, graph):
+    alice = pseudonym(small, "alice")
+    before = rows(small, "judgments", "may")
+    bury(small, forget.plan_annotator(small, alice))
+    made = graph.again(small, *drops_to_read_again(small))
+    assert rows(small, "judgments", "may") == [row for row in before if row["annotator"] != alice]
+    rejected = [
+        (row["record_number"], row["reason"], row["detail"], row["excerpt"])
+        for row in rows(small, "rejected_records", "may")
+    ]
+    hers = [row["record_number"] for row in before if row["annotator"] == alice]
+    unquoted = "not quoted: somebody whose work is forgotten may stand in it"
+    assert [row for row in rejected if row[1] == "forgotten"] == [
+        (number, "forgotten", "its annotator withdrew", "") for number in hers
+    ]
+    hers_broken, bobs_broken, cut = [row for row in rejected if row[1] != "forgotten"]
+    assert hers_broken == (21, "unknown_verdict", unquoted, "")
+    assert bobs_broken[3].startswith('{"question": "')
+    assert cut == (23, "invalid_json", unquoted, "")
+    assert all(alice not in row["annotators"] for row in rows(small, "preference_pairs", file="pairs.parquet"))
+    nodes = ancestors(chain_of(small, f"preference_pairs/{made.digest}"))
+    assert [one.faults for one in (check_books(small, nodes), check_rows(small, nodes))] == [(), ()]
+    assert check_forgotten(small, nodes).notes == ()
+
+
+def test_a_drop_that_has_nothing_to_do_with_it_keeps_its_digests(small, graph):
+    before = {(kind, drop): small.latest(kind, drop).digest for kind in TABLES for drop in DROPS}
+    bury(small, forget.plan_annotator(small, "bob"))
+    assert drops_to_read_again(small) == ["may", "june"]
+    graph.again(small, *DROPS)
+    assert drops_to_read_again(small) == []
+    same = {place for place, digest in before.items() if small.latest(*place).digest == digest}
+    assert same >= {(kind, "july") for kind in TABLES}
+    assert not same & {(kind, drop) for kind in ("judgments", "rejected_records") for drop in ("may", "june")}
+
+
+def test_two_tombstones_on_different_drops_leave_each_other_alone(small, graph):
+    bury(small, forget.plan_annotator(small, "alice"))
+    graph.again(small, "may")
+    digest = small.latest("judgments", "may").digest
+    bury(small, forget.plan_record(small, "july/examples.jsonl:1"))
+    assert drops_to_read_again(small) == ["july"]
+    graph.again(small, "may", "july")
+    assert small.latest("judgments", "may").digest == digest
+    assert rows(small, "demonstrations", "july") == []
+
+
+def test_whoever_withdrew_is_left_out_of_a_later_drop_as_well(small, graph):
+    bury(small, forget.plan_annotator(small, "alice"))
+    write_drop(small, "august", ["alice", "dora"])
+    graph.take_in(small, "august")
+    assert {row["annotator"] for row in rows(small, "judgments", "august")} == {pseudonym(small, "dora")}
+    assert drops_to_read_again(small) == ["may"]
+
+
+def test_nothing_is_made_from_a_table_that_still_holds_it(small, graph):
+    bury(small, forget.plan_annotator(small, "alice"))
+    stale = small.latest("preference_pairs")
+    with pytest.raises(ArtifactError, match="judgments of drop may, which still holds"):
+        refuse_forgotten(small, "dpo_checkpoint", stale)
+    refuse_forgotten(small, "evaluation_report", stale)
+    refuse_forgotten(small, "dpo_checkpoint", graph.again(small, "may"))
+
+
+def test_an_audit_names_an_older_table_and_faults_a_model_made_since(small, published):
+    stone = bury(small, forget.plan_annotator(small, "alice"))
+    found = check(small, "preference_pairs")
+    assert found.faults == ()
+    took_back = f"the tombstone on ledger line {stone.number} took back ({stone.what}; Ticket 12)"
+    assert found.notes == (f"rests on what {took_back}: 10 rows of judgments/may; learned from it: no checkpoint",)
+    assert stone.what == f"annotator {pseudonym(small, 'alice')}"
+    parents = (Parent("preference_pairs", "preference_pairs", small.latest("preference_pairs").digest),)
+    with small.store.staging() as folder:
+        (folder / "weights").write_text("w")
+        made = published(small, Recipe("dpo_checkpoint", "1", {}, parents), folder, Outcome())
+    faults = check(small, "dpo_checkpoint").faults
+    assert any(str(made.path) in fault and "which holds 10 rows" in fault for fault in faults)
+
+
+def test_a_table_read_since_that_still_holds_it_is_a_fault(small, published):
+    stone = bury(small, forget.plan_annotator(small, "alice"))
+    true = small.latest("judgments", "may")
+    with small.store.staging() as folder:
+        (folder / "judgments.parquet").write_bytes((true.path / "judgments.parquet").read_bytes())
+        recipe = Recipe("judgments", "9", true.manifest["settings"], true.parents)
+        made = published(small, recipe, folder, Outcome(true.counts, true.facts, true.books), "may")
+    [fault] = check(small, f"judgments/{made.digest}").faults
+    assert str(made.path) in fault
+    assert f"holds 10 rows that the tombstone on ledger line {stone.number}" in fault
+
+
+def test_the_checkpoints_that_learned_from_it_are_listed_and_their_attempts_marked(small, published):
+    parents = (Parent("preference_pairs", "preference_pairs", small.latest("preference_pairs").digest),)
+    with small.store.staging() as folder:
+        (folder / "weights").write_text("w")
+        made = published(small, Recipe("dpo_checkpoint", "1", {}, parents), folder, Outcome())
+    attempt = small.latest_line("dpo_checkpoint")["attempt"]
+    plan = forget.plan_annotator(small, "carol")
+    assert [found.digest for found in plan.checkpoints] == [made.digest]
+    assert f"are marked: dpo_checkpoint/{made.digest[:12]}" in forget.as_text(plan)
+    stone = bury(small, plan)
+    assert stone.checkpoints == (made.digest,)
+    assert forget.marks_of(small) == {
+        attempt: f"learned from records that are forgotten: tombstone on ledger line {stone.number} ({plan.what})"
+    }
+    assert f"learned from it: dpo_checkpoint/{made.digest[:12]}" in check(small, "dpo_checkpoint").notes[0]
+
+
+def test_a_record_is_left_out_also_where_it_is_delivered_again(small, graph):
+    bury(small, forget.plan_record(small, "may/verdicts.jsonl:1"))
+    said = verdict("may", 0, "alice")
+    again = {**said, "one": f"  {said['one'].upper()}\n"}
+    write_drop(small, "later", ["dora"], extra=[verdict("may", 0, "bob"), again])
+    graph.take_in(small, "later")
+    graph.again(small, "may")
+    found = [
+        (row["record_number"], row["detail"])
+        for row in rows(small, "rejected_records", "later")
+        if row["reason"] == "forgotten"
+    ]
+    assert found == [(12, "its text was taken back")]
+    assert [row["record_number"] for row in rows(small, "judgments", "may")] == list(range(2, 21))
+
+
+def test_a_pair_is_left_out_whoever_judged_it(small, graph):
+    june = {row["judgment_id"] for row in rows(small, "judgments", "june")}
+    pair = next(row for row in rows(small, "preference_pairs", file="pairs.parquet") if june & set(row["judgment_ids"]))
+    bury(small, forget.plan_pair(small, pair["pair_id"]))
+    graph.again(small, *drops_to_read_again(small))
+    left = {row["judgment_id"] for row in rows(small, "judgments", "june")}
+    assert len(pair["judgment_ids"]) == 2
+    assert not left & set(pair["judgment_ids"])
+    assert len(left) == 18
+
+
+def test_the_ledger_never_holds_the_platforms_own_id(small):
+    plan = forget.plan_annotator(small, "alice")
+    with pytest.raises(InputError, match="holds the annotator's own id"):
+        bury(small, plan, "Alice left", unspeakable="alice")
+    bury(small, plan, unspeakable="alice")
+    assert "alice" not in small.ledger.path.read_text()
+    assert pseudonym(small, "alice") in small.ledger.path.read_text()
+
+
+def test_an_id_that_two_people_bear_is_refused_with_both_pseudonyms(small, graph):
+    write_drop(small, "vendor", ["alice"])
+    (small.inbox / "vendor" / "drop.yaml").write_text(
+        MAPPING.replace("mapping:", "annotator_namespace: v/\n    mapping:")
+    )
+    graph.take_in(small, "vendor")
+    with pytest.raises(InputError, match=r"stands for 2 annotators: \w{16} \(10 judgments\), \w{16} \(10 judgments\)"):
+        forget.plan_annotator(small, "alice")
+
+
+def test_a_tombstone_needs_a_reason_and_something_known(small):
+    with pytest.raises(InputError, match="no reason is given"):
+        bury(small, forget.plan_annotator(small, "alice"), " ")
+    for plan_of, unknown in (
+        (forget.plan_annotator, "nobody"),
+        (forget.plan_record, "may/verdicts.jsonl:99"),
+        (forget.plan_pair, "f" * 32),
+    ):
+        with pytest.raises(InputError, match="nothing that was read is of"):
+            plan_of(small, unknown)
+    bury(small, forget.plan_record(small, "may/verdicts.jsonl:1"))
+    with pytest.raises(InputError, match="is forgotten already"):
+        forget.plan_record(small, "may/verdicts.jsonl:1")
+    assert len(tombstones(small)) == 1

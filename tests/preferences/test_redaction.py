@@ -1,0 +1,92 @@
+"""Personal data end to end: whatever the profile says becomes of it, no table and no report that is made holds any."""
+
+import pyarrow.parquet as pq
+import pytest
+from preference_worlds import judgment
+
+from dpo_pipeline.core.metrics import Quiet
+from dpo_pipeline.preferences.annotators import report_annotators
+from dpo_pipeline.preferences.settings import PreferenceSettings
+
+MAIL, PHONE, CARD = "anna.muster@example.org", "+49 30 12345678", "4111 1111 1111 1111"
+SECRETS = (MAIL, PHONE, CARD)
+NO_CARD = "4111 1111 1111 1112"
+ROWS = [
+    judgment(
+        [
+            {"role": "system", "content": f"Complaints go to {MAIL}."},
+            {"role": "user", "content": f"My card {CARD} was charged twice, call me at {PHONE}."},
+        ],
+        f"We wrote to {MAIL}, Anna, and refund the card {CARD}.",
+        f"Please call {PHONE} yourself, it is about order {NO_CARD}.",
+        verdict,
+        annotator,
+    )
+    for verdict, annotator in (("a", "ann-1"), ("b", "ann-2"), ("a", "ann-3"), ("a", "ann-4"))
+]
+FINE = judgment("Where is my parcel?", "It is on its way to you.", "I do not know where it is.", "a")
+
+
+def settings(action):
+    return PreferenceSettings(rules={"email": action, "phone": action, "payment_card": action})
+
+
+def texts_below(folder):
+    """Every value of every table and the bytes of every page and JSON under a folder."""
+    assert list(folder.rglob("*.parquet"))
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".parquet":
+            yield path.name, repr(pq.read_table(path).to_pylist())
+        elif path.suffix in {".json", ".html"}:
+            yield path.name, path.read_text()
+
+
+def made(world, action):
+    given = settings(action)
+    drop = world.drop("may", [*ROWS, FINE], settings=given)
+    pairs, outcome = world.build(drop, settings=given)
+    report = world.new_folder("report")
+    report_annotators([drop], pairs, report, settings=given, reporter=Quiet())
+    return drop, pairs, report, outcome
+
+
+@pytest.mark.parametrize("action", ["redact", "drop"])
+def test_nothing_that_is_made_holds_personal_data(world, action):
+    drop, pairs, report, _ = made(world, action)
+    folders = (pairs, report, drop.sketches) if action == "redact" else (pairs, report)
+    for folder in folders:
+        for name, text in texts_below(folder):
+            for secret in SECRETS:
+                assert secret not in text, name
+
+
+def test_redacted_texts_keep_everything_else_and_say_what_was_there(world):
+    _, pairs, _, outcome = made(world, "redact")
+    assert outcome.counts["pairs"] == 2
+    (row,) = [row for row in pq.read_table(pairs / "pairs.parquet").to_pylist() if row["flags"]]
+    assert [turn["content"] for turn in row["prompt"]] == [
+        "Complaints go to [EMAIL].",
+        "My card [CARD] was charged twice, call me at [PHONE].",
+    ]
+    assert row["chosen"] == "We wrote to [EMAIL], Anna, and refund the card [CARD]."
+    assert row["rejected"] == f"Please call [PHONE] yourself, it is about order {NO_CARD}."
+    assert row["flags"] == ["email", "payment_card", "phone"]
+    assert row["judgment_count"] == 4
+
+
+def test_dropped_pairs_are_left_out_with_their_reason(world):
+    _, pairs, _, outcome = made(world, "drop")
+    assert outcome.counts["pairs"] == 1
+    assert outcome.counts["excluded_email"] == 1
+    (row,) = pq.read_table(pairs / "excluded_pairs.parquet").to_pylist()
+    assert row["reason"] == "email"
+    assert len(row["judgment_ids"]) == 4
+
+
+def test_flagged_texts_stay_as_they_are_but_the_reports_examples_do_not(world):
+    _, pairs, report, _ = made(world, "flag")
+    held = dict(texts_below(pairs))["pairs.parquet"]
+    assert all(secret in held for secret in SECRETS)
+    page = (report / "report.html").read_text()
+    assert "[EMAIL]" in page
+    assert not any(secret in page for secret in SECRETS)
