@@ -168,6 +168,16 @@ class ChampionSettings(Settings):
     """Share of the held-out prompts that may have a near copy among the trained ones before nobody is promoted."""
 
 
+class SweepSettings(Settings):
+    """What a point of a sweep costs beside its training; what is swept is said on the command line."""
+
+    prompts: int = Field(default=100, ge=1)
+    """Held-out prompts each point replies to; 100 replies tell a KL divergence of a nat to about a tenth."""
+
+    keep_weights: bool = False
+    """Whether a point's weights are kept; one chosen point is cheap to train again, a grid of large models is large."""
+
+
 class EvaluationSettings(Settings):
     """What the report measures."""
 

@@ -87,8 +87,9 @@ def _compare(home: Home, node: Node, folder: Path, findings: Findings) -> None:
         with store.staging() as out, tempfile.TemporaryDirectory(dir=folder) as work:
             outcome = _remade(home, node, out, Path(work))
             made = store.publish(out, recipe, outcome)
-    except (PipelineError, OSError, ImportError) as error:
-        findings.add(_name(node), unproven=f"it cannot be made again here: {error}")
+    except Exception as error:  # noqa: BLE001 - an altered input may break any stage, and the rest must go on
+        said = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+        findings.add(_name(node), unproven=f"it cannot be made again here: {said}")
         return
     if made.digest == node.artifact.path.name:
         findings.add(_name(node))

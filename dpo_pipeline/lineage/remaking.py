@@ -41,7 +41,13 @@ class Inputs:
         return self.node.artifact.manifest["settings"]
 
     def parsed(self, section: str) -> Any:
-        """One section of them as the stage's settings class."""
+        """One section of them as the stage's settings class.
+
+        Raises:
+            ArtifactError: If the manifest does not have it.
+        """
+        if section not in self.settings:
+            raise ArtifactError(f"the manifest of {self.node.artifact.path} has no settings {section}")
         module, name = SECTIONS[section]
         found = getattr(importlib.import_module(module), name).parse(self.settings[section], where="the manifest")
         if section == "compute" and self.threads is not None:

@@ -12,7 +12,9 @@ import pytest
 from assets.definitions import build_definitions
 from assets.materialize import materialize
 from dpo_pipeline.core.artifacts import Artifact, ArtifactStore, Outcome, Recipe
+from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.lineage.chain import ancestors, chain_of
+from dpo_pipeline.lineage.evidence import check_files
 from dpo_pipeline.lineage.rebuild import rebuild
 from dpo_pipeline.lineage.results import check_figures, check_training_rows
 from dpo_pipeline.lineage.summary import summarize
@@ -132,6 +134,19 @@ def test_one_altered_byte_in_a_raw_file_is_named_by_verify(made):
         assert str(path) in faults[0]
     finally:
         path.write_bytes(original)
+
+
+def test_one_flipped_byte_in_any_file_up_to_the_release_is_named_with_both_digests(made):
+    home, _ = made
+    nodes = ancestors(chain_of(home, "release"))
+    files = [node.artifact.path / entry["name"] for node in nodes.values() for entry in node.artifact.manifest["files"]]
+    assert len(files) > 40
+    for path in files:
+        before, claimed = path.read_bytes(), sha256_of_file(path)
+        path.write_bytes(bytes([before[0] ^ 1]) + before[1:])
+        faults = check_files(home, nodes).faults
+        assert faults == (f"{path} hashes to {sha256_of_file(path)}, the manifest claims {claimed}",)
+        path.write_bytes(before)
 
 
 def _nodes(node):
