@@ -17,8 +17,9 @@ from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.preferences.adding_up import counted
-from dpo_pipeline.preferences.agreement import krippendorff_alpha, raw_agreement
-from dpo_pipeline.preferences.annotator_page import draw_agreement, draw_course, headline, render_page
+from dpo_pipeline.preferences.agreement import alpha_interval, krippendorff_alpha, raw_agreement
+from dpo_pipeline.preferences.annotator_figures import draw_all
+from dpo_pipeline.preferences.annotator_page import headline, render_page
 from dpo_pipeline.preferences.behaviour import (
     Manners,
     describe_annotators,
@@ -30,6 +31,7 @@ from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.consensus import dawid_skene
 from dpo_pipeline.preferences.dimensions import DimensionVerdicts
 from dpo_pipeline.preferences.identifiers import to_hex
+from dpo_pipeline.preferences.noise import label_noise
 from dpo_pipeline.preferences.personal_data import PERSONAL_DATA, redact
 from dpo_pipeline.preferences.rankings import describe_rankings, responses_of
 from dpo_pipeline.preferences.schemas import ANNOTATORS
@@ -49,7 +51,7 @@ DAY = 86_400 * 1_000_000
 def report_annotators(
     drops: Sequence[DropTables], pairs: Path, out: Path, *, settings: PreferenceSettings, reporter: Reporter
 ) -> Outcome:
-    """Write `annotators.parquet`, `report.json`, `report.html`, `agreement.png` and `course.png`.
+    """Write `annotators.parquet`, `report.json`, `report.html` and the pictures it shows.
 
     Args:
         drops: Names and artifact folders, in order of arrival: those the pairs were built from.
@@ -66,8 +68,8 @@ def report_annotators(
     file = VerdictFile.merge(catalogue, reporter)
     verdicts = file.take(0, pair_count)
     manners = read_manners(drops, verdicts)
-    reliability = dawid_skene(counted(verdicts), pair_count, len(verdicts.annotators)).reliability
-    columns = describe_annotators(catalogue, verdicts, manners, reliability, settings)
+    agreed = dawid_skene(counted(verdicts), pair_count, len(verdicts.annotators))
+    columns = describe_annotators(catalogue, verdicts, manners, agreed, settings)
     suspected = suspicions(columns, settings)
     table = _table(verdicts, {**columns, "suspected": suspected})
     write_table(out / "annotators.parquet", table)
@@ -79,6 +81,7 @@ def report_annotators(
         "by_week": _by_week(verdicts),
         "rankings": describe_rankings(responses_of(catalogue), catalogue.prompt, verdicts),
         "pairs": _pairs(pairs),
+        "label_noise": _noise(catalogue, verdicts, pairs),
         "annotators": [_rounded(row) for row in table.to_pylist()],
         "disagreements": _disagreements(catalogue, verdicts),
         "limits": {
@@ -89,7 +92,7 @@ def report_annotators(
     }
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
-    pictures = {"agreement": draw_agreement(report), "course": draw_course(report)}
+    pictures = draw_all(report)
     for name, picture in pictures.items():
         (out / f"{name}.png").write_bytes(picture)
     (out / "report.html").write_text(render_page(report, pictures), encoding="utf-8")
@@ -131,7 +134,9 @@ def _overall(catalogue: Catalogue, verdicts: Verdicts, manners: Manners) -> dict
         "pairs_with_two_or_more": int(per_pair[2:].sum()),
         "judgments_per_pair": {str(size): int(count) for size, count in enumerate(per_pair) if size and count},
         "alpha_nominal": _round(krippendorff_alpha(pair, nominal)),
+        "alpha_nominal_interval": _interval(alpha_interval(pair, nominal)),
         "alpha_ordinal": _round(krippendorff_alpha(pair, ordinal, ordinal=True)),
+        "alpha_ordinal_interval": _interval(alpha_interval(pair, ordinal, ordinal=True)),
         "raw_agreement": _round(raw_agreement(pair, nominal)),
         "tie_share": _share(side == 0, np.ones(len(side), bool)),
         "longer_share": _share(longer, sided),
@@ -183,10 +188,12 @@ def _by_week(verdicts: Verdicts) -> list[dict[str, Any]]:
 
 def _agreement_of(verdicts: Verdicts, mask: np.ndarray) -> dict[str, Any]:
     pair, side = verdicts.pair[mask], verdicts.side[mask]
+    ordinal = (verdicts.side * verdicts.strength)[mask]
     return {
         "judgments": int(mask.sum()),
         "annotators": len(np.unique(verdicts.annotator[mask & (verdicts.annotator >= 0)])),
         "alpha_nominal": _round(krippendorff_alpha(pair, side)),
+        "alpha_ordinal": _round(krippendorff_alpha(pair, ordinal, ordinal=True)),
         "raw_agreement": _round(raw_agreement(pair, side)),
     }
 
@@ -203,6 +210,13 @@ def _pairs(folder: Path) -> dict[str, Any]:
         "margin_mean": _mean(table.column("margin").to_numpy()),
         "excluded": dict(sorted((entry["values"], entry["counts"]) for entry in reasons.to_pylist())),
     }
+
+
+def _noise(catalogue: Catalogue, verdicts: Verdicts, folder: Path) -> dict[str, Any]:
+    """The estimated share of flipped labels."""
+    pair, side = verdicts.pair[verdicts.is_counted], verdicts.side[verdicts.is_counted]
+    low, high = (np.bincount(pair[side == sign], minlength=len(catalogue.pairs.ids)) for sign in (1, -1))
+    return label_noise(low, high, pq.read_table(folder / PAIRS_FILE, columns=["p_chosen"]).column(0).to_numpy())
 
 
 def _disagreements(catalogue: Catalogue, verdicts: Verdicts) -> list[dict[str, Any]]:
@@ -264,6 +278,10 @@ def _mean(values: np.ndarray) -> float | None:
 
 def _round(value: float) -> float | None:
     return round(value, 4) if math.isfinite(value) else None
+
+
+def _interval(ends: tuple[float, float]) -> list[float] | None:
+    return [round(end, 4) for end in ends] if all(map(math.isfinite, ends)) else None
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
