@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.preferences import likeness
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.likeness import Likenesses
 from dpo_pipeline.preferences.near_duplicates import ROWS_AT_ONCE, ROWS_PER_PIECE, jaccard, overlaps, propose, ratio
@@ -57,15 +58,31 @@ def near_duplicate_pairs(
     same = [catalogue.prompts.column(name) for name in ("system", "numbers")]
     progress = Progress(reporter, "pairs searched for near duplicates", len(catalogue.pairs.ids))
     found = [NearPairs(np.zeros((0, 2), np.int64), *np.zeros((3, 0)))]
-    for edges in propose(catalogue.pair_bands(), order, len(catalogue.pairs.ids), catalogue.scratch):
-        left, right = catalogue.prompt[edges].T
-        edges = edges[np.logical_and.reduce([value[left] == value[right] for value in same])]  # noqa: PLW2901
+
+    def candidates() -> Iterator[np.ndarray]:
+        for edges in propose(catalogue.pair_bands(), order, len(catalogue.pairs.ids), catalogue.scratch):
+            left, right = catalogue.prompt[edges].T
+            yield edges[np.logical_and.reduce([value[left] == value[right] for value in same])]
+            progress.add(ROWS_PER_PIECE)
+
+    for edges in _enough(candidates()):
         similarity, least, prompt = likenesses.of(edges, lambda rows, local: _likeness(catalogue, rows, local)).T
         is_near = (similarity >= settings.near_duplicate_jaccard) & (least >= settings.near_duplicate_part_jaccard)
         found.append(NearPairs(edges, similarity, least, prompt).only(is_near))
-        progress.add(ROWS_PER_PIECE)
     reporter.say(f"near duplicates: {_told(likenesses)}")
     return NearPairs(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+
+
+def _enough(pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Pieces put together until they are worth a reading of the texts, which lie all over the judgments."""
+    held: list[np.ndarray] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(map(len, held)) >= likeness.EDGES_PER_READING:
+            yield np.concatenate(held)
+            held.clear()
+    if held:
+        yield np.concatenate(held)
 
 
 def _likeness(catalogue: Catalogue, rows: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

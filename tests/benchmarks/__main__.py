@@ -12,6 +12,7 @@ COMMANDS = (
     "bench_preferences.py",
     "bench_tables.py",
     "bench_end_to_end.py",
+    "bench_memory.py",
     "bench_training.py",
     "bench_linear.py",
 )
