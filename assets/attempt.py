@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.definition import Definition, Made
-from assets.described import describe, describe_remarks
+from assets.described import describe, describe_remarks, describe_versions
 from assets.inputs import recipe_of
 from assets.processes import this_process
 from assets.step import Step
@@ -68,6 +68,8 @@ class Attempt:
         """What Dagster's UI shows of the materialization, with links to the lineage page and the tracking run."""
         found = describe(artifact, table=self.made.table, pages=pages)
         found.update(describe_remarks(remarks))
+        if self.made.name == "raw_annotations" and self.step.partition is not None:
+            found["versions"] = describe_versions(self.step.home, self.step.partition)
         found["attempt"] = self.key
         if self.run.url:
             found["MLflow run"] = dg.MetadataValue.url(self.run.url)
