@@ -2,13 +2,15 @@
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psutil
 
-from assets.processes import is_alive
+from assets.attempt import end_line
 from dpo_pipeline.core.home import Home
+from resources.processes import is_alive
 
 UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
 
@@ -23,14 +25,24 @@ def close_abandoned(home: Home, instance: dg.DagsterInstance) -> list[str]:
             started.pop(line["attempt"], None)
     dead = [line for line in started.values() if not is_alive(line["process"])]
     for line in dead:
-        same = {name: line[name] for name in ("attempt", "asset", "partition", "recipe")}
-        home.ledger.append("killed", **same, reason="its process ended without a word", tracking=None)
+        end_line(home, line, "killed", reason="its process ended without a word", tracking=None)
     for run_id in dict.fromkeys(line["dagster_run"] for line in dead):
         run = instance.get_run_by_id(run_id)
         if run is not None and run.status in UNFINISHED:
             instance.report_run_failed(run, "The process that performed this run was killed.")
         instance.event_log_storage.free_concurrency_slots_for_run(run_id)
     for folder in (home.store.root / ".staging").glob("*"):
-        if not psutil.pid_exists(int(folder.name.partition("-")[0])):
+        if _is_ownerless(folder):
             shutil.rmtree(folder, ignore_errors=True)
     return [line["attempt"] for line in dead]
+
+
+def _is_ownerless(folder: Path) -> bool:
+    """Whether the process whose id a staging folder bears is gone, or is another that got the same id later."""
+    try:
+        owner = psutil.Process(int(folder.name.partition("-")[0]))
+        return owner.create_time() > folder.stat().st_ctime + 1.0
+    except psutil.NoSuchProcess:
+        return True
+    except (ValueError, FileNotFoundError, psutil.AccessDenied):
+        return False

@@ -56,11 +56,13 @@ def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckRe
     ]
 
 
-def who_withdrew(home: Home, reading: Recipe) -> Mapping[str, Any]:
-    """What this reading must leave out, by the tombstones in the ledger."""
+def key_and_tombstones(home: Home, reading: Recipe) -> Mapping[str, Any]:
+    """Which pseudonym key this reading uses, and what it must leave out by the tombstones in the ledger."""
     from dpo_pipeline.annotations.tombstones import left_out_by
 
-    return left_out_by(home, reading)
+    key = {"pseudonyms": home.pseudonym_fingerprint()}
+    keyed = Recipe(reading.kind, reading.code_version, {**reading.settings, **key}, reading.parents)
+    return {**key, **left_out_by(home, keyed)}
 
 
 @tracked(
@@ -71,7 +73,7 @@ def who_withdrew(home: Home, reading: Recipe) -> Mapping[str, Any]:
     code_version=CODE_VERSION,
     reads=["raw_annotations"],
     settings=["annotations"],
-    also_shaped=who_withdrew,
+    also_shaped=key_and_tombstones,
     by_drop=True,
     checks=[
         dg.AssetCheckSpec("books_balance", asset="judgments", blocking=True),

@@ -21,8 +21,8 @@ from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
-from resources.mlflow_tracking import Tracking
 from resources.settings import PipelineSettings
+from resources.tracking import Tracking
 
 
 def perform(
@@ -42,11 +42,14 @@ def perform(
         step = Step(context, profile, home, gpu, partition, inputs)
         step.shaped = _also_shaped(definition, step)
     except PipelineError as error:
-        refuse(definition, context, home, partition, settings.profile, str(error))
+        known = {"profile": settings.profile, "tracking": tracking, "reason": str(error)}
+        refuse(definition, context, home, partition, **known)
         raise dg.Failure(description=str(error), allow_retries=False) from error
     attempts = [Attempt.begin(item, definition, step, settings.profile, tracking) for item in definition.made]
     started = time.monotonic()
     try:
+        for attempt in attempts:
+            attempt.track()
         artifacts, remarks = _reused(definition, home, attempts) or _made(definition, step, attempts)
         for attempt in attempts:
             attempt.finish(artifacts[attempt.made.name], remarks[attempt.made.name], time.monotonic() - started)
@@ -100,7 +103,9 @@ def _made(
         step.out = {attempt.made.name: stack.enter_context(store.staging()) for attempt in attempts}
         step.work = step.home.work_folder(attempts[0].recipe)
         step.work.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(attempts[0].run.following(step.metrics_path))
+        step.spool = attempts[0].spool
+        if attempts[0].run is not None:
+            stack.enter_context(attempts[0].run.following())
         answer = definition.body(step)
         outcomes = {attempts[0].made.name: answer} if isinstance(answer, Outcome) else answer
         artifacts = {

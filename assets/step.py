@@ -1,6 +1,5 @@
 """What the body of an asset works with: pinned inputs, its own folders, the profile, the device."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from dpo_pipeline.core.artifacts import Artifact, Outcome
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.profiles import Profile
 from resources.gpu import Gpu
+from resources.spool import Spool
 
 
 @dataclass(slots=True)
@@ -27,11 +27,7 @@ class Step:
     shaped: Mapping[str, Any] = field(default_factory=dict)
     out: Mapping[str, Path] = field(default_factory=dict)
     work: Path = Path()
-
-    @property
-    def metrics_path(self) -> Path:
-        """The file the numbers of each step are appended to while the work runs."""
-        return self.work / "progress.jsonl"
+    spool: Spool = field(default_factory=lambda: Spool(Path()))
 
     def folder(self, name: str | None = None) -> Path:
         """The folder to write into; the only one, or that of the asset named."""
@@ -52,7 +48,7 @@ class Step:
 
     def perform(self, function: str, **arguments: Any) -> Outcome:
         """Call a library function on the device; see `Gpu.perform`."""
-        return self.gpu.perform(self.context, function, metrics=self.metrics_path, **arguments)
+        return self.gpu.perform(self.context, function, metrics=self.spool.path, **arguments)
 
     def say(self, sentence: str) -> None:
         """A line in the run's log; with `metrics` this makes a step a `Reporter`."""
@@ -60,6 +56,8 @@ class Step:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers of one step, for the tracking run."""
-        from dpo_pipeline.core.metrics import append_metrics
+        self.spool.add(step, values)
 
-        append_metrics(self.metrics_path, step, {**values, "time": time.time()})
+    def note(self, **facts: Any) -> None:
+        """What is to be on record even if the work fails."""
+        self.spool.note(facts)

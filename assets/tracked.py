@@ -11,8 +11,8 @@ from assets.step import Step
 from dpo_pipeline.core.artifacts import Artifact, Outcome
 from resources.artifact_store import ArtifactHome
 from resources.gpu import POOL, Gpu
-from resources.mlflow_tracking import Tracking
 from resources.settings import PipelineSettings
+from resources.tracking import Tracking
 
 DROPS_NAME = "drops"
 DROPS = dg.DynamicPartitionsDefinition(name=DROPS_NAME)

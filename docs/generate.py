@@ -1,5 +1,6 @@
 """Writes docs/reference.md from the code: commands, settings, tables, reasons: `python docs/generate.py [--check]`."""
 
+import re
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -10,7 +11,12 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from dpo_pipeline.annotations import schemas as annotation_schemas
+from dpo_pipeline.annotations.drop_rules import FileRule
+from dpo_pipeline.annotations.formats import kway
 from dpo_pipeline.annotations.reasons import Reason
+from dpo_pipeline.annotations.registry import FORMATS
+from dpo_pipeline.annotations.sources import ARCHIVES
+from dpo_pipeline.annotations.streams import COMPRESSIONS, KINDS
 from dpo_pipeline.cli import commands
 from dpo_pipeline.core.tables import describe
 from dpo_pipeline.evaluation import schemas as evaluation_schemas
@@ -21,6 +27,15 @@ from dpo_pipeline.preferences.settings import RuleActions
 from dpo_pipeline.profiles import Profile, load_profile, profile_names
 
 TARGET = Path(__file__).with_name("reference.md")
+FORMATS_INTRODUCTION = (
+    f"Files end in `{'`, `'.join(KINDS)}`, plain or with `{'`, `'.join(COMPRESSIONS)}` behind, or are members of "
+    f"archives (`{'`, `'.join(ARCHIVES)}`). The format is told from the content; `format` in `drop.yaml` states it."
+)
+DROP_YAML_INTRODUCTION = (
+    "Lies among the files of a drop and says what the files do not. What stands at its top level holds for every file, "
+    "except where `files:` lists rules of their own: for a file the first whose `match` fits its name. `dpo-pipeline "
+    "drop check FOLDER` says what reading would give, and proposes a mapping where one is needed."
+)
 RULES_INTRODUCTION = (
     "`preferences.rules` in the profile says what follows from each rule's find: `off`, `flag` (the pair is kept and "
     "carries the rule's id in `flags`), `drop` (it is left out of training with the id as its reason), for personal "
@@ -37,6 +52,9 @@ def reference() -> str:
     parts = ["# Reference", "Written by `make docs` from the code; do not edit.", "## Commands", *_commands()]
     parts += ["## Profiles", "\n".join(f"- `{name}`: {load_profile(name).description}" for name in profile_names())]
     parts += ["## Settings", *_settings(Profile, "")]
+    parts += ["## Export formats", FORMATS_INTRODUCTION, _formats()]
+    parts += ["## drop.yaml", DROP_YAML_INTRODUCTION, *_settings(FileRule, "")]
+    parts += ["## Rankings and ratings as pairs", _paragraph(kway.__doc__)]
     parts += ["## Tables", *_tables()]
     parts += ["## Reasons a record is rejected", *_reasons(Reason)]
     parts += ["## Cleaning rules", RULES_INTRODUCTION, _rules()]
@@ -85,6 +103,20 @@ def _tables() -> Iterator[str]:
 def _reasons(reasons: type[StrEnum]) -> Iterator[str]:
     rows = [f"| `{reason.value}` | {getattr(reason, 'sentence', '')} |" for reason in reasons]
     yield "\n".join(["| reason | meaning |", "|---|---|", *rows])
+
+
+def _formats() -> str:
+    rows = []
+    for name, module in FORMATS.items():
+        title, _, rest = (module.__doc__ or "").strip().partition("\n")
+        links = " ".join(f"<{link}>" for link in re.findall(r"https?://[^\s,)]+[^\s,).;:]", rest))
+        rows.append(f"| `{name}` | {title} | {links} |")
+    return "\n".join(["| format | what it is | source |", "|---|---|---|", *rows])
+
+
+def _paragraph(text: str | None) -> str:
+    """A docstring as Markdown: each of its paragraphs on one line."""
+    return "\n\n".join(" ".join(part.split()) for part in (text or "").strip().split("\n\n"))
 
 
 def _rules() -> str:

@@ -8,7 +8,10 @@ import click
 
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.evaluation.champion_commands import champion
 from dpo_pipeline.lineage.commands import lineage
+from dpo_pipeline.profiles.report_commands import report
+from dpo_pipeline.profiles.sweep_commands import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,20 +107,27 @@ def drop_add(path: Path, name: str) -> None:
 @drop.command("check")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--propose", is_flag=True, help="Print only a drop.yaml for the files that cannot be read without one.")
 @click.option("--profile", default="demo", show_default=True, help="Bundled profile or YAML file.")
-def drop_check(folder: Path, *, as_json: bool, profile: str) -> None:
+def drop_check(folder: Path, *, as_json: bool, propose: bool, profile: str) -> None:
     """Read a folder as a drop without keeping anything: what would be kept, what rejected and why."""
     from dpo_pipeline.annotations.checking import check_drop
-    from dpo_pipeline.annotations.findings import findings_as_text, is_usable
+    from dpo_pipeline.annotations.findings import drop_yaml_of, findings_as_text, is_usable, proposals_of
     from dpo_pipeline.profiles import load_profile
 
     findings = check_drop(folder, load_profile(profile).annotations)
+    if propose:
+        click.echo(drop_yaml_of(proposals_of(findings)), nl=False)
+        return
     click.echo(json.dumps(findings, indent=2, ensure_ascii=False) if as_json else findings_as_text(findings))
     if not is_usable(findings):
         sys.exit(1)
 
 
+commands.add_command(champion)
 commands.add_command(lineage)
+commands.add_command(sweep)
+commands.add_command(report)
 
 
 def main() -> None:

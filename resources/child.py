@@ -7,7 +7,6 @@ import importlib
 import json
 import signal
 import sys
-import time
 import traceback
 import typing
 from collections.abc import Callable, Mapping
@@ -18,20 +17,21 @@ from pydantic import TypeAdapter
 
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.errors import PipelineError
-from dpo_pipeline.core.metrics import Reporter, append_metrics
+from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.parenthood import die_with_parent
+from resources.spool import Spool
 
 
 class FileAndLog:
-    """A reporter whose sentences go to a log and whose numbers go to a file that the parent follows.
+    """A reporter whose sentences go to a log and whose numbers and notes go to a file that the parent follows.
 
     Args:
         say: Where sentences go.
-        path: Where numbers go, one JSON line a step.
+        path: Where numbers and notes go; see `Spool`.
     """
 
     def __init__(self, say: Callable[[str], None], path: Path) -> None:
-        self._say, self._path = say, path
+        self._say, self._spool = say, Spool(path)
 
     def say(self, sentence: str) -> None:
         """Pass a sentence on."""
@@ -39,7 +39,11 @@ class FileAndLog:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Append one step's numbers, with the time at which they were measured."""
-        append_metrics(self._path, step, {**values, "time": time.time()})
+        self._spool.add(step, values)
+
+    def note(self, **facts: Any) -> None:
+        """Append what is to be on record even if the work fails."""
+        self._spool.note(facts)
 
 
 def perform(work: Mapping[str, Any], *, say: Callable[[str], None]) -> Outcome:
@@ -49,6 +53,10 @@ def perform(work: Mapping[str, Any], *, say: Callable[[str], None]) -> Outcome:
     hints = typing.get_type_hints(function)
     arguments = {key: TypeAdapter(hints[key]).validate_python(value) for key, value in work["arguments"].items()}
     reporter: Reporter = FileAndLog(say, Path(work["metrics"]))
+    if "compute" in arguments:
+        from dpo_pipeline.modeling.device import choose_device
+
+        reporter.note(device=choose_device(arguments["compute"]).sentence)
     return function(**arguments, reporter=reporter)
 
 

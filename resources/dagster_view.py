@@ -1,7 +1,7 @@
 """Dagster read back: what its event log says was materialized, so that a forged event is seen for what it is."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import dagster as dg
 
@@ -30,6 +30,11 @@ class DagsterView:
                 return list(records_of(instance))
         except Exception as error:
             raise ViewAwayError(f"Dagster's storage in {folder} cannot be read: {error}") from error
+
+    def faults(self, home: Home, digests: Collection[str]) -> Iterable[str]:
+        """Nothing beside its records."""
+        del home, digests
+        return ()
 
     def mark(self, home: Home, marks: Mapping[str, str]) -> list[str]:
         """Show each attempt's sentence as an observation of its asset; what was newly shown."""

@@ -1,19 +1,19 @@
-"""MLflow read back: what its runs say of each attempt, and telling it what it missed, from the ledger alone."""
+"""MLflow as a witness: what its runs and models say of each attempt and checkpoint, beside what the ledger says."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from dpo_pipeline.core.artifacts import Parent, Recipe
-from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.promotions import CHAMPION_KIND, champion_digest
 from dpo_pipeline.lineage.witnesses import Record, ViewAwayError
-from resources.mlflow_tracking import AttemptFacts, MlflowRun, MlflowTracking, connect
+from resources.mlflow_client import connect
+from resources.mlflow_compare import attempts_of, record_of
+from resources.mlflow_registry import MODELS, alias_of, source_of, versions_of
 
-ENDS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 ALL_RUNS = 3  # mlflow.entities.ViewType.ALL: deleted ones too
 PAGE = 1_000
+CHAMPION = "champion"
 FORGOTTEN = "forgotten"
 """Tag of a run whose checkpoint learned from records that a tombstone took back."""
 
@@ -29,24 +29,32 @@ class MlflowView:
         Raises:
             ViewAwayError: If nothing was ever tracked here, or the server does not answer.
         """
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or ""
-        if not uri and not (home.mlflow / "mlflow.db").exists():
-            raise ViewAwayError(f"there is no {home.mlflow / 'mlflow.db'} and MLFLOW_TRACKING_URI is not set")
+        client, experiment = _asked(home)
         try:
-            client, experiment = connect(uri, home.mlflow)
-            return [_record(run) for run in _runs(client, experiment)]
+            runs = list(runs_of(client, experiment))  # before the ledger is read: its line is written before the run
+            attempts = attempts_of(home)
+            return [record_of(run, home, attempts) for run in runs]
         except Exception as error:
             raise ViewAwayError(f"MLflow cannot be asked: {error}") from error
 
+    def faults(self, home: Home, digests: Collection[str]) -> Iterable[str]:
+        """What the model registry says of these checkpoints that the ledger does not.
+
+        Raises:
+            ViewAwayError: As in `records`.
+        """
+        client, _ = _asked(home)
+        try:
+            return [fault for digest, fault in registry_faults(client, home) if digest in digests]
+        except Exception as error:
+            raise ViewAwayError(f"MLflow's model registry cannot be asked: {error}") from error
+
     def mark(self, home: Home, marks: Mapping[str, str]) -> list[str]:
         """Tag the run of each attempt `forgotten`; what was newly tagged, or that MLflow is away."""
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or ""
-        if not uri and not (home.mlflow / "mlflow.db").exists():
-            return []
-        said = []
+        said: list[str] = []
         try:
-            client, experiment = connect(uri, home.mlflow)
-            for run in _runs(client, experiment):
+            client, experiment = _asked(home)
+            for run in runs_of(client, experiment):
                 sentence = marks.get(run.data.tags.get("attempt", ""))
                 if sentence and run.data.tags.get(FORGOTTEN) != sentence and run.info.lifecycle_stage != "deleted":
                     client.set_tag(run.info.run_id, FORGOTTEN, sentence)
@@ -56,70 +64,8 @@ class MlflowView:
         return said
 
 
-def reconcile_mlflow(home: Home, uri: str = "") -> list[str]:
-    """Tell MLflow every ended attempt it misses or shows as running, with the original times; what was done and found.
-
-    A run that was edited, deleted or doubled is reported and left as it is: evidence is not repaired.
-    """
-    try:
-        client, experiment = connect(uri, home.mlflow)
-        runs: dict[str | None, list[Record]] = {}
-        for run in _runs(client, experiment):
-            runs.setdefault(run.data.tags.get("attempt"), []).append(_record(run))
-        started = {line["attempt"]: line for line in home.ledger.lines() if line["event"] == "started"}
-        ended = {line["attempt"]: line for line in home.ledger.lines() if line["event"] in ENDS and "attempt" in line}
-        said = [
-            f"MLflow {run.where}: the ledger has no attempt {key}" for key in runs.keys() - started for run in runs[key]
-        ]
-        for key, end in ended.items():
-            if key in started:
-                said += _reconciled(home, client, experiment, started[key], end, runs.get(key, []))
-    except Exception as error:  # noqa: BLE001 - a view that can be away; the next reconcile tries again
-        return [f"MLflow cannot be reached, nothing was told to it: {error}"]
-    return said
-
-
-def _reconciled(
-    home: Home, client: Any, experiment: str, start: Mapping[str, Any], end: Mapping[str, Any], runs: list[Record]
-) -> Iterator[str]:
-    key, status = start["attempt"], ENDS[end["event"]]
-    if not runs and end.get("tracking"):
-        yield f"MLflow shows nothing of {key}; the ledger says it was at {end['tracking']}"
-    elif len(runs) > 1:
-        yield f"MLflow shows {len(runs)} runs of {key} ({', '.join(run.where for run in runs)}); the ledger one attempt"
-    elif not runs or runs[0].status == "RUNNING":
-        warnings: list[str] = []
-        run = MlflowTracking(uri="").open_again(client, experiment, _facts(start), warnings.append)
-        _end(home, run, end)
-        yield from warnings or [f"MLflow was told of {key}: {status}"]
-    else:
-        expected = {"status": status, "digest": end.get("artifact")}
-        for name, value in expected.items():
-            if (found := getattr(runs[0], name)) != value:
-                yield f"MLflow {runs[0].where} says {name} {found}, the ledger says {value} ({key})"
-
-
-def _end(home: Home, run: MlflowRun, end: Mapping[str, Any]) -> None:
-    ended = _milliseconds(end["time"])
-    if end["event"] != "finished":
-        run.fail(end["reason"], killed=end["event"] == "killed", ended=ended)
-        return
-    try:
-        artifact = home.store.get(end["asset"], end["artifact"])
-    except ArtifactError as error:
-        run.fail(f"the artifact of this attempt is gone: {error}", killed=False, ended=ended)
-        return
-    run.finish(artifact, remarks=end.get("remarks") or {}, ended=ended)
-
-
-def _facts(start: Mapping[str, Any]) -> AttemptFacts:
-    parents = tuple(Parent(**parent) for parent in start["parents"])
-    recipe = Recipe(start["asset"], start["code_version"], start["settings"], parents)
-    place = (start["attempt"], start["asset"], start["partition"], start["dagster_run"], start["profile"])
-    return AttemptFacts(*place, recipe, start["code"], _milliseconds(start["time"]))
-
-
-def _runs(client: Any, experiment: str) -> Iterator[Any]:
+def runs_of(client: Any, experiment: str) -> Iterator[Any]:
+    """Every run of our experiment, deleted ones too."""
     token = None
     while True:
         page = client.search_runs([experiment], run_view_type=ALL_RUNS, max_results=PAGE, page_token=token)
@@ -129,12 +75,48 @@ def _runs(client: Any, experiment: str) -> Iterator[Any]:
             return
 
 
-def _record(run: Any) -> Record:
-    tags, info = run.data.tags, run.info
-    status = "DELETED" if info.lifecycle_stage == "deleted" else info.status
-    place = (tags.get("attempt"), tags.get("dagster.asset", ""), tags.get("dagster.partition") or None)
-    return Record(*place, tags.get("artifact.digest"), status, tags.get("recipe"), f"run {info.run_id}")
+def made_of(home: Home) -> dict[str, list[str]]:
+    """The digests the ledger says were made of each model, oldest first."""
+    finished = home.finished()
+    made = {model: [line["artifact"] for line in finished if line["asset"] == model] for model in MODELS}
+    return {model: list(dict.fromkeys(digests)) for model, digests in made.items()}
 
 
-def _milliseconds(time: str) -> int:
-    return int(datetime.fromisoformat(time).timestamp() * 1000)
+def registry_faults(client: Any, home: Home) -> Iterator[tuple[str, str]]:
+    """Each version or alias that says what the ledger does not: the digest it is about, and a sentence."""
+    for model, made in made_of(home).items():
+        seen: dict[str, Any] = {}
+        for version in versions_of(client, model):
+            digest, where = version.tags.get("digest", ""), f"MLflow's version {version.version} of {model}"
+            if digest not in made:
+                yield digest, f"{where} says digest {digest or 'nothing'}; the ledger knows no such {model}: forged"
+                continue
+            if version.source != source_of(model, digest):
+                yield digest, f"{where} has the source {version.source}, the ledger says {source_of(model, digest)}"
+            if digest in seen:
+                yield digest, f"{where} and version {seen[digest].version} both say digest {digest}; one is enough"
+            seen.setdefault(digest, version)
+    if fault := champion_fault(client, home):
+        about = {champion_digest(home), alias_of(client, CHAMPION_KIND, CHAMPION)}
+        yield from ((digest, fault) for digest in about if digest)
+
+
+def champion_fault(client: Any, home: Home) -> str | None:
+    """A sentence if MLflow's alias is not at the checkpoint that the ledger's history of promotions ends with."""
+    expected, found = champion_digest(home), alias_of(client, CHAMPION_KIND, CHAMPION)
+    if expected == found:
+        return None
+    return (
+        f"MLflow's alias {CHAMPION} of {CHAMPION_KIND} points at {found or 'nothing'}, "
+        f"the ledger's promotions say {expected or 'nobody was promoted'}"
+    )
+
+
+def _asked(home: Home) -> tuple[Any, str]:
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or ""
+    if not uri and not (home.mlflow / "mlflow.db").exists():
+        raise ViewAwayError(f"there is no {home.mlflow / 'mlflow.db'} and MLFLOW_TRACKING_URI is not set")
+    try:
+        return connect(uri, home.mlflow)
+    except Exception as error:
+        raise ViewAwayError(f"MLflow cannot be asked: {error}") from error

@@ -1,6 +1,7 @@
 """Shared fixtures: a home of one's own, hypothesis profiles, one thread per test process."""
 
 import os
+import shutil
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -27,6 +28,22 @@ settings.load_profile("here")
 def home(tmp_path):
     """An empty home."""
     return Home(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def mlflow_tables(tmp_path_factory):
+    """A function that lays MLflow's empty tables into a home; making them anew takes seconds each time."""
+    made = tmp_path_factory.mktemp("tables") / "mlflow.db"
+
+    def lay(home):
+        if not made.exists():
+            from mlflow import MlflowClient
+
+            MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments()
+        home.mlflow.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, home.mlflow / "mlflow.db")
+
+    return lay
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.annotations.proposing import propose_mapping
+from dpo_pipeline.annotations.proposing import propose_for, sample_of
 from dpo_pipeline.annotations.read import UNREAD, Sink, checked_rules, read_source
 from dpo_pipeline.annotations.reading import excerpt_of
 from dpo_pipeline.annotations.reasons import Reason
@@ -23,7 +23,7 @@ def check_drop(folder: Path, settings: AnnotationSettings) -> dict[str, Any]:
         `records_in`, `judgment_records`, `judgments`, `demonstrations`, `rejected` (count per reason),
         `files`: per file its `source`, the same counts, `choices` (judgments per choice), `values_left_out`, and
         `rejected` as a list of reason, `sentence`, `count` and `examples` (record number, detail, excerpt); for a file
-        that no format fits, `proposal` holds what `propose_mapping` found.
+        that no format fits, or whose format needs a mapping, `proposal` holds a rule for `drop.yaml` and what to ask.
 
     Raises:
         SettingsError: If the folder's `drop.yaml` does not fit.
@@ -33,10 +33,12 @@ def check_drop(folder: Path, settings: AnnotationSettings) -> dict[str, Any]:
     for source in sources_of(folder, settings):
         read_source(source, rules, settings, sink)
     files = {name: tally.as_dict() for name, tally in sorted(sink.tallies.items())}
-    for name, tally in sink.tallies.items():
-        path = folder / name
-        if tally.source == UNREAD and Reason.UNKNOWN_FORMAT in tally.rejected and path.is_file():
-            files[name]["proposal"] = propose_mapping(path, settings=settings)
+    for source in sources_of(folder, settings):
+        # A workbook's sheets are tables of their own; a rule holds for the whole file.
+        tables = [name for name in sink.tallies if name == source.name or name.startswith(f"{source.name}!")]
+        unknown = [name for name in tables if Reason.UNKNOWN_FORMAT in sink.tallies[name].rejected]
+        if unknown and source.problem is None:
+            files[unknown[0]]["proposal"] = {"match": source.name, **propose_for(sample_of(source, settings))}
     rejected: Counter[str] = sum((tally.rejected for tally in sink.tallies.values()), Counter())
     totals = {name: sum(file[name] for file in files.values()) for name in _Tally.COUNTS}
     return {**totals, "rejected": dict(sorted(rejected.items())), "files": files}

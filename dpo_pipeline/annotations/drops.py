@@ -1,151 +1,18 @@
-"""A drop as it was delivered: copying it in, and what its `drop.yaml` says about how to read it."""
+"""A drop as it was delivered: copying it in, and reading its `drop.yaml` strictly."""
 
 import shutil
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import yaml
-from pydantic import Field, field_validator, model_validator
 
+from dpo_pipeline.annotations.drop_rules import DropRules
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.errors import InputError, SettingsError
-from dpo_pipeline.core.settings import Settings
 
 DROP_YAML = "drop.yaml"
 COMPLETE = "_COMPLETE"
 MAX_DROP_YAML_BYTES = 1_000_000
-
-Word = Literal["tie", "both_bad", "not_rateable", "skipped"]
-
-
-class ColumnMapping(Settings):
-    """Which column, JSON field or form control holds what. Nested fields are written with dots: `data.prompt`."""
-
-    prompt: str
-    """The prompt: a text, or a list of messages (also as JSON inside a cell)."""
-
-    system: str | None = None
-    """A system instruction given before the prompt."""
-
-    response_a: str | None = None
-    """The response listed first."""
-
-    response_b: str | None = None
-    """The response listed second."""
-
-    verdict: str | None = None
-    """The verdict on the two, in words or numbers of the vocabulary."""
-
-    responses: list[str] = Field(default=[])
-    """For more than two responses: their columns in order, instead of response_a and response_b."""
-
-    ranks: list[str] = Field(default=[])
-    """One rank column per response; 1 is best, equal ranks are ties."""
-
-    ratings: list[str] = Field(default=[])
-    """One rating column per response; higher is better, equal ratings are ties."""
-
-    annotator: str | None = None
-    """Who judged; only a keyed pseudonym of it is kept."""
-
-    seconds: str | None = None
-    """Time spent, in seconds."""
-
-    judged_at: str | None = None
-    """When the verdict was given: ISO 8601, M/D/YYYY H:M:S or seconds since 1970; UTC where no zone is named."""
-
-    justification: str | None = None
-    """The annotator's reason."""
-
-    shown_first: str | None = None
-    """Which response stood first on screen: a or b, or the name of its column."""
-
-    guideline_version: str | None = None
-    """Version of the annotation guideline followed."""
-
-    dimensions: dict[str, str] = Field(default={})
-    """Rubric dimension -> its column; read with the same vocabulary as the verdict."""
-
-    @property
-    def needed_columns(self) -> list[str]:
-        """The columns without which a record cannot become a judgment."""
-        named = [self.prompt, self.response_a, self.response_b, self.verdict, *self.responses, *self.ranks]
-        return [column for column in (*named, *self.ratings) if column is not None]
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        pair = [self.response_a, self.response_b, self.verdict]
-        if all(pair) == bool(self.responses) or (any(pair) and self.responses):
-            message = "give either response_a, response_b and verdict, or responses with ranks or ratings"
-            raise ValueError(message)
-        if self.responses and len(self.responses) not in {len(self.ranks), len(self.ratings)}:
-            message = f"{len(self.responses)} responses need as many ranks or as many ratings"
-            raise ValueError(message)
-        return self
-
-
-class FileRule(Settings):
-    """How to read the files a pattern matches."""
-
-    match: str = "*"
-    """Pattern of file names, as POSIX paths inside the drop: `batch-*.csv`, `archive.zip!*.jsonl`."""
-
-    format: str | None = None
-    """Name of the export format; absent: recognised from the content."""
-
-    source: str | None = None
-    """Name of the platform for the tables' `source` column; absent: the format's name."""
-
-    ignore: bool = False
-    """Leave the files out; they are booked as ignored."""
-
-    sft_allowed: bool | None = None
-    """Whether the source permits its responses as SFT demonstrations; absent: what the format's publisher says."""
-
-    guideline_version: str | None = None
-    """Version of the annotation guideline, where the export does not carry it."""
-
-    annotator_namespace: str = ""
-    """Put before annotator ids, to keep apart people who bear the same id on different platforms."""
-
-    mapping: ColumnMapping | None = None
-    """Which column holds what, for spreadsheets and in-house exports."""
-
-    vocabulary: dict[str, int | Word] = Field(default={})
-    """Verdict as exported -> strength -3..3 (negative: response_a better), or tie, both_bad, not_rateable, skipped."""
-
-    scale: Literal["likert_7", "likert_5", "signed_3"] | None = None
-    """Numeric verdicts: 1-7 or 1-5 (1: response_a much better), or -3..3. Used where the vocabulary has no entry."""
-
-    rating_step: float = Field(default=1.0, gt=0)
-    """For ratings of K responses: the difference that counts as one step of strength."""
-
-    likert_reversed: bool | None = None
-    """True where the highest Likert value means that response_a is better; absent: as the profile says."""
-
-    @field_validator("vocabulary")
-    @classmethod
-    def _in_range(cls, vocabulary: dict[str, int | Word]) -> dict[str, int | Word]:
-        for word, meaning in vocabulary.items():
-            if isinstance(meaning, int) and not -3 <= meaning <= 3:
-                message = f"{word!r} has strength {meaning}; strengths lie in -3..3"
-                raise ValueError(message)
-        return {word.strip().casefold(): meaning for word, meaning in vocabulary.items()}
-
-
-class DropRules(FileRule):
-    """A drop's `drop.yaml`: rules per file pattern, and rules for every file no pattern matches."""
-
-    files: list[FileRule] = Field(default=[])
-    """Rules by pattern; the first that matches a file's name holds for it."""
-
-    def rule_for(self, name: str) -> FileRule:
-        """The rule that holds for a file."""
-        for rule in self.files:
-            if fnmatchcase(name, rule.match):
-                return rule
-        return self
 
 
 def copy_drop(inbox_folder: Path, out: Path) -> Outcome:

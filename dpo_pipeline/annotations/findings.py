@@ -1,9 +1,11 @@
 """What a dry run over a drop found, in a screenful."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
+
+RULE = ("match", "mapping", "scale", "vocabulary", "time_unit")
 
 
 def is_usable(findings: Mapping[str, Any]) -> bool:
@@ -20,9 +22,33 @@ def findings_as_text(findings: Mapping[str, Any]) -> str:
     for name, file in findings["files"].items():
         lines += ["", f"{name}  read as {file['source']}"]
         lines += [f"  {line}" for line in _file(file)]
+    proposals = proposals_of(findings)
+    if proposals:
+        lines += ["", "This drop.yaml may fit: correct it, answer what it asks, and put it beside the files."]
+        lines += ["(`dpo-pipeline drop check FOLDER --propose` prints nothing else.)", ""]
+        lines += drop_yaml_of(proposals).splitlines()
     if not is_usable(findings):
         lines += ["", "Nothing in this drop can be used as it is."]
     return "\n".join(lines)
+
+
+def proposals_of(findings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rules proposed for files that cannot be read without one."""
+    return [file["proposal"] for file in findings["files"].values() if "proposal" in file]
+
+
+def drop_yaml_of(proposals: Sequence[Mapping[str, Any]]) -> str:
+    """A whole `drop.yaml` from proposed rules; what a person must answer stands above each as a comment."""
+    if not proposals:
+        return "# Every file is recognised: no drop.yaml is needed.\n"
+    lines = ["files:"]
+    for proposal in proposals:
+        lines += [f"  # {question}" for question in proposal["open_questions"]]
+        rule = {name: proposal[name] for name in RULE if proposal.get(name)}
+        rule["mapping"] = {name: value for name, value in proposal["mapping"].items() if value}
+        text = yaml.safe_dump([rule], sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+        lines += [f"  {line}" for line in text.splitlines()]
+    return "\n".join(lines) + "\n"
 
 
 def _file(file: Mapping[str, Any]) -> Iterator[str]:
@@ -34,6 +60,3 @@ def _file(file: Mapping[str, Any]) -> Iterator[str]:
         yield f"rejected {fault['count']:,}: {fault['reason']}. {fault['sentence']}"
         for example in fault["examples"]:
             yield f"  record {example['record_number']}: {example['detail']}  {example['excerpt']}"
-    if "proposal" in file:
-        yield "this drop.yaml may fit; correct it, and put it beside the file:"
-        yield from yaml.safe_dump(file["proposal"], sort_keys=False, allow_unicode=True).splitlines()

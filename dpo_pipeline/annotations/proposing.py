@@ -7,38 +7,36 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.annotations.column_families import Family, are_numbers, families_of, mean_length, tokens_of
+from dpo_pipeline.annotations.orders import names_of, ranks_of
 from dpo_pipeline.annotations.reading import tables_of
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.registry import recognise
-from dpo_pipeline.annotations.rules import COMMON_WORDS, Rules
+from dpo_pipeline.annotations.rules import Rules
 from dpo_pipeline.annotations.settings import AnnotationSettings
-from dpo_pipeline.annotations.sources import sources_of_file
+from dpo_pipeline.annotations.sources import Source, sources_of_file
+from dpo_pipeline.annotations.verdict_words import is_strength, propose_scale, propose_vocabulary
 
 SAMPLE_RECORDS = 1_000
 MOST_WORDS = 20
 """A column with more distinct values than this is no verdict."""
+LEAST_RESPONSE_CHARACTERS = 10
 
 _NAMES = {
-    "prompt": r"prompt|question|instruction|query|conversation|context|user_?(input|message)|^input",
-    "verdict": r"preferen|verdict|winner|overall|choice|better|comparison|label|selected|rating|likert|score",
-    "annotator": r"worker|annotator|rater|labell?er|contributor|expert|user_?id|completed_by",
-    "seconds": r"second|duration|time_?spent|lead_?time|elapsed|_secs?$|_s$",
-    "judged_at": r"submit|completed_?at|created|judged|timestamp|date|_at$",
+    "prompt": r"prompt|question|instruction|query|conversation|context|user_?(input|message|request)|^input|dialog",
+    "annotator": r"worker|annotator|rater|labell?er|contributor|expert|user_?id|completed_?by|attempted_?by|reviewer",
+    "strength": r"strength|degree|confidence|how_?much|magnitude|margin",
+    "verdict": r"preferen|verdict|winner|overall|choice|better|comparison|label|select|rating|likert|score|chosen|pick",
+    "seconds": r"second|duration|time_?(spent|taken)|lead_?time|elapsed|_secs?$|_m?s$|^time_?\(?(min|sec|s|ms|m)\b",
+    "judged_at": r"submi|completed_?at|completion_?(time|date)|created|judged|timestamp|date|_at$",
     "justification": r"justif|reason|rational|explan|comment|why|feedback|note",
     "shown_first": r"shown|first|left|position|display|order",
     "guideline_version": r"guideline|rubric_?version|instructions?_?version",
     "system": r"^system",
 }
-_SIDES = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("x", "y"))
-_NUMBER = re.compile(r"-?\d{1,3}")
-_TOKEN = re.compile(r"[a-z]+|\d+")
-_STRENGTHS = ((3, r"much|significant|strong|far|clear"), (1, r"slight|margin|little|somewhat|bit"))
-_NOT_A_SIDE = (
-    ("both_bad", r"both.*(bad|poor|unus|wrong)|neither|none"),
-    ("tie", r"\b(tie|same|equal|equally|similar|no preference|neutral|both)\b"),
-    ("skipped", r"skip"),
-    ("not_rateable", r"not ?rat|cannot|can't|invalid|n/a|unsure"),
-)
+_RANKS = r"rank|order|place|position"
+_ORDER = r"rank|order|sort|best|preferen"
+_MINUTES, _MILLISECONDS = r"\bmin(ute)?s?\b|_min(ute)?s?$", r"_ms$|\bms\b|milli"
 
 
 def propose_mapping(path: Path, *, settings: AnnotationSettings | None = None) -> dict[str, Any]:
@@ -50,141 +48,171 @@ def propose_mapping(path: Path, *, settings: AnnotationSettings | None = None) -
 
     Returns:
         `match` (the file's name), `format` (recognised, else None), `columns` (names), and, where no format is
-        recognised, `mapping`, `vocabulary`, `scale` to copy into `drop.yaml`, and `open_questions`: one sentence for
-        each thing that a person must fill in or confirm.
+        recognised, `mapping`, `vocabulary`, `scale`, `time_unit` to copy into `drop.yaml`, and `open_questions`: one
+        sentence for each thing that a person must fill in or confirm.
     """
     settings = settings or AnnotationSettings()
-    sample = _sample(path, settings)
-    columns = list(dict.fromkeys(name for record in sample for name in record))
+    sample = next(
+        (found for source in sources_of_file(path, settings) if (found := sample_of(source, settings))),
+        list[Mapping[str, Any]](),
+    )
     found = recognise(sample, Rules(settings=settings))
-    proposal: dict[str, Any] = {
-        "match": path.name,
-        "format": found.NAME if found else None,
-        "columns": columns,
-        "open_questions": [],
-    }
-    if found is None:
-        proposal.update(_proposed(columns, sample, proposal["open_questions"]))
-    return proposal
+    proposal = {"match": path.name, "format": found.NAME if found else None, "columns": _columns(sample)}
+    return proposal | (propose_for(sample) if found is None else {"open_questions": []})
 
 
-def _sample(path: Path, settings: AnnotationSettings) -> list[Mapping[str, Any]]:
-    """The first usable records of the file's first table that has any."""
-    for source in sources_of_file(path, settings):
-        for _, entries in tables_of(source, settings):
-            values = (value for _, value, _ in islice(entries, SAMPLE_RECORDS))
-            if sample := [value for value in values if not isinstance(value, Unusable)]:
-                return sample
+def sample_of(source: Source, settings: AnnotationSettings) -> list[Mapping[str, Any]]:
+    """The first usable records of the first table of a file that has any."""
+    for _, entries in tables_of(source, settings):
+        values = (value for _, value, _ in islice(entries, SAMPLE_RECORDS))
+        if sample := [value for value in values if not isinstance(value, Unusable)]:
+            return sample
     return []
 
 
-def _proposed(columns: Sequence[str], sample: Sequence[Mapping[str, Any]], questions: list[str]) -> dict[str, Any]:
-    values = {name: [record[name] for record in sample if record.get(name) not in (None, "")] for name in columns}
-    mapping: dict[str, Any] = {}
-    pair = _responses(columns, values)
-    if pair is None:
-        questions.append("No two columns look like the responses: name them as response_a and response_b.")
-    else:
-        mapping["response_a"], mapping["response_b"] = pair
-    taken = set(pair or ())
-    for role, pattern in _NAMES.items():
-        fitting = [name for name in columns if name not in taken and re.search(pattern, name.casefold())]
-        fitting = [name for name in fitting if _fits(role, values[name])]
+def propose_for(sample: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`mapping`, `vocabulary`, `scale`, `time_unit` and `open_questions` for some records."""
+    return _Proposal(sample).made()
+
+
+def _columns(sample: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for record in sample for name in record))
+
+
+class _Proposal:
+    """Takes the columns of a file one role after the other; a column has one role."""
+
+    def __init__(self, sample: Sequence[Mapping[str, Any]]) -> None:
+        self.columns = _columns(sample)
+        self.values = {
+            name: [record[name] for record in sample if record.get(name) not in (None, "")] for name in self.columns
+        }
+        self.families = families_of(self.columns)
+        self.mapping: dict[str, Any] = {}
+        self.questions: list[str] = []
+        self.taken: set[str] = set()
+
+    def made(self) -> dict[str, Any]:
+        responses = self._responses()
+        self._take_responses(responses)
+        for role in _NAMES:
+            if role != "verdict" or "responses" not in self.mapping:
+                self._take_role(role)
+        self._ask_for_missing()
+        words = Counter(str(value).strip().casefold() for value in self.values.get(self.mapping.get("verdict", ""), []))
+        scale = propose_scale(words, self.questions)
+        vocabulary = propose_vocabulary(words, scale, self.questions)
+        self.mapping["dimensions"] = self._dimensions(responses, set(words))
+        return {
+            "mapping": self.mapping,
+            "vocabulary": vocabulary,
+            "scale": scale,
+            "time_unit": self._time_unit(),
+            "open_questions": self.questions,
+        }
+
+    def _responses(self) -> Family:
+        """The columns of longest texts whose names differ only in their label."""
+
+        def length(family: Family) -> float:
+            return min(mean_length(self.values[name]) for name in family)
+
+        longest = max(self.families, key=length, default=())
+        return longest if longest and length(longest) >= LEAST_RESPONSE_CHARACTERS else ()
+
+    def _take_responses(self, responses: Family) -> None:
+        self.taken.update(responses)
+        numbers = [
+            family
+            for family in self.families
+            if len(family) == len(responses) and all(are_numbers(self.values[name]) for name in family)
+        ]
+        ranks = next((family for family in numbers if re.search(_RANKS, family[0].casefold())), ())
+        order = self._order(responses) if len(responses) > 2 else None
+        if ranks or order:
+            self.mapping |= {"responses": list(responses), **({"ranks": list(ranks)} if ranks else {"ranking": order})}
+            if order and not ranks:
+                self.questions.append(f"Is {order} an order, best response first? (Not ranks in the order of columns.)")
+        elif len(responses) > 2 and numbers:
+            self.mapping |= {"responses": list(responses), "ratings": list(numbers[0])}
+            self.questions.append(f"Are {', '.join(numbers[0])} ratings, higher for better?")
+        elif len(responses) > 2:
+            self.mapping["responses"] = list(responses)
+            self.questions.append("No columns look like the order of the responses: name ranks, ratings or ranking.")
+        elif responses:
+            self.mapping |= dict(zip(("response_a", "response_b"), responses, strict=True))
+        else:
+            self.questions.append("No two columns look like the responses: name them as response_a and response_b.")
+        self.taken.update([*ranks, *self.mapping.get("ratings", []), *([order] if order else [])])
+
+    def _order(self, responses: Family) -> str | None:
+        """The column whose every value is an order of the responses."""
+        names = names_of(responses)
+
+        def is_order(value: Any) -> bool:
+            try:
+                return any(rank is not None for rank in ranks_of(value, names, len(responses)))
+            except Unusable:
+                return False
+
+        for name in self.columns:
+            values = self.values[name]
+            if name not in self.taken and values and all(map(is_order, values)) and re.search(_ORDER, name.casefold()):
+                return name
+        return None
+
+    def _take_role(self, role: str) -> None:
+        fitting = [
+            name
+            for name in self.columns
+            if name not in self.taken and re.search(_NAMES[role], "_".join(tokens_of(name))) and self._fits(role, name)
+        ]
         if fitting:
-            best = max(fitting, key=lambda name: _length(values[name])) if role == "prompt" else fitting[0]
-            mapping[role] = best
-            taken.add(best)
-    questions += [f"No column looks like the {role}: name it." for role in ("prompt", "verdict") if role not in mapping]
-    words = Counter(str(value).strip().casefold() for value in values.get(mapping.get("verdict", ""), []))
-    scale = _scale(words, questions)
-    vocabulary = _vocabulary(
-        [word for word in sorted(words) if scale is None or not _NUMBER.fullmatch(word)], questions
-    )
-    mapping["dimensions"] = {
-        name: name for name in columns if name not in taken and words and _is_subset(values[name], set(words))
-    }
-    return {"mapping": mapping, "vocabulary": vocabulary, "scale": scale}
+            best = max(fitting, key=lambda name: mean_length(self.values[name])) if role == "prompt" else fitting[0]
+            self.mapping[role] = best
+            self.taken.add(best)
 
+    def _fits(self, role: str, name: str) -> bool:
+        """Whether a column's values are of the kind its role has."""
+        values = self.values[name]
+        if not values:
+            return False
+        if role == "seconds":
+            return are_numbers(values)
+        if role == "judged_at":
+            rules = Rules()
+            return all(rules.time(value) is not None for value in values[:50])
+        if role == "strength":
+            return all(map(is_strength, values))
+        if role in {"verdict", "shown_first", "guideline_version"}:
+            return all(isinstance(value, (str, int, float)) for value in values) and len(set(values)) <= MOST_WORDS
+        return True
 
-def _responses(columns: Sequence[str], values: Mapping[str, Sequence[Any]]) -> tuple[str, str] | None:
-    """The two columns of longest texts whose names differ only in their side: response_a / response_b, Answer 1 / 2."""
-    tokens = {name: tuple(_TOKEN.findall(name.casefold())) for name in columns}
-    pairs = [
-        (one, other)
-        for first, second in _SIDES
-        for one in columns
-        for other in columns
-        if one != other
-        and first in tokens[one]
-        and tuple(second if token == first else token for token in tokens[one]) == tokens[other]
-    ]
-    longest = max(pairs, key=lambda pair: _length(values[pair[0]]) + _length(values[pair[1]]), default=None)
-    return longest if longest and _length(values[longest[0]]) >= 10 else None
+    def _ask_for_missing(self) -> None:
+        needed = ("prompt",) if "responses" in self.mapping else ("prompt", "verdict")
+        missing = [role for role in needed if role not in self.mapping]
+        self.questions += [f"No column looks like the {role}: name it." for role in missing]
+        if "verdict" not in self.mapping:
+            self.mapping.pop("strength", None)
 
+    def _dimensions(self, responses: Family, words: set[str]) -> dict[str, Any]:
+        """Columns with the verdict's words, and pairs of columns that rate the two responses."""
+        found: dict[str, Any] = {}
+        for family in self.families if len(responses) == 2 else ():
+            if (
+                len(family) == 2
+                and not self.taken & set(family)
+                and all(are_numbers(self.values[one]) for one in family)
+            ):
+                shared = [token for token in tokens_of(family[0]) if token in tokens_of(family[1])]
+                found["_".join(shared)] = list(family)
+                self.taken.update(family)
+        for name in self.columns:
+            said = {str(value).strip().casefold() for value in self.values[name]}
+            if name not in self.taken and len(said) > 1 and said <= words:
+                found[name] = name
+        return found
 
-def _length(values: Sequence[Any]) -> float:
-    texts = [value for value in values if isinstance(value, str)]
-    return sum(map(len, texts)) / len(texts) if texts else 0.0
-
-
-def _fits(role: str, values: Sequence[Any]) -> bool:
-    """Whether a column's values are of the kind its role has."""
-    if not values:
-        return False
-    if role == "seconds":
-        return all(re.fullmatch(r"\d+(\.\d+)?", str(value).strip()) for value in values)
-    if role == "judged_at":
-        rules = Rules()
-        return all(rules.time(value) is not None for value in values[:50])
-    if role in {"verdict", "shown_first", "guideline_version"}:
-        return all(isinstance(value, (str, int, float)) for value in values) and len(set(values)) <= MOST_WORDS
-    return True
-
-
-def _is_subset(values: Sequence[Any], words: set[str]) -> bool:
-    found = {str(value).strip().casefold() for value in values}
-    return bool(found) and len(found) > 1 and found <= words
-
-
-def _scale(words: Mapping[str, int], questions: list[str]) -> str | None:
-    """The numeric scale that the frequent numbers among the verdicts lie on."""
-    numbers = {int(word): count for word, count in words.items() if _NUMBER.fullmatch(word)}
-    frequent = {number for number, count in numbers.items() if count * 100 >= sum(numbers.values())}
-    if len(frequent) < 3:
-        return None
-    if min(frequent) < 0:
-        scale, allowed = "signed_3", range(-3, 4)
-    else:
-        scale, allowed = ("likert_7", range(1, 8)) if max(frequent) > 5 else ("likert_5", range(1, 6))
-        questions.append(f"Scale {scale} takes 1 for 'response_a much better'; set likert_reversed if it is not.")
-    questions += [f"The verdict {number} is not on the scale {scale}." for number in sorted(numbers.keys() - allowed)]
-    return scale if frequent <= set(allowed) else None
-
-
-def _vocabulary(words: Sequence[str], questions: list[str]) -> dict[str, Any]:
-    """Meaning per word that does not mean the same everywhere."""
-    vocabulary = {}
-    for word in words:
-        meaning = _meaning(word)
-        if meaning is None:
-            questions.append(f"What does the verdict {word!r} mean?")
-        elif COMMON_WORDS.get(word) != meaning:
-            vocabulary[word] = meaning
-    return vocabulary
-
-
-def _meaning(word: str) -> int | str | None:
-    """What a verdict in words says, by its side and its adverb."""
-    if word in COMMON_WORDS:
-        return COMMON_WORDS[word]
-    for meaning, pattern in _NOT_A_SIDE:
-        if re.search(pattern, word):
-            return meaning
-    tokens = _TOKEN.findall(word)
-    sides = {sign for first, second in _SIDES for sign, side in ((-1, first), (1, second)) if side in tokens}
-    if "a" in tokens and sides == {-1, 1}:  # "b is a bit better": the article is no side
-        sides = {1}
-    if len(sides) != 1:
-        return None
-    strength = next((value for value, pattern in _STRENGTHS if re.search(pattern, word)), 2)
-    return sides.pop() * strength
+    def _time_unit(self) -> str | None:
+        name = str(self.mapping.get("seconds", "")).casefold()
+        return "minutes" if re.search(_MINUTES, name) else "milliseconds" if re.search(_MILLISECONDS, name) else None

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dpo_pipeline.annotations.drops import DropRules, load_rules
+from dpo_pipeline.annotations.drop_rules import DropRules
+from dpo_pipeline.annotations.drops import load_rules
 from dpo_pipeline.annotations.forgetting import ForgettingSink
 from dpo_pipeline.annotations.forgotten import Forgotten, Matcher
 from dpo_pipeline.annotations.json_records import Entry

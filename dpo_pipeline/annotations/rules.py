@@ -3,11 +3,11 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from dpo_pipeline.annotations.drops import FileRule
+from dpo_pipeline.annotations.drop_rules import FileRule
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable, kind_of, shown
 from dpo_pipeline.annotations.settings import AnnotationSettings
@@ -25,6 +25,13 @@ COMMON_WORDS: Mapping[str, int | str] = {
 }
 """Words that mean the same wherever they stand; a drop's vocabulary goes before them."""
 
+STRENGTH_WORDS = (
+    (3, r"much|significant|strong|far\b|clear|definite"),
+    (1, r"slight|margin|little|somewhat|\bbit\b|weak"),
+)
+"""Adverbs by which words tell how much better; without one it is 2."""
+_JOINTS = re.compile(r"[_\-]+")
+_PER_SECOND = {"seconds": 1.0, "milliseconds": 1_000.0, "minutes": 1 / 60}
 _US_TIME = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:[ T](\d{1,2}):(\d{2})(?::(\d{2}))?)?")
 
 
@@ -70,7 +77,7 @@ class Rules:
         if meaning is None and self.file.scale is not None:
             meaning = self._on_scale(word)
         if meaning is None:
-            meaning = COMMON_WORDS.get(word)
+            meaning = COMMON_WORDS.get(word, COMMON_WORDS.get(_JOINTS.sub(" ", word)))
         if meaning is None:
             raise Unusable(Reason.UNKNOWN_VERDICT, f"the verdict is {shown(value)}")
         return (meaning, 0) if isinstance(meaning, str) else signed(meaning)
@@ -95,6 +102,49 @@ class Rules:
             self.notes["unreadable_dimension"] += 1
             return None
 
+    def dimensions(
+        self, named: Mapping[str, str | list[str]], get: Callable[[str], Any]
+    ) -> tuple[tuple[str, float], ...]:
+        """The strength per rubric dimension, those left out of which nothing was given or understood.
+
+        Args:
+            named: A dimension's column, or the two that rate response a and response b.
+            get: Reads a column.
+        """
+        found = (
+            (name, self.dimension(get(where)) if isinstance(where, str) else self._difference(*map(get, where)))
+            for name, where in named.items()
+        )
+        return tuple((name, value) for name, value in found if value is not None)
+
+    def _difference(self, a: Any, b: Any) -> float | None:
+        if a in (None, "") or b in (None, ""):
+            return None
+        try:
+            difference = (float(b) - float(a)) / self.file.rating_step
+        except (TypeError, ValueError):
+            difference = math.nan
+        if math.isnan(difference):
+            self.notes["unreadable_dimension"] += 1
+            return None
+        return max(-3.0, min(3.0, difference))
+
+    def strengthened(self, verdict: Verdict, degree: Any) -> Verdict:
+        """The verdict with the strength of a column of its own; as it is where none is understood there (noted)."""
+        choice, strength = verdict
+        if strength == 0 or degree in (None, ""):
+            return verdict
+        word = _word(degree)
+        if word in {"1", "2", "3"}:
+            size = int(word)
+        else:
+            found = next((size for size, pattern in STRENGTH_WORDS if re.search(pattern, word)), None)
+            size = 2 if found is None and re.search(r"moderat|medium|better|normal", word) else found
+        if size is None:
+            self.notes["unreadable_strength"] += 1
+            return verdict
+        return choice, size if strength > 0 else -size
+
     def annotator(self, value: Any) -> str | None:
         """The platform's id of who judged, as text with the drop's namespace; None where there is none."""
         if type(value) is str:
@@ -114,6 +164,7 @@ class Rules:
             number = float(value)
         except (TypeError, ValueError):
             number = math.nan
+        number /= _PER_SECOND[self.file.time_unit]
         if 0 <= number < 1e9:
             return number
         self.notes["unreadable_seconds"] += 1

@@ -1,6 +1,7 @@
 """Under which code and with which packages something was made: commit, uncommitted changes, installed versions."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from functools import cache
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dpo_pipeline
-from dpo_pipeline.core.digests import digest_of_json
+from dpo_pipeline.core.digests import canonical_json, digest_of_json
 
 SOURCE_ROOT = Path(dpo_pipeline.__file__).parent.parent
 
@@ -28,7 +29,7 @@ def describe_code() -> dict[str, Any]:
 @cache
 def describe_environment() -> dict[str, Any]:
     """Python, platform and a digest over all installed distributions, with the versions that shape results."""
-    installed = {name.lower(): item.version for item in metadata.distributions() if (name := item.metadata["Name"])}
+    installed = installed_versions()
     shaping = ("torch", "transformers", "tokenizers", "peft", "pyarrow", "numpy", "msgspec", "safetensors")
     lock = SOURCE_ROOT / "requirements.lock"
     return {
@@ -38,6 +39,23 @@ def describe_environment() -> dict[str, Any]:
         "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
         "versions": {name: installed[name] for name in shaping if name in installed},
     }
+
+
+@cache
+def installed_versions() -> dict[str, str]:
+    """The version of every installed distribution by its name in lower case."""
+    return {name.lower(): item.version for item in metadata.distributions() if (name := item.metadata["Name"])}
+
+
+def keep_installed(folder: Path) -> Path:
+    """Write the list of installed versions once per set of them, named by its digest; the file."""
+    path = folder / f"{describe_environment()['installed_sha256']}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}")
+        aside.write_text(canonical_json(installed_versions()) + "\n", encoding="utf-8")
+        aside.replace(path)
+    return path
 
 
 def commit_exists(commit: str | None) -> bool:

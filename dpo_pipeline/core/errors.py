@@ -6,6 +6,7 @@ PipelineError
 ├── ArtifactError     an artifact that is missing, altered or incomplete
 ├── LedgerError       a ledger whose chain is broken
 ├── CapacityError     model, data or disk do not fit this machine
+├── TrackingError     a tracking server that is away where the profile insists on it
 ├── TrainingError     a loss or gradient that is not finite, a run that cannot go on
 └── ProcessLostError  one of several processes ended before its work was done; a retry resumes
 """
@@ -49,6 +50,10 @@ class LedgerError(PipelineError):
 
 class CapacityError(PipelineError):
     """Model, data or disk do not fit this machine."""
+
+
+class TrackingError(PipelineError):
+    """A tracking server that is away where the profile insists on it, or that lacks what it was told."""
 
 
 class TrainingError(PipelineError):

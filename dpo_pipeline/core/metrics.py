@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Reporter(Protocol):
@@ -18,6 +18,10 @@ class Reporter(Protocol):
         """Numbers of one step, named like `loss` or `rewards/margin`."""
         ...
 
+    def note(self, **facts: Any) -> None:
+        """What turns out while the work runs and must be on record even if it fails: device, where it went on from."""
+        ...
+
 
 class Quiet:
     """A reporter that keeps nothing."""
@@ -27,6 +31,30 @@ class Quiet:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Ignore the numbers."""
+
+    def note(self, **facts: Any) -> None:
+        """Ignore the facts."""
+
+
+class Aloud:
+    """A reporter for a person at a terminal: sentences are spoken, numbers are not.
+
+    Args:
+        speak: Where a sentence goes.
+    """
+
+    def __init__(self, speak: Callable[[str], None]) -> None:
+        self._speak = speak
+
+    def say(self, sentence: str) -> None:
+        """Pass the sentence on."""
+        self._speak(sentence)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Ignore the numbers."""
+
+    def note(self, **facts: Any) -> None:
+        """Ignore the facts."""
 
 
 def append_metrics(path: Path, step: int, values: Mapping[str, float]) -> None:

@@ -42,14 +42,15 @@ def lineage_show(subject: str, html_path: Path | None, svg_path: Path | None) ->
 @click.argument("subject", default="evaluation_report")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the audit as JSON here.")
 @click.option("--html", "html_path", type=click.Path(path_type=Path), help="Also write the audit as one page here.")
-def lineage_verify(subject: str, json_path: Path | None, html_path: Path | None) -> None:
+@click.option("--rebuild", is_flag=True, help="Make tables and trainings again and compare; takes as long as they did.")
+def lineage_verify(subject: str, json_path: Path | None, html_path: Path | None, *, rebuild: bool) -> None:
     """Re-prove the chain behind SUBJECT; exit code 1 on FAIL. INCOMPLETE names each check that could not run."""
     from dpo_pipeline.lineage.audit import describe_audit
     from dpo_pipeline.lineage.page import render_page
     from dpo_pipeline.lineage.verify import as_text, verdict, verify
 
     home = Home.default()
-    checks = verify(home, subject)
+    checks = verify(home, subject, again=(lambda sentence: click.echo(sentence, err=True)) if rebuild else None)
     click.echo(as_text(checks))
     if json_path or html_path:
         audit = describe_audit(home, subject, checks)
@@ -96,6 +97,26 @@ def lineage_forget(
     stone = forget.bury(home, plan, person=person, reason=reason, unspeakable=annotator or "")
     click.echo(f"Ledger line {stone.number}: {stone.what} is forgotten.")
     click.echo("\n".join(forget.mark_forgotten(home)))
+
+
+@lineage.command("export")
+@click.argument("subject", default="preference_pairs")
+@click.option("--openlineage", type=click.Path(path_type=Path), help="Every attempt of the home as run events, here.")
+@click.option("--dataset", type=click.Path(path_type=Path), help="The pairs behind SUBJECT with card and Croissant.")
+@click.option("--profile", default="demo", show_default=True, help="Says name, licence and languages of the dataset.")
+def lineage_export(subject: str, openlineage: Path | None, dataset: Path | None, profile: str) -> None:
+    """Write lineage and tables as other tools read them. A release holds the dataset and a model card already."""
+    from dpo_pipeline.lineage.exports import export_dataset, export_events
+    from dpo_pipeline.profiles import load_profile
+
+    if not openlineage and not dataset:
+        raise click.UsageError("give --openlineage FILE, --dataset FOLDER, or both")
+    home = Home.default()
+    if openlineage:
+        click.echo(f"{export_events(home, openlineage):,} OpenLineage events in {openlineage}")
+    if dataset:
+        count = export_dataset(home, subject, dataset, release=load_profile(profile).release)
+        click.echo(f"{count:,} pairs with README.md and croissant.json in {dataset}")
 
 
 @lineage.command("keygen")

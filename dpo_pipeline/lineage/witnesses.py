@@ -4,7 +4,7 @@ The library knows neither. Views are found by the entry-point group `dpo_pipelin
 check say so, and is never a pass.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -31,6 +31,7 @@ class Record:
         status: FINISHED, FAILED, KILLED, RUNNING or DELETED.
         recipe: The recipe's digest; None where the view does not show it.
         where: The run or event, as a person would look it up.
+        differs: What else it says that the ledger does not: the field, the view's value, the ledger's.
     """
 
     attempt: str | None
@@ -40,6 +41,7 @@ class Record:
     status: str
     recipe: str | None
     where: str
+    differs: tuple[tuple[str, str, str], ...] = ()
 
 
 class View(Protocol):
@@ -49,6 +51,14 @@ class View(Protocol):
 
     def records(self, home: Home) -> Iterable[Record]:
         """Every record it has of a home's attempts.
+
+        Raises:
+            ViewAwayError: If it cannot be asked.
+        """
+        ...
+
+    def faults(self, home: Home, digests: Collection[str]) -> Iterable[str]:
+        """What else it says of these artifacts that the ledger does not, a sentence each.
 
         Raises:
             ViewAwayError: If it cannot be asked.
@@ -91,6 +101,7 @@ def check_views(home: Home, nodes: Mapping[str, Node]) -> Check:
     for view in views:
         try:
             records = list(view.records(home))
+            faults += view.faults(home, {node.artifact.digest for node in nodes.values()})
         except ViewAwayError as error:
             away.append(f"{view.name}: {error}")
             continue
@@ -149,3 +160,5 @@ def _of_attempt(view: str, line: Mapping[str, Any], told: Sequence[Record]) -> I
         for name, (found, expected) in pairs.items():
             if found != expected:
                 yield f"{view} {record.where} says {name} {found}, the ledger says {expected} ({key})"
+        for name, found, expected in record.differs:
+            yield f"{view} {record.where} says {name} {found}, the ledger says {expected} ({key})"

@@ -74,6 +74,7 @@ class Session:
             aside = self.work / f"{HISTORY}.aside"
             aside.write_text("".join(json.dumps(line) + "\n" for line in self.history), encoding="utf-8")
             aside.replace(self.work / HISTORY)
+            self.reporter.note(resumed_from_step=self.first_step, steps_planned=self.steps, processes=processes.size())
         self._started = self._spoke = self._saved = time.monotonic()
 
     def remaining(self) -> Iterator[int]:

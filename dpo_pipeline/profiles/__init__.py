@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -11,7 +11,7 @@ from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.core.errors import SettingsError
 from dpo_pipeline.core.settings import Settings
 from dpo_pipeline.dpo.settings import DpoSettings
-from dpo_pipeline.evaluation.settings import ChampionSettings, EvaluationSettings
+from dpo_pipeline.evaluation.settings import ChampionSettings, EvaluationSettings, SweepSettings
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.profiles.operation import OperationSettings
@@ -19,6 +19,13 @@ from dpo_pipeline.release.settings import ReleaseSettings
 from dpo_pipeline.sft.settings import SftSettings
 
 FOLDER = Path(__file__).parent
+
+
+class TrackingSettings(Settings):
+    """How much the tracking server matters; shapes no artifact."""
+
+    when_away: Literal["buffer", "refuse"] = "buffer"
+    """MLflow away: `buffer` goes on, keeps all on disk and tells it later; `refuse` fails before any work is done."""
 
 
 class Profile(Settings):
@@ -51,11 +58,17 @@ class Profile(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     """What the report measures."""
 
+    sweep: SweepSettings = SweepSettings()
+    """What a point of a sweep costs."""
+
     champion: ChampionSettings = ChampionSettings()
     """Who becomes champion."""
 
     release: ReleaseSettings = ReleaseSettings()
     """What a user takes away."""
+
+    tracking: TrackingSettings = TrackingSettings()
+    """The tracking server."""
 
     operation: OperationSettings = OperationSettings()
     """When drops are complete, when models are trained again, and from what."""

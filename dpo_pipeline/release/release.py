@@ -10,6 +10,7 @@ from dpo_pipeline.core.artifacts import MANIFEST, Outcome
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.modeling.settings import ModelSettings
 from dpo_pipeline.release.cards import write_model_card
+from dpo_pipeline.release.datasets import write_dataset
 from dpo_pipeline.release.pair_files import write_pair_files
 from dpo_pipeline.release.settings import ReleaseSettings
 
@@ -25,7 +26,7 @@ def release_model(
     promotion: Mapping[str, Any],
     reporter: Reporter,
 ) -> Outcome:
-    """Write `model/` (weights, tokenizer, README.md) and `pairs/<format>/{train,held_out}.jsonl`.
+    """Write `model/` (weights, tokenizer, README.md), `pairs/<format>/{train,held_out}.jsonl` and `dataset/`.
 
     Args:
         checkpoint: The dpo_checkpoint artifact folder.
@@ -53,7 +54,11 @@ def release_model(
         pair_counts=counts,
         evaluation=_manifest(report)["facts"],
         promotion=promotion,
+        training=_manifest(checkpoint)["settings"],
+        release=release,
     )
+    if release.dataset:
+        write_dataset(pairs, out / "dataset", release=release)
     weights = sum(path.stat().st_size for path in (out / "model").glob("*.safetensors"))
     facts = {
         "is_adapter": is_adapter and not release.merge_adapter,
@@ -78,7 +83,7 @@ def _merge(adapter: Path, out: Path) -> None:
 def _base_in_words(model: ModelSettings) -> str:
     if model.scratch is not None:
         return "random weights (no base model)"
-    return f"`{model.hub}`" if model.hub else "a base model in a local folder"
+    return model.hub or "a base model in a local folder"
 
 
 def _manifest(folder: Path) -> Mapping[str, Any]:

@@ -1,10 +1,15 @@
 """The dry run and the proposed mapping: what a person sees before a vendor's first drop is let in."""
 
+import openpyxl
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from dpo_pipeline.annotations.checking import check_drop
+from dpo_pipeline.annotations.findings import drop_yaml_of, proposals_of
 from dpo_pipeline.annotations.proposing import propose_mapping
 from dpo_pipeline.annotations.settings import AnnotationSettings
+from dpo_pipeline.cli import commands
 from dpo_pipeline.samples.scenario import SECOND, generate_scenario
 
 CSV = "side_by_side_batch_7.csv"
@@ -61,8 +66,6 @@ def test_without_a_mapping_one_is_proposed_that_works(drop, tmp_path):
 
 
 def write_yaml(path, values):
-    import yaml
-
     path.write_text(yaml.safe_dump(values))
 
 
@@ -109,3 +112,78 @@ def test_nothing_to_go_by_is_said(tmp_path):
     path.write_text("title,body\nx,y\n")
     proposal = propose_mapping(path)
     assert len(proposal["open_questions"]) == 3
+
+
+KWAY = "prompt,response_1,response_2,response_3,{}annotator_id\n"
+TEXTS = '"Explain rain.","Rain is water that falls.","Clouds are made of vapour.","I do not know that.",'
+SHEETS = {
+    "ranks": (
+        KWAY.format("rank_1,rank_2,rank_3,") + TEXTS + "1,2,3,ann7\n",
+        {"responses": ["response_1", "response_2", "response_3"], "ranks": ["rank_1", "rank_2", "rank_3"]},
+    ),
+    "ratings": (
+        KWAY.format("score_1,score_2,score_3,") + TEXTS + "5,4.5,1,ann7\n",
+        {"responses": ["response_1", "response_2", "response_3"], "ratings": ["score_1", "score_2", "score_3"]},
+    ),
+    "ranking": (
+        KWAY.format("ranking,") + TEXTS + "2 > 1 = 3,ann7\n",
+        {"responses": ["response_1", "response_2", "response_3"], "ranking": "ranking"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_a_spreadsheet_of_several_responses_gets_a_mapping_that_works(name, tmp_path):
+    content, mapping = SHEETS[name]
+    (tmp_path / "sheet.csv").write_text(content)
+    (proposal,) = proposals_of(check_drop(tmp_path, AnnotationSettings()))
+    common = {"prompt": "prompt", "annotator": "annotator_id", "dimensions": {}}
+    assert proposal["mapping"] == mapping | common
+    (tmp_path / "drop.yaml").write_text(drop_yaml_of([proposal]))
+    assert check_drop(tmp_path, AnnotationSettings())["judgments"] == 3
+
+
+def test_several_files_get_one_drop_yaml_whose_questions_are_comments(tmp_path):
+    """Side in one column and strength in another; ratings per response; minutes; a workbook; an archive's member."""
+    (tmp_path / "a.csv").write_text(
+        "Question,Answer A,Answer B,Choice,Strength,Time (min),Tone (A),Tone (B)\n"
+        "What is rain?,Water that falls from clouds.,I do not know that.,A,much,2,5,1\n"
+        "What is hail?,Ice that falls from clouds.,I do not know it.,B,slightly,1,2,4\n"
+        "What is fog?,A cloud that lies low.,I do not know it.,hmm,slightly,1,2,4\n"
+    )
+    book = openpyxl.Workbook()
+    book.active.append(["prompt", "left text", "right text", "preference"])
+    book.active.append(["What is snow?", "Ice that falls in flakes.", "I do not know that.", "left"])
+    book.save(tmp_path / "b.xlsx")
+    findings = check_drop(tmp_path, AnnotationSettings())
+    text = drop_yaml_of(proposals_of(findings))
+    assert "  # What does the verdict 'hmm' mean?\n" in text
+    rules = yaml.safe_load(text)["files"]
+    assert [rule["match"] for rule in rules] == ["a.csv", "b.xlsx"]
+    assert rules[0]["time_unit"] == "minutes"
+    assert rules[0]["mapping"]["strength"] == "Strength"
+    assert rules[0]["mapping"]["dimensions"] == {"tone": ["Tone (A)", "Tone (B)"]}
+    (tmp_path / "drop.yaml").write_text(text)
+    again = check_drop(tmp_path, AnnotationSettings())
+    assert again["judgments"] == 3
+    assert again["rejected"] == {"unknown_verdict": 1}
+
+
+def test_the_command_prints_the_proposal_alone(tmp_path):
+    (tmp_path / "sheet.csv").write_text(SHEETS["ranks"][0])
+    result = CliRunner().invoke(commands, ["drop", "check", str(tmp_path), "--propose"])
+    assert yaml.safe_load(result.output)["files"][0]["match"] == "sheet.csv"
+    (tmp_path / "drop.yaml").write_text(result.output)
+    result = CliRunner().invoke(commands, ["drop", "check", str(tmp_path), "--propose"])
+    assert result.output == "# Every file is recognised: no drop.yaml is needed.\n"
+
+
+def test_an_appen_report_without_a_mapping_is_asked_about(tmp_path):
+    (tmp_path / "f1.csv").write_text(
+        "_unit_id,_trust,_worker_id,_golden,_tainted,prompt,response_a,response_b,which_is_better\n"
+        "1,0.9,7,false,false,What is rain?,Water that falls.,I do not know that.,response_a\n"
+    )
+    findings = check_drop(tmp_path, AnnotationSettings())
+    assert findings["files"]["f1.csv"]["source"] == "appen"
+    (proposal,) = proposals_of(findings)
+    assert proposal["mapping"]["verdict"] == "which_is_better"

@@ -27,7 +27,7 @@ def golden_records():
     found = []
     for path in sorted(GOLDENS.rglob("*.json*")):
         if path.name != "expected.json":
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8-sig")
             found += json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
     return found
 

@@ -6,7 +6,7 @@ import sys
 import dagster as dg
 
 from assets.abandoned import close_abandoned
-from assets.processes import is_alive, this_process
+from resources.processes import is_alive, this_process
 
 ATTEMPT = {"asset": "sft_checkpoint", "partition": None, "recipe": "r"}
 

@@ -25,7 +25,8 @@ def tick(home, cursor=None, **overrides):
         "home": ArtifactHome(folder=str(home.root), inbox=home.inbox_url),
         "settings": PipelineSettings(overrides=overrides),
     }
-    return new_drops(dg.build_sensor_context(cursor=cursor, resources=resources))
+    with dg.build_sensor_context(cursor=cursor, resources=resources) as context:
+        return new_drops(context)
 
 
 def put(home, name, *, complete=True, text="{}"):
@@ -140,6 +141,27 @@ def test_a_drop_known_already_is_read_again_when_the_readers_settings_change(hom
     with dg.DagsterInstance.ephemeral() as instance:
         assert materialize(definitions, instance, home=home, job="ingest"), "the raw files are enough"
     assert home.latest("judgments", "may").manifest["settings"]["annotations"]["max_record_bytes"] == 5_000
+
+
+def test_another_pseudonym_key_reads_again_and_reuses_nothing(home):
+    """The key shapes the judgments, so its fingerprint, and never the key, stands in the recipe."""
+    put(home, "may", text=json.dumps(RECORD))
+
+    def readings():
+        """Whether each reading so far took over an earlier one's tables, after one more ingest."""
+        with dg.DagsterInstance.ephemeral() as instance:
+            assert materialize(definitions_of(home), instance, home=home, job="ingest")
+        return [line["remarks"].get("reused", False) for line in home.finished() if line["asset"] == "judgments"]
+
+    assert readings() == [False]
+    assert readings() == [False], "read already"
+    assert is_read(home, "may", PipelineSettings())
+    key = home.pseudonym_key()
+    (home.root / "keys" / "pseudonym.key").unlink()
+    assert not is_read(home, "may", PipelineSettings())
+    assert readings() == [False, False]
+    assert home.latest("judgments", "may").manifest["settings"]["pseudonyms"] == home.pseudonym_fingerprint()
+    assert key.hex() not in home.ledger.path.read_text()
 
 
 def test_drops_are_taken_in_from_an_object_store(tmp_path):

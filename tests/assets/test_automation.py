@@ -61,13 +61,15 @@ def trained(home):
 
 
 def scheduled(home, instance):
-    return retraining(dg.build_schedule_context(instance=instance, resources=resources_of(home)))
+    with dg.build_schedule_context(instance=instance, resources=resources_of(home)) as context:
+        return retraining(context)
 
 
 def sensed(home, instance, new_pairs=100):
     operation = {"new_pairs": new_pairs} if new_pairs else {}
     resources = resources_of(home, operation=operation)
-    return enough_new_pairs(dg.build_sensor_context(instance=instance, resources=resources))
+    with dg.build_sensor_context(instance=instance, resources=resources) as context:
+        return enough_new_pairs(context)
 
 
 def test_training_waits_for_a_first_drop_then_for_a_change(home, instance):

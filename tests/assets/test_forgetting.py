@@ -9,23 +9,23 @@ from assets.definitions import build_definitions
 from assets.forgetting import forgotten
 from assets.materialize import materialize
 from dpo_pipeline.annotations.tombstones import drops_to_read_again
-from dpo_pipeline.core.artifacts import Recipe
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage import forget
 from dpo_pipeline.samples.scenario import generate_scenario
 from resources.artifact_store import ArtifactHome
 from resources.dagster_view import mark_in
 from resources.gpu import Gpu
-from resources.mlflow_tracking import AttemptFacts, MlflowTracking, NoTracking, connect
+from resources.mlflow_tracking import NoTracking
 from resources.mlflow_view import FORGOTTEN, MlflowView
 from resources.settings import PipelineSettings
+from tests.resources.worlds import World
 
 PAIRS = [dg.AssetKey("preference_pairs")]
 
 
 def requests_of(home):
-    found = forgotten(dg.build_sensor_context(resources={"home": ArtifactHome(folder=str(home.root))}))
-    return [request for request in found if isinstance(request, dg.RunRequest)]
+    with dg.build_sensor_context(resources={"home": ArtifactHome(folder=str(home.root))}) as context:
+        return [request for request in forgotten(context) if isinstance(request, dg.RunRequest)]
 
 
 @pytest.fixture
@@ -71,15 +71,17 @@ def test_a_tombstone_stops_the_tables_until_the_drop_is_read_again(world):
     assert made.manifest["settings"]["forgotten"]["annotators"] == [annotator]
 
 
-def test_a_run_of_mlflow_is_marked_once(home):
-    facts = AttemptFacts("run-1/dpo_checkpoint/-/0", "dpo_checkpoint", None, "run-1", "demo", Recipe("x", "1", {}, ()))
-    MlflowTracking().begin(facts, folder=home.mlflow, warn=pytest.fail)
-    marks = {facts.key: "learned from records that are forgotten: tombstone on ledger line 9", "unheard of": "x"}
+def test_a_run_of_mlflow_is_marked_once(home, mlflow_tables):
+    mlflow_tables(home)
+    world = World(home, "")
+    start = world.start("run-1")
+    world.begin(start)
+    marks = {start["attempt"]: "learned from records that are forgotten: tombstone on ledger line 9", "unheard of": "x"}
     [said] = MlflowView().mark(home, marks)
     assert "tombstone on ledger line 9" in said
     assert MlflowView().mark(home, marks) == []
-    client, experiment = connect("", home.mlflow)
-    assert [run.data.tags[FORGOTTEN] for run in client.search_runs([experiment])] == [marks[facts.key]]
+    [run] = world.runs(start["attempt"])
+    assert run.data.tags[FORGOTTEN] == marks[start["attempt"]]
 
 
 def test_dagster_shows_the_mark_once_beside_the_asset():

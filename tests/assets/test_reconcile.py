@@ -10,7 +10,8 @@ import pytest
 from assets.reconcile import reconcile
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.attestations import make_keys
-from resources.mlflow_tracking import MlflowTracking, NoTracking, connect
+from resources.mlflow_client import connect
+from resources.mlflow_tracking import MlflowTracking, NoTracking
 
 ATTEMPT = """
 import os, signal, sys
@@ -41,7 +42,7 @@ def dying(owner, name, when):
 dying(Ledger, "append", "any ledger line")
 dying(MlflowTracking, "begin", "MLflow open")
 dying(ArtifactStore, "publish", "publish")
-dying(MlflowRun, "finish", "MLflow finish")
+dying(MlflowRun, "end", "MLflow end")
 
 @tracked(Made("toy", "A toy."), stage="toys", code_version="1")
 def toy(step):
@@ -59,18 +60,19 @@ POINTS = {
     "before publish": "KILLED",
     "after publish": "KILLED",
     "after ledger ('finished',)": "FINISHED",
-    "after MLflow finish": "FINISHED",
+    "after MLflow end": "FINISHED",
 }
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
+def killed(tmp_path_factory, mlflow_tables):
     """A home and instance in which one attempt was killed at each named point."""
     home = Home(tmp_path_factory.mktemp("crash") / "home")
     folder = home.root / "dagster"
     folder.mkdir(parents=True)
     (folder / "dagster.yaml").write_text("telemetry: {enabled: false}")
     environment = {**os.environ, "DAGSTER_HOME": str(folder)}
+    mlflow_tables(home)
     connect("", home.mlflow)
     ends = {}
     for point in POINTS:
@@ -85,7 +87,7 @@ def killed(tmp_path_factory):
 
 def test_killed_at_any_named_point_one_reconcile_leaves_nothing_open(killed):
     home, instance = killed
-    said = reconcile(home, instance, MlflowTracking())
+    said = reconcile(home, instance, MlflowTracking()).sentences
     client, experiment = connect("", home.mlflow)
     runs = {run.data.tags["attempt"]: run.info.status for run in client.search_runs([experiment])}
     attempts = [line["attempt"] for line in home.ledger.lines() if line["event"] == "started"]
@@ -95,7 +97,7 @@ def test_killed_at_any_named_point_one_reconcile_leaves_nothing_open(killed):
     assert sum("Dagster shows no materialization of it" in sentence for sentence in said) == 2
     assert home.ledger.verify() == []
     before = home.ledger.path.read_bytes()
-    again = reconcile(home, instance, MlflowTracking())
+    again = reconcile(home, instance, MlflowTracking()).sentences
     assert all("Dagster shows no materialization of it" in sentence for sentence in again)
     assert home.ledger.path.read_bytes() == before
 
@@ -104,7 +106,7 @@ def test_a_forged_materialization_is_named(home):
     with dg.DagsterInstance.ephemeral() as instance:
         forged = dg.AssetMaterialization("dpo_checkpoint", tags={"dagster/data_version": "forged"})
         instance.report_runless_asset_event(forged)
-        [sentence] = reconcile(home, instance, NoTracking())
+        [sentence] = reconcile(home, instance, NoTracking()).sentences
     assert "says dpo_checkpoint was made as forged" in sentence
     assert "the ledger has no finished attempt None" in sentence
 
@@ -116,5 +118,5 @@ def test_on_a_broken_ledger_nothing_is_written(home):
     cut = home.ledger.path.read_text().splitlines()[0] + "\n"
     home.ledger.path.write_text(cut)
     with dg.DagsterInstance.ephemeral() as instance:
-        assert "its head speaks of 2" in reconcile(home, instance, NoTracking())[0]
+        assert "its head speaks of 2" in reconcile(home, instance, NoTracking()).faults[0]
     assert home.ledger.path.read_text() == cut

@@ -149,6 +149,12 @@ def test_a_foreseen_error_ends_the_attempt_with_its_sentence_and_is_not_retried(
     assert events(home) == [("started", "broken"), ("failed", "broken")]
 
 
+def test_an_error_that_names_a_file_no_utf8_can_name_still_ends_the_attempt(home):
+    broken, _ = asset("broken", error=OSError("caf\udce9.jsonl"))
+    assert not run(home, broken).success
+    assert list(home.ledger.lines())[-1]["reason"] == "OSError: caf\\udce9.jsonl"
+
+
 def test_an_unforeseen_error_on_the_gpu_is_retried_once_as_another_attempt(home):
     broken, body = asset("broken", error=OSError("bus"), on_gpu=True)
     run(home, broken)

@@ -81,10 +81,12 @@ def test_nothing_is_said_of_runs_on_other_machines(instance, gone, monkeypatch):
 def test_the_sensor_says_what_it_did_and_is_on_from_the_start(instance, home, gone):
     assert killed_runs.default_status == failure_alerts.default_status == dg.DefaultSensorStatus.RUNNING
     resources = {"home": ArtifactHome(folder=str(home.root))}
-    quiet = killed_runs(dg.build_sensor_context(instance=instance, resources=resources))
+    with dg.build_sensor_context(instance=instance, resources=resources) as context:
+        quiet = killed_runs(context)
     assert quiet.skip_message == "every run in progress has a living process"
     run = run_by(instance, gone)
-    said = killed_runs(dg.build_sensor_context(instance=instance, resources=resources)).skip_message
+    with dg.build_sensor_context(instance=instance, resources=resources) as context:
+        said = killed_runs(context).skip_message
     assert said == f"run {run.run_id} of train was reported failed: its process {gone} is gone"
 
 

@@ -158,6 +158,9 @@ class Clock:
         self.losses.append(values["loss"])
         self.tock()
 
+    def note(self, **facts):
+        pass
+
 
 def ticks(clock):
     """The clock as a callback of transformers' Trainer."""

@@ -23,6 +23,9 @@ class Double:
     def records(self, home):
         return self.shown
 
+    def faults(self, home, digests):
+        return ()
+
 
 class Away:
     name = "Dagster"

@@ -52,6 +52,9 @@ class Notes:
     def metrics(self, step, values):
         self.numbers.append((step, dict(values)))
 
+    def note(self, **facts):
+        self.noted = {**getattr(self, "noted", {}), **facts}
+
 
 def texts(count, seed=0):
     """Triples of prompt, friendly reply and rude reply; every prompt is another one."""

@@ -30,7 +30,10 @@ def folders(tmp_path):
     (found["dpo_checkpoint"] / "model" / "model.safetensors").write_bytes(b"weights")
     (found["evaluation_report"] / "manifest.json").write_text(json.dumps({"facts": FACTS}))
     counts = {"pairs_train": 1, "pairs_held_out": 1}
-    (found["preference_pairs"] / "manifest.json").write_text(json.dumps({"counts": counts}))
+    trained = {"dpo": {"beta": 0.1, "optimizer": {"learning_rate": 2e-4}}, "model": {"seed": 17}}
+    (found["dpo_checkpoint"] / "manifest.json").write_text(json.dumps({"settings": trained}))
+    of_pairs = {"counts": counts, "settings": {"preferences": {"held_out_share": 0.1}}}
+    (found["preference_pairs"] / "manifest.json").write_text(json.dumps(of_pairs))
     write_table(found["preference_pairs"] / "pairs.parquet", pa.Table.from_pylist(ROWS))
     return found
 
@@ -78,7 +81,7 @@ def test_weights_are_copied_as_they_are_and_the_card_states_verdict_figures_and_
     _, out = released(folders, tmp_path, pair_formats=[PairFormat.TRL])
     assert (out / "model" / "model.safetensors").read_bytes() == b"weights"
     card = (out / "model" / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "| `dpo.beta` | 0.1 |\n| `dpo.optimizer.learning_rate` | 0.0002 |\n| `model.seed` | 17 |" in card
     assert "**Champion, promoted by the stated rule.** It gained 40 points." in card
     assert "**Verdict of the evaluation: better.** It rose." in card
     assert "| replies within the rubric, DPO | 0.960 | 0.930 to 0.990 |" in card
@@ -98,3 +101,48 @@ def test_a_persons_reason_stands_on_the_card_and_cannot_act_there(folders, tmp_p
     _, out = released(folders, tmp_path, said, pair_formats=[])
     card = (out / "model" / "README.md").read_text()
     assert "**Champion, promoted by a person's decision.** reads &lt;b>better&lt;/b> # Title" in card
+
+
+def test_the_hubs_own_reader_takes_the_model_card_with_each_figure_and_its_interval(folders, tmp_path):
+    from huggingface_hub import ModelCard
+
+    _, out = released(folders, tmp_path, name="Fernhill replies", model_license="apache-2.0", languages=["en", "de"])
+    card = ModelCard.load(out / "model" / "README.md")
+    assert (card.data.license, card.data.language, card.data.library_name) == (
+        "apache-2.0",
+        ["en", "de"],
+        "transformers",
+    )
+    [figure] = card.data.eval_results
+    assert (figure.metric_type, figure.metric_value, figure.dataset_revision) == ("dpo_passed", 0.96, "p" * 64)
+    assert figure.metric_args == {"low": 0.93, "high": 0.99, "level": 0.95}
+    assert card.text.lstrip().startswith("# Fernhill replies")
+
+
+def test_the_pairs_are_a_dataset_of_their_own_unless_settings_say_otherwise(folders, tmp_path):
+    import pyarrow.parquet as pq
+
+    _, out = released(folders, tmp_path)
+    assert pq.read_table(out / "dataset" / "data" / "held_out.parquet").to_pylist() == [ROWS[1]]
+    assert (out / "dataset" / "croissant.json").exists()
+    assert "| `held_out_share` | 0.1 |" in (out / "dataset" / "README.md").read_text()
+
+
+def test_a_hub_model_is_the_cards_base_model(folders, tmp_path):
+    from dpo_pipeline.release.cards import write_model_card
+
+    same = {
+        "digests": {"dpo_checkpoint": "d" * 64, "preference_pairs": "p" * 64},
+        "training": {},
+        "release": ReleaseSettings(),
+    }
+    counts, promoted = {"train": 1, "held_out": 1}, {"promoted": False, "reason": "not yet"}
+    write_model_card(
+        tmp_path / "card.md",
+        base="meta-llama/Llama-3.1-8B",
+        pair_counts=counts,
+        evaluation=FACTS,
+        promotion=promoted,
+        **same,
+    )
+    assert "base_model: meta-llama/Llama-3.1-8B" in (tmp_path / "card.md").read_text()

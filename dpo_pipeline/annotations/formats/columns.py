@@ -1,13 +1,14 @@
-"""Any spreadsheet or in-house export whose columns `drop.yaml` names: A/B and a verdict, or K responses and numbers."""
+"""Any spreadsheet or in-house export whose columns `drop.yaml` names: A/B and a verdict, or K responses in order."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from dpo_pipeline.annotations.drops import ColumnMapping
+from dpo_pipeline.annotations.drop_rules import ColumnMapping
 from dpo_pipeline.annotations.formats.kway import pairs_by_rank, pairs_by_rating
 from dpo_pipeline.annotations.formats.shared import prompt_of, stripped_or_none
+from dpo_pipeline.annotations.orders import names_of, ranks_of
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Judgment, Part, Unusable, kind_of, response_of, shown
 from dpo_pipeline.annotations.rules import Rules, field
@@ -48,7 +49,7 @@ def _reader(rules: Rules) -> Callable[[Mapping[str, Any]], Sequence[Part]]:
     assert mapping.response_b
     names = (mapping.prompt, mapping.response_a, mapping.response_b, mapping.verdict)
     name_prompt, name_a, name_b, name_verdict = names
-    stated, dimensions = rules.file.guideline_version, tuple(mapping.dimensions.items())
+    stated, dimensions, name_degree = rules.file.guideline_version, mapping.dimensions, mapping.strength
     sft_allowed, getter_of = rules.sft_allowed(), _getters(mapping)
     name_why, name_version, name_side = mapping.justification, mapping.guideline_version, mapping.shown_first
     name_who, name_seconds, name_time, name_system = (
@@ -63,6 +64,8 @@ def _reader(rules: Rules) -> Callable[[Mapping[str, Any]], Sequence[Part]]:
         prompt = get(name_prompt)
         a, b = _response(get(name_a), name_a), _response(get(name_b), name_b)
         choice, strength = rules.verdict(get(name_verdict))
+        if name_degree is not None:
+            choice, strength = rules.strengthened((choice, strength), get(name_degree))
         version, side = get(name_version), get(name_side)
         return (
             Judgment(
@@ -73,7 +76,7 @@ def _reader(rules: Rules) -> Callable[[Mapping[str, Any]], Sequence[Part]]:
                 strength,
                 rules.annotator(get(name_who)),
                 1,
-                _dimensions(dimensions, get, rules) if dimensions else (),
+                rules.dimensions(dimensions, get) if dimensions else (),
                 stripped_or_none(get(name_why)),
                 None if side is None else rules.shown_first(side, a=name_a, b=name_b),
                 rules.seconds(get(name_seconds)),
@@ -92,13 +95,7 @@ def _ranking(
 ) -> Sequence[Part]:
     """The pairs of K responses with ranks or ratings; a response without text and number is simply not there."""
     get = getter_of(record)
-    responses, numbers = [], []
-    for name, column in zip(mapping.responses, mapping.ranks or mapping.ratings, strict=True):
-        text, number = get(name), get(column)
-        if text in (None, "") and number in (None, ""):
-            continue
-        responses.append(_response(text, name))
-        numbers.append(_number(number, column))
+    responses, numbers = _ranked(get, mapping, rules) if mapping.ranking else _numbered(get, mapping)
     fields = {
         "annotator": rules.annotator(get(mapping.annotator)),
         "justification": stripped_or_none(get(mapping.justification)),
@@ -108,9 +105,37 @@ def _ranking(
         "sft_allowed": rules.sft_allowed(),
     }
     prompt = prompt_of(get(mapping.prompt), mapping.prompt, system=get(mapping.system))
-    if mapping.ranks:
-        return pairs_by_rank(prompt, responses, numbers, group="ranking", **fields)
-    return pairs_by_rating(prompt, responses, numbers, group="ratings", step=rules.file.rating_step, **fields)
+    if mapping.ratings:
+        ratings = [number for number in numbers if number is not None]
+        return pairs_by_rating(prompt, responses, ratings, group="ratings", step=rules.file.rating_step, **fields)
+    return pairs_by_rank(prompt, responses, numbers, group="ranking", **fields)
+
+
+def _numbered(get: Getter, mapping: ColumnMapping) -> tuple[list[str], list[float | None]]:
+    """The responses and their ranks or ratings, those left out of which neither text nor number is there."""
+    responses: list[str] = []
+    numbers: list[float | None] = []
+    for name, column in zip(mapping.responses, mapping.ranks or mapping.ratings, strict=True):
+        text, number = get(name), get(column)
+        if text in (None, "") and number in (None, ""):
+            continue
+        responses.append(_response(text, name))
+        numbers.append(_number(number, column))
+    return responses, numbers
+
+
+def _ranked(get: Getter, mapping: ColumnMapping, rules: Rules) -> tuple[list[str], list[float | None]]:
+    """The responses that are there, and their ranks in the one cell that holds all of them."""
+    names = rules.derived.get("names")
+    if names is None:
+        names = rules.derived["names"] = names_of(mapping.responses)
+    ranks = ranks_of(get(mapping.ranking), names, len(mapping.responses))
+    there = [
+        (name, get(name), rank)
+        for name, rank in zip(mapping.responses, ranks, strict=True)
+        if rank is not None or get(name) not in (None, "")
+    ]
+    return [_response(text, name) for name, text, _ in there], [rank for _, _, rank in there]
 
 
 def _number(value: Any, column: str) -> float:
@@ -127,16 +152,9 @@ def _number(value: Any, column: str) -> float:
 
 def _getters(mapping: ColumnMapping) -> Callable[[Mapping[Any, Any]], Getter]:
     """For a record, what reads its columns by name: a dictionary's own method, unless a name is a path."""
-    single = [value for value in mapping.model_dump().values() if isinstance(value, str)]
-    several = (*mapping.dimensions.values(), *mapping.responses, *mapping.ranks, *mapping.ratings)
-    if any("." in column for column in (*single, *several)):
+    if any("." in column for column in mapping.columns):
         return lambda record: lambda name: None if name is None else field(record, name)
     return lambda record: record.get
-
-
-def _dimensions(dimensions: tuple[tuple[str, str], ...], get: Getter, rules: Rules) -> tuple[tuple[str, float], ...]:
-    found = ((name, rules.dimension(get(column))) for name, column in dimensions)
-    return tuple((name, value) for name, value in found if value is not None)
 
 
 def _response(value: Any, column: str) -> str:

@@ -33,7 +33,13 @@ _ROLE = {"User": "user", "Assistant": "assistant"}
 
 def recognise(sample: Sequence[Mapping[str, Any]]) -> float:
     """How sure it is that these records are of this format, 0..1."""
-    return sum(any(name in record for name in _OVERALL) for record in sample) / len(sample)
+    return sum(_looks_so(record) for record in sample) / len(sample)
+
+
+def _looks_so(record: Mapping[str, Any]) -> bool:
+    """Either version's name of the verdict beside its names of the responses."""
+    new = "overall_preference" in record and "response1" in record
+    return new or ("preference_strength" in record and "response_1" in record)
 
 
 def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:

@@ -1,9 +1,10 @@
 """Rankings and ratings of K responses as pairs, by one stated rule.
 
 Every two responses become a pair, in the order they are listed. Ranks: the strength is the distance of the ranks, at
-most 3; of only two responses it is 2, as in every source that does not say how much better. Ratings: it is the
-difference in steps (1 unless `drop.yaml` says otherwise), rounded up, at most 3. Equal ranks or ratings are ties. The
-pairs of one ranking share a group id.
+most 3; of only two responses it is 2, as in every source that does not say how much better. A response without a rank
+lies below those that have one, by 2, and is not compared with others of its kind: naming the best of K makes K - 1
+pairs. Ratings: the strength is the difference in steps (1 unless `drop.yaml` says otherwise), rounded up, at most 3.
+Equal ranks or ratings are ties. The pairs of one ranking share a group id.
 """
 
 import math
@@ -19,20 +20,25 @@ MAX_RESPONSES = 32
 
 
 def pairs_by_rank(
-    prompt: Turns, responses: Sequence[str], ranks: Sequence[float], *, group: str, **fields: Any
+    prompt: Turns, responses: Sequence[str], ranks: Sequence[float | None], *, group: str, **fields: Any
 ) -> list[Part]:
-    """The pairs of a ranking; rank 1 (or 0) is best, equal ranks are ties.
+    """The pairs of a ranking; rank 1 (or 0) is best, equal ranks are ties, None is below all.
 
     >>> [part.strength for part in pairs_by_rank((("user", "?"),), ["x", "y", "z"], [1, 2, 3], group="g")]
     [-1, -2, -1]
+    >>> [part.strength for part in pairs_by_rank((("user", "?"),), ["x", "y", "z"], [None, 1, None], group="g")]
+    [2, -2]
 
     Raises:
         Unusable: If there are fewer than two responses with a text, or too many.
     """
     is_only_order = sum(bool(response.strip()) for response in responses) == 2
 
-    def strength(first: int, second: int) -> int:
-        distance = ranks[first] - ranks[second]
+    def strength(first: int, second: int) -> int | None:
+        one, other = ranks[first], ranks[second]
+        if one is None or other is None:
+            return None if one is other else 2 if one is None else -2
+        distance = one - other
         return _whole(math.copysign(2, distance) if is_only_order and distance else distance)
 
     return _pairs(prompt, responses, strength, group, fields)
@@ -64,7 +70,7 @@ def _whole(difference: float) -> int:
 def _pairs(
     prompt: Turns,
     responses: Sequence[str],
-    strength: Callable[[int, int], int],
+    strength: Callable[[int, int], int | None],
     group: str,
     fields: dict[str, Any],
 ) -> list[Part]:
@@ -76,8 +82,13 @@ def _pairs(
         raise Unusable(Reason.TOO_FEW_RESPONSES, f"{len(usable)} of {len(texts)} responses hold a text")
     parts: list[Part] = []
     for first, second in combinations(usable, 2):
-        choice, value = signed(strength(first, second))
+        difference = strength(first, second)
+        if difference is None:
+            continue
+        choice, value = signed(difference)
         parts.append(Judgment(prompt, texts[first], texts[second], choice, value, group_id=group, **fields))
+    if not parts:
+        raise Unusable(Reason.NO_VERDICT, "no two responses are compared")
     parts += [
         Unusable(Reason.EMPTY_RESPONSE, f"response {place + 1} of {len(texts)} is empty")
         for place, text in enumerate(texts)

@@ -35,7 +35,7 @@ class _Names(NamedTuple):
     response_b: str
     verdict: str | None = None
     justification: str | None = None
-    dimensions: Mapping[str, str] = {}
+    dimensions: Mapping[str, str | list[str]] = {}
 
 
 _TIE_WORDS = {"tie", "both_bad", "not_rateable"}
@@ -139,14 +139,13 @@ def _judgment(
     else:
         choice, strength = _verdict(annotation, controls, names, rules)
     why = controls.get(names.justification) if names.justification else _first_text(annotation)
-    found = ((name, rules.dimension(controls.get(control))) for name, control in names.dimensions.items())
     return Judgment(
         prompt,
         *responses,
         choice,
         strength,
         annotator=rules.annotator(annotation.get("completed_by")),
-        dimensions=tuple((name, value) for name, value in found if value is not None),
+        dimensions=rules.dimensions(names.dimensions, controls.get),
         justification=stripped_or_none(why),
         shown_first="a",  # Label Studio always shows the first-named text on the left
         seconds=rules.seconds(annotation.get("lead_time")),

@@ -1,6 +1,7 @@
-"""TRL preference data: prompt, chosen, rejected; as texts or as messages, with the prompt apart or inside both.
+"""TRL preference data, and SageMaker's: prompt, chosen, rejected; texts or messages, the prompt apart or inside both.
 
-https://huggingface.co/docs/trl/dataset_formats
+https://huggingface.co/docs/trl/dataset_formats,
+https://docs.aws.amazon.com/sagemaker/latest/dg/customizing-models-dpo.html
 """
 
 from collections.abc import Mapping, Sequence

@@ -18,6 +18,11 @@ def this_process() -> dict[str, Any]:
     }
 
 
+def is_this(process: Mapping[str, Any]) -> bool:
+    """Whether a process is the one that asks."""
+    return process["pid"] == os.getpid() and is_alive(process)
+
+
 def is_alive(process: Mapping[str, Any]) -> bool:
     """Whether the process that opened an attempt still runs: same boot, same pid, same start."""
     boot_id = Path("/proc/sys/kernel/random/boot_id")

@@ -1,0 +1,164 @@
+"""What is exported is what the formats' own readers take: OpenLineage's classes, mlcroissant, the hub, `datasets`."""
+
+import json
+import uuid
+
+import pyarrow.parquet as pq
+import pytest
+from openlineage.client import facet_v2
+from openlineage.client.generated import base
+
+from dpo_pipeline.core.errors import ArtifactError, InputError
+from dpo_pipeline.lineage.exports import export_dataset, export_events
+from dpo_pipeline.lineage.openlineage import EVENT_SCHEMA, run_events
+from dpo_pipeline.release.settings import ReleaseSettings
+
+CLASSES = {
+    "ParentRunFacet": facet_v2.parent_run.ParentRunFacet,
+    "ErrorMessageRunFacet": facet_v2.error_message_run.ErrorMessageRunFacet,
+    "TagsRunFacet": facet_v2.tags_run.TagsRunFacet,
+    "JobTypeJobFacet": facet_v2.job_type_job.JobTypeJobFacet,
+    "DatasetVersionDatasetFacet": facet_v2.dataset_version_dataset.DatasetVersionDatasetFacet,
+    "SchemaDatasetFacet": facet_v2.schema_dataset.SchemaDatasetFacet,
+    "OutputStatisticsOutputDatasetFacet": facet_v2.output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet,
+}
+
+
+def facets_of(event):
+    yield from event["run"]["facets"].values()
+    yield from event["job"]["facets"].values()
+    for dataset in event["inputs"] + event["outputs"]:
+        yield from dataset["facets"].values()
+        yield from dataset.get("outputFacets", {}).values()
+
+
+@pytest.fixture(scope="module")
+def eventful(built_once, tmp_path_factory):
+    """The events of a home in which also one attempt failed, one was killed and one is open."""
+    import shutil
+
+    from dpo_pipeline.core.home import Home
+
+    shutil.copytree(built_once.root, tmp_path_factory.mktemp("exports") / "home")
+    home = Home(tmp_path_factory.getbasetemp() / "exports0" / "home")
+    for end in ("failed", "killed", None):
+        same = {"attempt": f"run-{end}/dpo_checkpoint/-/0", "asset": "dpo_checkpoint", "partition": None}
+        home.ledger.append("started", **same, parents=[], dagster_run=str(uuid.uuid4()), code={"git_commit": "c"})
+        if end:
+            home.ledger.append(end, **same, reason="the loss is not finite")
+    return home, list(run_events(home))
+
+
+def test_each_attempt_starts_and_ends_once_with_its_own_times(eventful):
+    home, events = eventful
+    by_run = {}
+    for event in events:
+        by_run.setdefault(event["run"]["runId"], []).append(event["eventType"])
+    ends = sorted({tuple(kinds) for kinds in by_run.values()})
+    assert ends == [("START",), ("START", "ABORT"), ("START", "COMPLETE"), ("START", "FAIL")]
+    assert [event["eventTime"] for event in events] == [line["time"] for line in home.ledger.lines()]
+
+
+def test_events_and_facets_are_what_openlineages_own_classes_take(eventful):
+    _, events = eventful
+    seen = set()
+    for event in events:
+        assert event["schemaURL"] == EVENT_SCHEMA == base.RunEvent._get_schema()
+        assert {"eventType", "eventTime", "run", "job", "inputs", "outputs", "producer", "schemaURL"} == set(event)
+        base.RunEvent(
+            eventTime=event["eventTime"],
+            producer=event["producer"],
+            run=base.Run(event["run"]["runId"]),
+            job=base.Job(event["job"]["namespace"], event["job"]["name"]),
+            eventType=base.EventType(event["eventType"]),
+        )
+        for facet in facets_of(event):
+            fields = dict(facet)
+            name = fields["_schemaURL"].rpartition("/")[2]
+            seen.add(name)
+            assert fields.pop("_schemaURL") == CLASSES[name]._get_schema()
+            assert fields.pop("_producer") == event["producer"]
+            CLASSES[name](**fields)
+    assert seen == set(CLASSES)
+
+
+def test_inputs_and_outputs_are_named_like_assets_and_bear_their_digests(eventful):
+    home, events = eventful
+    made = next(
+        event for event in events if event["eventType"] == "COMPLETE" and event["job"]["name"] == "preference_pairs"
+    )
+    pairs = home.latest("preference_pairs")
+    [output] = made["outputs"]
+    assert output["name"] == "preference_pairs"
+    assert output["facets"]["version"]["datasetVersion"] == pairs.digest
+    assert output["outputFacets"]["outputStatistics"]["rowCount"] == pairs.counts["pairs"]
+    assert {one["name"]: one["facets"]["version"]["datasetVersion"] for one in made["inputs"]} == {
+        parent.role: parent.digest for parent in pairs.parents
+    }
+
+
+def test_the_file_holds_one_event_a_line(eventful, tmp_path):
+    home, events = eventful
+    assert export_events(home, tmp_path / "events.jsonl") == len(events)
+    assert [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()] == events
+
+
+@pytest.fixture(scope="module")
+def dataset(built_once, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset") / "pairs"
+    settings = ReleaseSettings(name="Fernhill", dataset_license="cc-by-4.0", languages=("en", "de"))
+    assert (
+        export_dataset(built_once, "preference_pairs", folder, release=settings)
+        == built_once.latest("preference_pairs").counts["pairs"]
+    )
+    return folder
+
+
+def test_each_split_holds_its_rows_and_nothing_that_leads_to_an_annotator(built_once, dataset):
+    pairs = pq.read_table(built_once.latest("preference_pairs").path / "pairs.parquet").drop_columns(
+        ["annotators", "judgment_ids"]
+    )
+    for split in ("train", "held_out"):
+        rows = pq.read_table(dataset / "data" / f"{split}.parquet")
+        assert rows.to_pylist() == [row for row in pairs.to_pylist() if row["split"] == split]
+        assert rows.schema.metadata == pairs.schema.metadata
+    said = "".join(path.read_text() for path in (dataset / "README.md", dataset / "croissant.json"))
+    annotators = pq.read_table(built_once.latest("preference_pairs").path / "pairs.parquet")["annotators"].to_pylist()
+    assert not [name for names in annotators for name in names if name in said]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_croissants_own_reader_takes_the_description_and_reads_the_rows(dataset):
+    import mlcroissant
+
+    described = mlcroissant.Dataset(jsonld=dataset / "croissant.json")
+    assert not described.metadata.ctx.issues.errors
+    assert not described.metadata.ctx.issues.warnings
+    first = next(iter(described.records(record_set="held_out")))
+    row = pq.read_table(dataset / "data" / "held_out.parquet").slice(0, 1).to_pylist()[0]
+    assert first["held_out/chosen"].decode() == row["chosen"]
+    assert [turn["held_out/prompt/content"].decode() for turn in first["held_out/prompt"]] == [
+        turn["content"] for turn in row["prompt"]
+    ]
+
+
+def test_the_hubs_reader_takes_the_card_and_datasets_loads_both_splits(dataset, tmp_path):
+    from datasets import load_dataset
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(dataset / "README.md")
+    assert "`list of {role: string, content: string}`" in card.text
+    assert (card.data.license, card.data.language) == ("cc-by-4.0", ["en", "de"])
+    assert "# Fernhill: preference pairs" in card.text
+    loaded = load_dataset(str(dataset), cache_dir=str(tmp_path))
+    assert {split: rows.num_rows for split, rows in loaded.items()} == {
+        split: pq.read_metadata(dataset / "data" / f"{split}.parquet").num_rows for split in ("train", "held_out")
+    }
+
+
+def test_a_folder_with_something_in_it_and_a_subject_without_pairs_are_refused(built_once, dataset, tmp_path):
+    with pytest.raises(InputError, match="is not empty"):
+        export_dataset(built_once, "preference_pairs", dataset, release=ReleaseSettings())
+    with pytest.raises(ArtifactError, match="no preference_pairs stand behind"):
+        drop = built_once.partitions("judgments")[0]
+        export_dataset(built_once, f"judgments/{drop}", tmp_path / "new", release=ReleaseSettings())
