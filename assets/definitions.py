@@ -49,7 +49,7 @@ def default_resources() -> dict[str, Any]:
             inbox=os.environ.get(INBOX_VARIABLE) or "",
             pages=served_at("pages"),
         ),
-        "tracking": MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or "", ui=served_at("mlflow")),
+        "tracking": MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or ""),
         "gpu": Gpu(),
         "alerts": WebhookAlerts(ui=served_at("dagster")) if os.environ.get(WEBHOOK_VARIABLE) else LogAlerts(),
     }
