@@ -70,19 +70,13 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     reporter.say(device.sentence)
     require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter, folder=work)
     data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
-<<<<<<< HEAD
     if start is None:
         policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
         policy = make_trainable(policy, device, settings=model, compute=compute)
     else:
         reporter.say(f"Going on from the champion {start.name[:12]}.")
         policy, tokenizer = open_for_training(start / "model", device, settings=model, compute=compute)
-    groups, cut = _encode(tokenizer, data.train, model, data.books)
-=======
-    policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
-    policy = make_trainable(policy, device, settings=model, compute=compute)
     groups, names, cut = _encode(tokenizer, data, model)
->>>>>>> main
     if not groups:
         raise InputError("no demonstration is left to learn from", do=f"Look at the books: {data.books.as_dict()}")
     steps = plan_steps(
