@@ -17,7 +17,7 @@ from resources.tracking import Tracking
 DROPS_NAME = "drops"
 DROPS = dg.DynamicPartitionsDefinition(name=DROPS_NAME)
 OWNERS = ["team:alignment"]
-STAGES = ("annotations", "preferences", "sft", "dpo", "evaluation", "release")
+STAGES = ("annotations", "preferences", "sft", "dpo", "evaluation", "release", "sweeps")
 TRACKED: list[dg.AssetsDefinition] = []
 
 

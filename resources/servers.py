@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-GROUPS = ("1_annotations", "2_preferences", "3_sft", "4_dpo", "5_evaluation", "6_release")
+GROUPS = ("1_annotations", "2_preferences", "3_sft", "4_dpo", "5_evaluation", "6_release", "7_sweeps")
 _NAMES = {"dagster": "Dagster", "mlflow": "MLflow"}
 _HEALTH = {"dagster": "server_info", "mlflow": "health"}
 _DAEMON = [

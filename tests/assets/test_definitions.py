@@ -26,7 +26,7 @@ GRAPH = """
   champion <- dpo_checkpoint, evaluation_report, preference_pairs
 6_release
   release <- champion
-sweeps
+7_sweeps
   sweep_point [point] <- demonstrations, preference_pairs, reference_logprobs, sft_checkpoint
   sweep_report <- sweep_point
 """
