@@ -33,13 +33,16 @@ train = dg.define_asset_job(
 evaluate = dg.define_asset_job(
     "evaluate", EVALUATION, description="Compare the newest checkpoint on held-out data; promote it if better."
 )
+decide = dg.define_asset_job(
+    "decide", dg.AssetSelection.assets("champion"), description="The gate alone; by hand with `promote` and a reason."
+)
 everything = dg.define_asset_job(
     "everything",
     TABLES | TRAINING | EVALUATION | RELEASE,
     tags=TRAINS,
     description="From all drops taken in to the release.",
 )
-JOBS = [ingest, train, evaluate, everything]
+JOBS = [ingest, train, evaluate, decide, everything]
 
 tables_follow_drops = dg.AutomationConditionSensorDefinition(
     "tables_follow_drops",

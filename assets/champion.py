@@ -9,10 +9,12 @@ from pydantic import Field
 from assets.tracked import Made, Step, tracked
 from dpo_pipeline.core.artifacts import Artifact, Outcome, Recipe
 from dpo_pipeline.core.home import Home
-from dpo_pipeline.core.promotions import CHAMPION_KIND, promote, rollbacks_of
+from dpo_pipeline.core.promotions import CHAMPION_KIND, champion_digest, promote, rollbacks_of
 from dpo_pipeline.evaluation import CODE_VERSION
 from dpo_pipeline.evaluation.standing import opponent_of_newest, standing_of
 from resources.tracking import Tracking
+
+ALIAS = "champion"
 
 
 class Word(dg.Config):
@@ -36,15 +38,16 @@ def _withdrawn(home: Home, recipe: Recipe) -> Mapping[str, Any]:
 
 
 def _follow(step: Step, decision: Artifact, tracking: Tracking) -> None:
-    """Write the promotion into the ledger, once per decision; MLflow's alias follows it."""
+    """Write the promotion into the ledger, once per decision; MLflow's alias follows the ledger."""
     from dpo_pipeline.evaluation.champion import promotion_of
 
     promotion = promotion_of(decision)
-    if promotion is not None:
-        promote(step.home, promotion)
-        warn = step.context.log.warning
-        tracking.move_alias(CHAMPION_KIND, "champion", promotion.challenger, home=step.home, warn=warn)
-        step.say(f"champion is now {promotion.challenger}")
+    if promotion is None:
+        return
+    promote(step.home, promotion)
+    if (now := champion_digest(step.home)) is not None:
+        tracking.move_alias(CHAMPION_KIND, ALIAS, now, home=step.home, warn=step.context.log.warning)
+        step.say(f"champion is {now}")
 
 
 @tracked(

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import annotations, champion, dpo, evaluation, preferences, release, sft
+from assets import annotations, champion, dpo, evaluation, preferences, release, sft, sweeps
 from assets.arrivals import new_drops
 from assets.automation import JOBS, enough_new_pairs, retraining, tables_follow_drops
 from assets.checks import CHECKS
@@ -33,6 +33,8 @@ ASSETS = [
     evaluation.evaluation_report,
     champion.champion,
     release.release,
+    sweeps.sweep_point,
+    sweeps.sweep_report,
 ]
 assert_all_tracked(ASSETS)
 
@@ -57,7 +59,7 @@ def build_definitions(
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
-        jobs=JOBS,
+        jobs=[*JOBS, sweeps.sweep, sweeps.frontier],
         sensors=[
             new_drops,
             forgotten,

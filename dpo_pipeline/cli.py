@@ -8,7 +8,10 @@ import click
 
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.evaluation.champion_commands import champion
 from dpo_pipeline.lineage.commands import lineage
+from dpo_pipeline.profiles.report_commands import report
+from dpo_pipeline.profiles.sweep_commands import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -121,7 +124,10 @@ def drop_check(folder: Path, *, as_json: bool, propose: bool, profile: str) -> N
         sys.exit(1)
 
 
+commands.add_command(champion)
 commands.add_command(lineage)
+commands.add_command(sweep)
+commands.add_command(report)
 
 
 def main() -> None:

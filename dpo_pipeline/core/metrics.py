@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,27 @@ class Quiet:
 
     def say(self, sentence: str) -> None:
         """Ignore the sentence."""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Ignore the numbers."""
+
+    def note(self, **facts: Any) -> None:
+        """Ignore the facts."""
+
+
+class Aloud:
+    """A reporter for a person at a terminal: sentences are spoken, numbers are not.
+
+    Args:
+        speak: Where a sentence goes.
+    """
+
+    def __init__(self, speak: Callable[[str], None]) -> None:
+        self._speak = speak
+
+    def say(self, sentence: str) -> None:
+        """Pass the sentence on."""
+        self._speak(sentence)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Ignore the numbers."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +40,42 @@ def describe(schema: pa.Schema) -> list[Mapping[str, str]]:
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """A writer with the house's options; equal batches give equal bytes under one pyarrow version."""
     return pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True)
+
+
+class RowGroups:
+    """A file being written in row groups of one size, however its rows come in: the same rows give the same bytes.
+
+    Args:
+        path: File to write.
+        schema: Its schema.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer, self._schema = open_writer(path, schema), schema
+        self._pending: list[pa.Table] = []
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None and self._count:
+            self._write(self._count)
+        self._writer.close()
+
+    def write(self, columns: Mapping[str, pa.Array]) -> None:
+        """Add rows, given as columns by name."""
+        table = pa.Table.from_arrays([columns[field.name] for field in self._schema], schema=self._schema)
+        self._pending.append(table)
+        self._count += len(table)
+        while self._count >= ROW_GROUP_ROWS:
+            self._write(ROW_GROUP_ROWS)
+
+    def _write(self, count: int) -> None:
+        rows = pa.concat_tables(self._pending)
+        # In one piece: where a table's chunks end would show in the file's pages.
+        self._writer.write_table(rows.slice(0, count).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+        self._pending, self._count = [rows.slice(count)], self._count - count
 
 
 def write_table(path: Path, table: pa.Table) -> None:

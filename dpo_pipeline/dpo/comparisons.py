@@ -64,22 +64,6 @@ def losses_and_sums(
     return losses, torch.stack([column.sum() for column in columns]).to("cpu", torch.float64)
 
 
-def guard(losses: torch.Tensor, *, step: int, names: Sequence[str]) -> None:
-    """Stop before the backward pass if a pair's loss is not finite.
-
-    Raises:
-        TrainingError: Naming the pairs.
-    """
-    if bool(torch.isfinite(losses).all()):
-        return
-    bad = [name for name, is_finite in zip(names, torch.isfinite(losses).tolist(), strict=True) if not is_finite]
-    raise TrainingError(
-        f"the loss of step {step + 1} is not finite for the pairs {', '.join(bad)}",
-        expected="finite numbers",
-        do="Look at these pairs; lower dpo.optimizer.learning_rate or dpo.beta if they are sound",
-    )
-
-
 @torch.no_grad()
 def assert_same_policy(scorer: Scorer, groups: Sequence[Group], reference: ReferenceLogps) -> None:
     """Make sure that training starts where the reference stands: rewards of zero, a loss of ln 2.
@@ -123,11 +107,13 @@ def validate(
 
 
 def is_stale(history: Sequence[Mapping[str, Any]], *, patience: int) -> bool:
-    """Whether the last `patience` validations brought no better accuracy than the best before them.
+    """Whether a validation has just been made and the last `patience` of them brought no better accuracy than before.
 
     >>> lines = [{"validation/accuracy": value} for value in (0.6, 0.8, 0.8, 0.7)]
     >>> is_stale(lines, patience=2), is_stale(lines, patience=3), is_stale(lines, patience=0)
     (True, False, False)
     """
+    if not patience or not history or "validation/accuracy" not in history[-1]:
+        return False  # at every other step, so that looking back costs nothing
     seen = [line["validation/accuracy"] for line in history if "validation/accuracy" in line]
-    return 0 < patience < len(seen) and max(seen[-patience:]) <= max(seen[:-patience])
+    return patience < len(seen) and max(seen[-patience:]) <= max(seen[:-patience])

@@ -56,7 +56,7 @@ def draw_first_screen(report: Mapping[str, Any], path: Path) -> None:
 def _key(axes: Any, places: Mapping[str, int]) -> None:
     """Which colour is which model, in the upper right corner."""
     spot = WIDTH - 40
-    for name in reversed(places):
+    for name in reversed(list(places)):
         drawn = axes.text(spot, 56, name, size=11, color=SOFT, va="center", ha="right", parse_math=False)
         spot = drawn.get_window_extent().x0 - 11
         axes.plot([spot], [56], "o", color=MODELS[places[name] % len(MODELS)], ms=7)

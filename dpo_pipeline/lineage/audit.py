@@ -10,7 +10,7 @@ from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.promotions import promotions
 from dpo_pipeline.lineage import sections
-from dpo_pipeline.lineage.chain import ancestors, chains_of, of_kind
+from dpo_pipeline.lineage.chain import ancestors, chains_of, of_kind, with_rejected
 from dpo_pipeline.lineage.checks import Check
 from dpo_pipeline.lineage.verify import verdict
 
@@ -42,7 +42,7 @@ def describe_audit(home: Home, subject: str, checks: Sequence[Check]) -> dict[st
     ):  # the ledger could not be read: nothing is claimed that could be described
         return audit
     roots = chains_of(home, subject)
-    nodes = ancestors(*roots)
+    nodes = with_rejected(home, ancestors(*roots))
     head = home.ledger.head()
     return audit | {
         "ledger": None if head is None else asdict(head),

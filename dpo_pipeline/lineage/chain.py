@@ -1,14 +1,16 @@
 """The chain behind an artifact: every ancestor once, the ledger's account of each, as a tree a person can read."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dpo_pipeline.core.artifacts import Artifact
+from dpo_pipeline.core.artifacts import Artifact, Recipe
 from dpo_pipeline.core.digests import short
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.subjects import find_all
+
+REJECTED = "rejected_records"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,30 @@ def ancestors(*roots: Node) -> dict[str, Node]:
         if found.setdefault(item.artifact.path.name, item) is item:
             waiting += reversed(item.parents)
     return {node.artifact.path.name: node for node in (*roots, *found.values())}
+
+
+def with_rejected(home: Home, nodes: Mapping[str, Node]) -> dict[str, Node]:
+    """The chain and, beside each drop's tables, the table of the records that were left out in the same reading.
+
+    Nothing is made from it; but what was left out of a model belongs to what a reviewer is shown and proves.
+    """
+    walk, found = _Walk.through(home), dict(nodes)
+    made = {line.get("recipe"): line for line in home.finished() if line.get("asset") == REJECTED}
+    for digest, node in nodes.items():
+        if node.artifact.kind not in {"judgments", "demonstrations"}:
+            continue
+        manifest = node.artifact.manifest
+        recipe = Recipe(REJECTED, manifest["code_version"], manifest["settings"], node.artifact.parents)
+        if (line := made.get(recipe.digest)) is None:
+            continue
+        role = f"{REJECTED}/{line.get('partition')}"
+        try:
+            beside = walk.node(home.store.get(REJECTED, str(line["artifact"])), role)
+        except ArtifactError as error:
+            found[digest] = replace(node, missing=(*node.missing, f"{role}, read together with {node.role}: {error}"))
+        else:
+            found.setdefault(beside.artifact.path.name, beside)
+    return found
 
 
 def as_text(node: Node) -> str:

@@ -42,14 +42,15 @@ def lineage_show(subject: str, html_path: Path | None, svg_path: Path | None) ->
 @click.argument("subject", default="evaluation_report")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the audit as JSON here.")
 @click.option("--html", "html_path", type=click.Path(path_type=Path), help="Also write the audit as one page here.")
-def lineage_verify(subject: str, json_path: Path | None, html_path: Path | None) -> None:
+@click.option("--rebuild", is_flag=True, help="Make tables and trainings again and compare; takes as long as they did.")
+def lineage_verify(subject: str, json_path: Path | None, html_path: Path | None, *, rebuild: bool) -> None:
     """Re-prove the chain behind SUBJECT; exit code 1 on FAIL. INCOMPLETE names each check that could not run."""
     from dpo_pipeline.lineage.audit import describe_audit
     from dpo_pipeline.lineage.page import render_page
     from dpo_pipeline.lineage.verify import as_text, verdict, verify
 
     home = Home.default()
-    checks = verify(home, subject)
+    checks = verify(home, subject, again=(lambda sentence: click.echo(sentence, err=True)) if rebuild else None)
     click.echo(as_text(checks))
     if json_path or html_path:
         audit = describe_audit(home, subject, checks)
@@ -90,7 +91,7 @@ def lineage_forget(
     home = Home.default()
     value, plan_of = _one_of((annotator, forget.plan_annotator), (record, forget.plan_record), (pair, forget.plan_pair))
     plan = plan_of(home, value)
-    click.echo(forget.as_text(plan))
+    click.echo(forget.as_text(home, plan))
     if not yes:
         click.confirm("\nWrite the tombstone?", abort=True)
     stone = forget.bury(home, plan, person=person, reason=reason, unspeakable=annotator or "")

@@ -47,6 +47,9 @@ def check_rows(home: Home, nodes: Mapping[str, Node]) -> Check:
     other = {node.artifact.manifest["code_version"] for node in read} - {CODE_VERSION}
     if other:
         return Check(name, looked, not_run=f"read by code version {', '.join(sorted(other))}, this is {CODE_VERSION}")
+    named = {node.artifact.manifest["settings"].get("pseudonyms") for node in read} - {None}
+    if named - {home.pseudonym_fingerprint() if read else ""}:
+        return Check(name, looked, not_run=f"read with another pseudonym key than {key} (fingerprints differ)")
     faults: list[str] = []
     for nodes_of_drop in _by_raw(read):
         try:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.attestations import check_signatures
-from dpo_pipeline.lineage.chain import Node, ancestors, chains_of
+from dpo_pipeline.lineage.chain import Node, ancestors, chains_of, with_rejected
 from dpo_pipeline.lineage.checks import Check
 from dpo_pipeline.lineage.evidence import check_attempts, check_environment, check_files, check_ledger
 from dpo_pipeline.lineage.forgotten import check_forgotten
+from dpo_pipeline.lineage.promoted import check_promotions
 from dpo_pipeline.lineage.records import check_annotators, check_books, check_rows
 from dpo_pipeline.lineage.results import check_figures, check_near_leaks, check_split, check_training_rows
 from dpo_pipeline.lineage.witnesses import check_views
@@ -27,6 +28,7 @@ CHECKS: Sequence[ChainCheck] = (
     check_near_leaks,
     check_training_rows,
     check_figures,
+    check_promotions,
     check_environment,
     check_signatures,
     check_views,
@@ -34,8 +36,13 @@ CHECKS: Sequence[ChainCheck] = (
 """Each is one sentence of the audit; where files are not what was published, the later ones still say what they can."""
 
 
-def verify(home: Home, subject: str) -> list[Check]:
+def verify(home: Home, subject: str, *, again: Callable[[str], None] | None = None) -> list[Check]:
     """Run every check on the chain behind `subject`.
+
+    Args:
+        home: Where the chain lies.
+        subject: What it leads to, as `subjects.find_all` understands it.
+        again: Tables and trainings are made again as well, which takes as long as making them did; hears how far it is.
 
     A ledger that cannot be read or a subject that is gone is a fault, not an error: the audit is for such days.
 
@@ -45,8 +52,17 @@ def verify(home: Home, subject: str) -> list[Check]:
     ledger = check_ledger(home)
     if ledger.faults and not _is_readable(home):
         return [ledger]
-    nodes = ancestors(*chains_of(home, subject))
-    return [ledger, *(_performed(check, home, nodes) for check in CHECKS)]
+    nodes = with_rejected(home, ancestors(*chains_of(home, subject)))
+    checks = [ledger, *(_performed(check, home, nodes) for check in CHECKS)]
+    if again is not None:
+        from dpo_pipeline.lineage.rebuild import rebuild
+
+        checks += rebuild(home, nodes, again)
+    return checks
+
+
+SHOWN_FAULTS = 20
+"""Faults of one check that are listed in a terminal."""
 
 
 def verdict(checks: Sequence[Check]) -> str:
@@ -62,7 +78,9 @@ def as_text(checks: Sequence[Check]) -> str:
     for check in checks:
         looked = f"  ({check.looked_at})" if check.looked_at else ""
         lines.append(f"  {words[check.outcome]}  {check.name}{looked}")
-        lines += [f"             {fault}" for fault in check.faults]
+        lines += [f"             {fault}" for fault in check.faults[:SHOWN_FAULTS]]
+        more = len(check.faults) - SHOWN_FAULTS
+        lines += [f"             and {more:,} more; --json lists all"] if more > 0 else []
         lines += [f"             {check.not_run}"] if check.not_run and not check.faults else []
         lines += [f"             note: {note}" for note in check.notes]
     return "\n".join(lines)

@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import write_table
-from dpo_pipeline.preferences.agreement import krippendorff_alpha, raw_agreement
-from dpo_pipeline.preferences.annotator_page import draw_agreement, draw_course, headline, render_page
+from dpo_pipeline.preferences.adding_up import counted
+from dpo_pipeline.preferences.agreement import alpha_interval, krippendorff_alpha, raw_agreement
+from dpo_pipeline.preferences.annotator_figures import draw_all
+from dpo_pipeline.preferences.annotator_page import headline, render_page
 from dpo_pipeline.preferences.behaviour import (
     Manners,
     describe_annotators,
@@ -25,16 +27,19 @@ from dpo_pipeline.preferences.behaviour import (
     suspicions,
     verdict_values,
 )
-from dpo_pipeline.preferences.build import add_up
 from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.consensus import dawid_skene
 from dpo_pipeline.preferences.dimensions import DimensionVerdicts
 from dpo_pipeline.preferences.identifiers import to_hex
+from dpo_pipeline.preferences.noise import label_noise
 from dpo_pipeline.preferences.personal_data import PERSONAL_DATA, redact
 from dpo_pipeline.preferences.rankings import describe_rankings, responses_of
 from dpo_pipeline.preferences.schemas import ANNOTATORS
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.sketch_tables import NO_TIME
 from dpo_pipeline.preferences.texts import DropTables, read_texts
-from dpo_pipeline.preferences.verdicts import NO_TIME, Verdicts, load_verdicts
+from dpo_pipeline.preferences.verdict_file import VerdictFile
+from dpo_pipeline.preferences.verdicts import Verdicts
 from dpo_pipeline.preferences.write import EXCLUDED_FILE, PAIRS_FILE
 
 EXAMPLES = 12
@@ -46,7 +51,7 @@ DAY = 86_400 * 1_000_000
 def report_annotators(
     drops: Sequence[DropTables], pairs: Path, out: Path, *, settings: PreferenceSettings, reporter: Reporter
 ) -> Outcome:
-    """Write `annotators.parquet`, `report.json`, `report.html`, `agreement.png` and `course.png`.
+    """Write `annotators.parquet`, `report.json`, `report.html` and the pictures it shows.
 
     Args:
         drops: Names and artifact folders, in order of arrival: those the pairs were built from.
@@ -58,24 +63,25 @@ def report_annotators(
     Returns:
         Counts of judgments and annotators; agreement as facts.
     """
-    catalogue = Catalogue.read(drops)
-    verdicts = load_verdicts(drops, catalogue.pair_numbers)
+    catalogue = Catalogue(drops)
+    pair_count = len(catalogue.pairs.ids)
+    file = VerdictFile.merge(catalogue, reporter)
+    verdicts = file.take(0, pair_count)
     manners = read_manners(drops, verdicts)
-    reliability = add_up(
-        catalogue, verdicts, settings=settings.model_copy(update={"consensus": "dawid_skene"})
-    ).reliability
-    columns = describe_annotators(catalogue, verdicts, manners, reliability, settings)
+    agreed = dawid_skene(counted(verdicts), pair_count, len(verdicts.annotators))
+    columns = describe_annotators(catalogue, verdicts, manners, agreed, settings)
     suspected = suspicions(columns, settings)
     table = _table(verdicts, {**columns, "suspected": suspected})
     write_table(out / "annotators.parquet", table)
 
     report = {
         "overall": _overall(catalogue, verdicts, manners),
-        "dimensions": _dimensions(drops, verdicts),
+        "dimensions": _dimensions(file, verdicts),
         "by_drop": _by_drop(drops, verdicts),
         "by_week": _by_week(verdicts),
         "rankings": describe_rankings(responses_of(catalogue), catalogue.prompt, verdicts),
         "pairs": _pairs(pairs),
+        "label_noise": _noise(catalogue, verdicts, pairs),
         "annotators": [_rounded(row) for row in table.to_pylist()],
         "disagreements": _disagreements(catalogue, verdicts),
         "limits": {
@@ -86,7 +92,7 @@ def report_annotators(
     }
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
-    pictures = {"agreement": draw_agreement(report), "course": draw_course(report)}
+    pictures = draw_all(report)
     for name, picture in pictures.items():
         (out / f"{name}.png").write_bytes(picture)
     (out / "report.html").write_text(render_page(report, pictures), encoding="utf-8")
@@ -115,7 +121,7 @@ def _overall(catalogue: Catalogue, verdicts: Verdicts, manners: Manners) -> dict
     nominal, ordinal = verdict_values(verdicts)
     pair, side = verdicts.pair[counted], verdicts.side[counted]
     per_pair = np.bincount(np.bincount(pair, minlength=1))
-    low, high = (catalogue.pair_column(f"{which}_characters").astype(np.int64)[pair] for which in ("low", "high"))
+    low, high = (catalogue.pairs.column(f"{which}_characters").astype(np.int64)[pair] for which in ("low", "high"))
     sided = (side != 0) & (low != high)
     longer = np.sign(low - high) == side
     known = manners.first_is_low[counted] >= 0
@@ -124,11 +130,13 @@ def _overall(catalogue: Catalogue, verdicts: Verdicts, manners: Manners) -> dict
         "judgments": len(verdicts),
         "counted": int(counted.sum()),
         "without_annotator": int((verdicts.annotator < 0).sum()),
-        "pairs": len(catalogue.pair_ids),
+        "pairs": len(catalogue.pairs.ids),
         "pairs_with_two_or_more": int(per_pair[2:].sum()),
         "judgments_per_pair": {str(size): int(count) for size, count in enumerate(per_pair) if size and count},
         "alpha_nominal": _round(krippendorff_alpha(pair, nominal)),
+        "alpha_nominal_interval": _interval(alpha_interval(pair, nominal)),
         "alpha_ordinal": _round(krippendorff_alpha(pair, ordinal, ordinal=True)),
+        "alpha_ordinal_interval": _interval(alpha_interval(pair, ordinal, ordinal=True)),
         "raw_agreement": _round(raw_agreement(pair, nominal)),
         "tie_share": _share(side == 0, np.ones(len(side), bool)),
         "longer_share": _share(longer, sided),
@@ -138,8 +146,8 @@ def _overall(catalogue: Catalogue, verdicts: Verdicts, manners: Manners) -> dict
     }
 
 
-def _dimensions(drops: Sequence[DropTables], verdicts: Verdicts) -> list[dict[str, Any]]:
-    entries = DimensionVerdicts.read(drops, verdicts)
+def _dimensions(file: VerdictFile, verdicts: Verdicts) -> list[dict[str, Any]]:
+    entries = DimensionVerdicts.read(file, verdicts)
     counted = verdicts.is_counted[entries.verdict]
     rows = []
     for number, name in enumerate(entries.names):
@@ -180,10 +188,12 @@ def _by_week(verdicts: Verdicts) -> list[dict[str, Any]]:
 
 def _agreement_of(verdicts: Verdicts, mask: np.ndarray) -> dict[str, Any]:
     pair, side = verdicts.pair[mask], verdicts.side[mask]
+    ordinal = (verdicts.side * verdicts.strength)[mask]
     return {
         "judgments": int(mask.sum()),
         "annotators": len(np.unique(verdicts.annotator[mask & (verdicts.annotator >= 0)])),
         "alpha_nominal": _round(krippendorff_alpha(pair, side)),
+        "alpha_ordinal": _round(krippendorff_alpha(pair, ordinal, ordinal=True)),
         "raw_agreement": _round(raw_agreement(pair, side)),
     }
 
@@ -202,18 +212,25 @@ def _pairs(folder: Path) -> dict[str, Any]:
     }
 
 
+def _noise(catalogue: Catalogue, verdicts: Verdicts, folder: Path) -> dict[str, Any]:
+    """The estimated share of flipped labels."""
+    pair, side = verdicts.pair[verdicts.is_counted], verdicts.side[verdicts.is_counted]
+    low, high = (np.bincount(pair[side == sign], minlength=len(catalogue.pairs.ids)) for sign in (1, -1))
+    return label_noise(low, high, pq.read_table(folder / PAIRS_FILE, columns=["p_chosen"]).column(0).to_numpy())
+
+
 def _disagreements(catalogue: Catalogue, verdicts: Verdicts) -> list[dict[str, Any]]:
     """Pairs with the most judgments on both sides, with the beginnings of their texts."""
     counted = verdicts.is_counted
-    pair, side, count = verdicts.pair[counted], verdicts.side[counted], len(catalogue.pair_ids)
+    pair, side, count = verdicts.pair[counted], verdicts.side[counted], len(catalogue.pairs.ids)
     low, high = (np.bincount(pair[side == sign], minlength=count) for sign in (1, -1))
     contested = np.flatnonzero(np.minimum(low, high) > 0)
     order = np.lexsort((contested, -(low + high)[contested], -np.minimum(low, high)[contested]))
     some = contested[order[:EXAMPLES]]
-    rows, b_is_low = catalogue.pair_column("row")[some], catalogue.pair_column("b_is_low")[some]
+    rows, b_is_low = catalogue.pairs.column("row")[some], catalogue.pairs.column("b_is_low")[some]
     examples: list[dict[str, Any]] = [{} for _ in some]
     for number, drop in enumerate(catalogue.drops):
-        here = np.flatnonzero(catalogue.pair_place.drop[some] == number)
+        here = np.flatnonzero(catalogue.pairs.place.drop[some] == number)
         for texts in read_texts(drop.judgments, rows[here]):
             for place, prompt, a, b in zip(
                 here[texts.place],
@@ -224,7 +241,7 @@ def _disagreements(catalogue: Catalogue, verdicts: Verdicts) -> list[dict[str, A
             ):
                 first, second = (b, a) if b_is_low[place] else (a, b)
                 examples[place] = {
-                    "pair_id": to_hex(catalogue.pair_ids[some[place] : some[place] + 1])[0].as_py(),
+                    "pair_id": to_hex(catalogue.pairs.ids[some[place] : some[place] + 1])[0].as_py(),
                     "prompt": _excerpt(prompt[-1]["content"] if prompt else ""),
                     "one": _excerpt(first),
                     "other": _excerpt(second),
@@ -261,6 +278,10 @@ def _mean(values: np.ndarray) -> float | None:
 
 def _round(value: float) -> float | None:
     return round(value, 4) if math.isfinite(value) else None
+
+
+def _interval(ends: tuple[float, float]) -> list[float] | None:
+    return [round(end, 4) for end in ends] if all(map(math.isfinite, ends)) else None
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

@@ -16,16 +16,22 @@ import pyarrow.parquet as pq
 
 from dpo_pipeline.preferences.agreement import leave_one_out, wilson_interval
 from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.consensus import Consensus
 from dpo_pipeline.preferences.identifiers import blake2b_128
 from dpo_pipeline.preferences.normalize import normalise_once_each
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.sketch_tables import Choice
 from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, DropTables
-from dpo_pipeline.preferences.verdicts import Choice, Status, Verdicts
+from dpo_pipeline.preferences.verdicts import Status, Verdicts
 
 BATCH_ROWS = 65_536
 CHARACTERS_PER_WORD = 6.0
+SHORT_WORDS = 3
+"""A justification of fewer words says that one is better, not why."""
 POSITION_Z = 4.0
 """Standard errors from one half at which position bias is called so: found 25 of 25 planted, none of 475 honest."""
+SURE = 0.8
+"""Probability from which the consensus is taken for the truth where departures from it are counted."""
 CARELESS_Z = 2.576
 """99 % confidence: with hundreds of annotators 95 % would accuse honest ones by the dozen."""
 
@@ -82,7 +88,7 @@ def describe_annotators(
     catalogue: Catalogue,
     verdicts: Verdicts,
     manners: Manners,
-    reliability: np.ndarray,
+    agreed: Consensus,
     settings: PreferenceSettings,
 ) -> dict[str, np.ndarray]:
     """One value per annotator and column of schema `annotators`, `(A,)` each; NaN where nothing is known.
@@ -91,7 +97,7 @@ def describe_annotators(
         catalogue: For the lengths of responses.
         verdicts: All judgments.
         manners: What they say beside the verdict.
-        reliability: Estimated by the consensus, `(A,)`.
+        agreed: The Dawid-Skene consensus.
         settings: `few_judgments`, `careless_agreement`, `reading_words_per_minute`.
     """
     known = verdicts.annotator >= 0
@@ -105,9 +111,9 @@ def describe_annotators(
         "tie_share": total.share(counted & (verdicts.side == 0), counted),
     }
     columns |= _agreement(verdicts, counted, total)
-    columns["reliability"] = np.where(columns["comparable"] > 0, reliability, np.nan)
+    columns["reliability"] = np.where(columns["comparable"] > 0, agreed.reliability, np.nan)
     columns |= _position(verdicts, manners, counted, total)
-    columns |= _length(catalogue, verdicts, counted, total)
+    columns |= _length(catalogue, verdicts, agreed.p_low, counted, total)
     columns |= _speed(catalogue, verdicts, manners, counted, total, settings)
     columns |= _justifications(verdicts, manners, counted, total)
     columns |= _consistency(verdicts, total)
@@ -167,26 +173,44 @@ def _position(verdicts: Verdicts, manners: Manners, counted: np.ndarray, total: 
     first = known & ((verdicts.side > 0) == (manners.first_is_low == 1))
     trials = total(known)
     score = (total(first) - trials / 2) / np.sqrt(np.maximum(trials, 1) / 4)
+    low, high = wilson_interval(total(first), trials)
     return {
+        "first_low": low,
+        "first_high": high,
         "position_known": trials,
         "first_share": total.share(first, known),
         "position_z": np.where(trials > 0, score, np.nan),
     }
 
 
-def _length(catalogue: Catalogue, verdicts: Verdicts, counted: np.ndarray, total: _Totals) -> dict[str, np.ndarray]:
-    """Share of longer responses preferred, and how it departs from the others on the same pairs (McNemar's z)."""
+def _length(
+    catalogue: Catalogue, verdicts: Verdicts, p_low: np.ndarray, counted: np.ndarray, total: _Totals
+) -> dict[str, np.ndarray]:
+    """Share of longer responses preferred, and whether an annotator departs from the consensus toward length.
+
+    Whoever errs departs mostly toward whichever response is the worse one, so departures are compared as shares: of the
+    pairs whose shorter response the consensus surely prefers, and of those whose longer one (z of two proportions).
+    """
     longer = np.sign(
-        catalogue.pair_column("low_characters").astype(np.int64) - catalogue.pair_column("high_characters")
+        catalogue.pairs.column("low_characters").astype(np.int64) - catalogue.pairs.column("high_characters")
     )[verdicts.pair]
     known = counted & (verdicts.side != 0) & (longer != 0)
     picks = known & (verdicts.side == longer)
-    comparable, agrees = _others(verdicts, counted)
-    more, fewer = total(picks & comparable & ~agrees), total(known & ~picks & comparable & ~agrees)
-    departs = more + fewer
+    sure = np.where(np.abs(p_low - 0.5) >= SURE - 0.5, np.sign(p_low - 0.5), 0)[verdicts.pair]
+    is_shorter, is_longer = known & (sure == -longer), known & (sure == longer)
+    one, other = total(is_shorter), total(is_longer)
+    toward, against = total(is_shorter & picks), total(is_longer & ~picks)
+    share = (toward + against) / np.maximum(one + other, 1)
+    spread = np.sqrt(share * (1 - share) * (1 / np.maximum(one, 1) + 1 / np.maximum(other, 1)))
+    is_told = (one > 0) & (other > 0) & (spread > 0)
+    difference = toward / np.maximum(one, 1) - against / np.maximum(other, 1)
+    low, high = wilson_interval(total(picks), total(known))
     return {
+        "length_compared": 2 * np.minimum(one, other),
+        "longer_low": low,
+        "longer_high": high,
         "longer_share": total.share(picks, known),
-        "length_z": np.where(departs > 0, (more - fewer) / np.sqrt(np.maximum(departs, 1)), np.nan),
+        "length_z": np.where(is_told, difference / np.where(is_told, spread, 1.0), np.nan),
     }
 
 
@@ -199,7 +223,7 @@ def _speed(
     settings: PreferenceSettings,
 ) -> dict[str, np.ndarray]:
     names = ("prompt_characters", "low_characters", "high_characters")
-    characters = np.sum([catalogue.pair_column(name).astype(np.int64) for name in names], axis=0)
+    characters = np.sum([catalogue.pairs.column(name).astype(np.int64) for name in names], axis=0)
     floor = characters[verdicts.pair] / CHARACTERS_PER_WORD / settings.reading_words_per_minute * 60
     timed = counted & np.isfinite(manners.seconds)
     return {
@@ -224,6 +248,7 @@ def _justifications(verdicts: Verdicts, manners: Manners, counted: np.ndarray, t
     return {
         "justifications": trials,
         "justification_words_median": total.median(manners.words, given),
+        "justification_short_share": total.share(given & (manners.words < SHORT_WORDS), given),
         "justification_top_share": np.where(trials > 0, most / np.maximum(trials, 1), np.nan),
     }
 
@@ -247,13 +272,15 @@ def suspicions(columns: dict[str, np.ndarray], settings: PreferenceSettings) -> 
     """Per annotator why they may be careless; empty where nothing is, or too little is known to say so."""
     enough = {
         name: columns[name] >= settings.few_judgments
-        for name in ("comparable", "position_known", "timed", "justifications")
+        for name in ("comparable", "position_known", "length_compared", "timed", "justifications")
     }
     signs = {
         "disagrees": enough["comparable"] & (columns["careless_bound"] < settings.careless_agreement),
         "picks_by_position": enough["position_known"] & (np.abs(columns["position_z"]) > POSITION_Z),
+        "picks_by_length": enough["length_compared"] & (np.abs(columns["length_z"]) > POSITION_Z),
         "too_fast": enough["timed"] & (columns["too_fast_share"] > 0.5),
         "one_justification": enough["justifications"] & (columns["justification_top_share"] > 0.5),
+        "short_justifications": enough["justifications"] & (columns["justification_short_share"] > 0.5),
     }
     return [[name for name, hits in signs.items() if hits[place]] for place in range(len(columns["comparable"]))]
 

@@ -15,23 +15,26 @@ from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.metrics import Reporter
-from dpo_pipeline.preferences import consensus as consensus_methods
-from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.adding_up import consensus_of, counted
+from dpo_pipeline.preferences.catalogue import Catalogue, pieces
 from dpo_pipeline.preferences.cleaning import RULES
-from dpo_pipeline.preferences.consensus import Consensus, Verdict
+from dpo_pipeline.preferences.consensus import Consensus
 from dpo_pipeline.preferences.contamination import write_contamination
 from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs, prompt_neighbours
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, PROMPTS_LIKENESS_FILE, Likenesses
 from dpo_pipeline.preferences.near_duplicates import elect
 from dpo_pipeline.preferences.noise import label_noise, noise_sentence
-from dpo_pipeline.preferences.rankings import responses_of
+from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.reasons import Reason
 from dpo_pipeline.preferences.settings import PreferenceSettings
-from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, SPLIT_NAMES, Splits, split_prompts
+from dpo_pipeline.preferences.sketch_tables import Choice
+from dpo_pipeline.preferences.spill import Scratch
+from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, Splits, split_prompts
 from dpo_pipeline.preferences.texts import DropTables
-from dpo_pipeline.preferences.verdicts import HIGH, LOW, Choice, Status, Verdicts, load_verdicts
-from dpo_pipeline.preferences.write import write_excluded, write_pairs, write_splits
+from dpo_pipeline.preferences.verdict_file import VerdictFile
+from dpo_pipeline.preferences.verdicts import HIGH, LOW, Status, Verdicts
+from dpo_pipeline.preferences.write import TableWriter, write_splits
 
 __all__ = ["DropTables", "build_pairs"]
 
@@ -70,51 +73,55 @@ def build_pairs(
     """
     if not drops:
         raise InputError("there is no drop to build from", expected="at least one", do="Put a drop into the inbox")
-    catalogue = Catalogue.read(drops)
-    verdicts = load_verdicts(drops, catalogue.pair_numbers)
-    reporter.say(f"{len(verdicts):,} judgments on {len(catalogue.pair_ids):,} distinct pairs")
-    fates = Fates(len(catalogue.pair_ids))
+    scratch = Scratch(out)
+    catalogue = Catalogue(drops, scratch)
+    pair_count = len(catalogue.pairs.ids)
+    verdicts = VerdictFile.merge(catalogue, reporter)
+    reporter.say(f"{len(verdicts):,} judgments on {pair_count:,} distinct pairs")
+    fates = Fates(pair_count, scratch)
+    found = _apply_rules(catalogue, fates, settings)
 
-    found = catalogue.found()
-    for name, hits in found.items():
-        if getattr(settings.rules, name) == "drop":
-            fates.exclude(hits, name)
-
-    of_pairs = Likenesses(catalogue.pair_ids, [folder / PAIRS_LIKENESS_FILE for folder in known])
-    of_prompts = Likenesses(catalogue.prompt_ids, [folder / PROMPTS_LIKENESS_FILE for folder in known])
-    neighbours = prompt_neighbours(catalogue, likenesses=of_prompts, settings=settings, reporter=reporter)
+    paths = [folder / PROMPTS_LIKENESS_FILE for folder in known]
+    with Likenesses(catalogue.prompts.ids, out / PROMPTS_LIKENESS_FILE, paths) as of_prompts:
+        neighbours = prompt_neighbours(catalogue, likenesses=of_prompts, settings=settings, reporter=reporter)
     splits = split_prompts(
-        catalogue.prompt_ids,
-        catalogue.prompt_place.drop,
+        catalogue.prompts.ids,
+        catalogue.prompts.place.drop,
         neighbours,
         share=settings.held_out_share,
         salt=settings.split_salt,
     )
     fates.exclude(splits.side[catalogue.prompt] == QUARANTINED, Reason.SPLIT_CONFLICT)
 
-    order = np.argsort(_preference(catalogue, verdicts))
-    near = near_duplicate_pairs(
-        catalogue, order[fates.is_alive[order]], likenesses=of_pairs, settings=settings, reporter=reporter
-    )
-    of_pairs.write(out / PAIRS_LIKENESS_FILE)
-    of_prompts.write(out / PROMPTS_LIKENESS_FILE)
-    _merge_same_responses(catalogue, verdicts, fates, near)
-    agreed = add_up(catalogue, verdicts, settings=settings)
-    _exclude_undecided(verdicts, fates, agreed, settings)
-    _exclude_near_duplicates(catalogue, verdicts, fates, near)
+    ranks = Ranks(catalogue, _judged(verdicts, scratch.empty(pair_count, np.int32)))
+    paths = [folder / PAIRS_LIKENESS_FILE for folder in known]
+    with Likenesses(catalogue.pairs.ids, out / PAIRS_LIKENESS_FILE, paths) as of_pairs:
+        order = ranks.best_first(np.flatnonzero(fates.is_alive))
+        near = near_duplicate_pairs(catalogue, order, likenesses=of_pairs, settings=settings, reporter=reporter)
+    _merge_same_responses(catalogue, verdicts, fates, near, ranks)
+    add_up = consensus_of(catalogue, verdicts, settings)
+    p_low = scratch.empty(pair_count, np.float64)
+    for start, end, some in verdicts.slices():
+        agreed = add_up(start, some)
+        p_low[start:end] = agreed.p_low
+        _exclude_undecided(some, fates.of(start, end), agreed, settings)
+    _exclude_near_duplicates(fates, near, Ranks(catalogue, _judged(verdicts, ranks.judged)))
 
     write_splits(out, catalogue, splits)
-    write_excluded(out, catalogue, verdicts, fates)
-    write_pairs(out, catalogue, verdicts, fates, agreed, splits, settings=settings, reporter=reporter)
+    tally, progress = Tally(), Progress(reporter, "judgments written", len(verdicts))
+    with TableWriter(out, catalogue, verdicts, splits, settings) as writer:
+        for start, end, some in verdicts.slices():
+            writer.write(start, some, fates.of(start, end), p_low[start:end])
+            tally.add(some, fates.of(start, end))
+            progress.add(len(some))
     contamination = write_contamination(out, drops, settings)
-    noise = _noise(verdicts, fates, agreed)
+    noise = _noise(tally, fates, p_low)
     reporter.say(noise_sentence(noise))
-    books = _books(verdicts, fates)
-    books.assert_balanced(of="preference_pairs")
+    tally.books.assert_balanced(of="preference_pairs")
     return Outcome(
-        counts=_counts(catalogue, verdicts, fates, found, splits),
+        counts=_counts(catalogue, tally, fates, found, splits),
         facts=_facts(splits, settings) | {"label_noise": noise} | contamination,
-        books=books,
+        books=tally.books,
         remarks={
             "likenesses_measured": of_pairs.measured + of_prompts.measured,
             "likenesses_reused": of_pairs.reused + of_prompts.reused,
@@ -122,122 +129,157 @@ def build_pairs(
     )
 
 
-def _merge_same_responses(catalogue: Catalogue, verdicts: Verdicts, fates: Fates, near: NearPairs) -> None:
+def _apply_rules(catalogue: Catalogue, fates: Fates, settings: PreferenceSettings) -> Counter[str]:
+    """Leave out what the cleaning rules drop; return how many pairs each rule found."""
+    found: Counter[str] = Counter()
+    for name, hits in catalogue.found():
+        found[name] = int(hits.sum())
+        if getattr(settings.rules, name) == "drop":
+            fates.exclude(hits, name)
+    return found
+
+
+def _judged(verdicts: VerdictFile, judged: np.ndarray) -> np.ndarray:
+    """How many judgments count for each pair, written into the given array."""
+    for start, end, some in verdicts.slices():
+        judged[start:end] = np.bincount(some.pair[some.is_counted], minlength=end - start)
+    return judged
+
+
+class Ranks:
+    """Which of two pairs is the better keeper: that with most judgments, then the first to arrive.
+
+    Within a drop pairs have no order of arrival but that of their identities, which is their order here.
+
+    Args:
+        catalogue: The pairs.
+        judged: How many judgments count for each, `(P,)`.
+    """
+
+    def __init__(self, catalogue: Catalogue, judged: np.ndarray) -> None:
+        self.drop, self.judged = catalogue.pairs.place.drop, judged
+
+    def best_first(self, pairs: np.ndarray) -> np.ndarray:
+        """The given pairs, ascending, from the best to the worst, int32."""
+        return pairs[np.lexsort((self.drop[pairs], -self.judged[pairs]))].astype(np.int32)
+
+    def elect(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the pairs at the ends of edges fall, ascending, and the one that stays in the stead of each."""
+        pairs, local = np.unique(edges, return_inverse=True)
+        rank = np.empty(len(pairs), np.int64)
+        rank[np.lexsort((self.drop[pairs], -self.judged[pairs]))] = np.arange(len(pairs))
+        winner = elect(local.reshape(-1, 2), rank)
+        return pairs[winner >= 0], pairs[winner[winner >= 0]]
+
+
+def _merge_same_responses(
+    catalogue: Catalogue, verdicts: VerdictFile, fates: Fates, near: NearPairs, ranks: Ranks
+) -> None:
     """Give a pair the judgments of its near duplicates with the very same responses: they judged the same thing."""
-    low, high = catalogue.pair_column("low_id"), catalogue.pair_column("high_id")
     left, right = near.edges.T
-    is_same = ((low[left] == low[right]) & (high[left] == high[right])).all(axis=1) & (near.prompt >= SAME_PROMPT)
-    winner = elect(near.edges[is_same], _preference(catalogue, verdicts))
-    losers = winner >= 0
-    fates.winner[losers] = winner[losers]
-    fates.is_moved |= fates.exclude(losers, Reason.NEAR_DUPLICATE)
-    verdicts.move(np.where(losers, winner, np.arange(len(winner))))
-
-
-def _preference(catalogue: Catalogue, verdicts: Verdicts) -> np.ndarray:
-    """Per pair its rank as a keeper: most judgments, then first to arrive."""
-    judged = np.bincount(verdicts.pair[verdicts.is_counted], minlength=len(catalogue.pair_ids))
-    rank = np.empty(len(judged), np.int64)
-    # Within a drop pairs have no order of arrival but that of their identities, which is their order here.
-    rank[np.lexsort((catalogue.pair_place.drop, -judged))] = np.arange(len(judged))
-    return rank
-
-
-def add_up(catalogue: Catalogue, verdicts: Verdicts, *, settings: PreferenceSettings) -> Consensus:
-    """The consensus on every pair by the method of the settings; ties and "both bad" prefer no side."""
-    counted = verdicts.is_counted
-    some = Verdict(
-        verdicts.pair[counted],
-        verdicts.annotator[counted],
-        verdicts.side[counted],
-        verdicts.strength[counted],
-        verdicts.votes[counted],
-    )
-    annotator_count = len(verdicts.annotators)
-    if settings.consensus == "bradley_terry":
-        return consensus_methods.bradley_terry(some, responses_of(catalogue), annotator_count)
-    method = {
-        "majority": consensus_methods.majority,
-        "strength": consensus_methods.strength,
-        "dawid_skene": consensus_methods.dawid_skene,
-    }[settings.consensus]
-    return method(some, len(catalogue.pair_ids), annotator_count)
+    is_same = near.prompt >= SAME_PROMPT
+    for name in ("low_id", "high_id"):
+        one, other = (catalogue.pairs.column_at(name, side) for side in (left, right))
+        is_same &= (one == other).all(axis=1)
+    losers, winners = ranks.elect(near.edges[is_same])
+    fates.exclude_for(losers, winners, Reason.NEAR_DUPLICATE)
+    fates.is_moved[losers] = True
+    verdicts.move(losers, winners)
 
 
 def _exclude_undecided(verdicts: Verdicts, fates: Fates, agreed: Consensus, settings: PreferenceSettings) -> None:
+    """Leave out the pairs of a range on which the judgments do not agree enough."""
     count = len(agreed.p_low)
-    counted = verdicts.is_counted
-    pair, votes = verdicts.pair[counted], verdicts.votes[counted]
+    pair, _, side, _, votes = counted(verdicts)
     judgments = np.bincount(pair, minlength=count)
     fates.exclude(judgments == 0, Reason.NO_VERDICT)
     fates.exclude(judgments < settings.min_judgments, Reason.FEW_JUDGMENTS, value=judgments.astype(float))
-    bad = np.bincount(pair, weights=votes * (verdicts.choice[counted] == Choice.BOTH_BAD), minlength=count)
-    total = np.bincount(pair, weights=votes, minlength=count)
+    is_bad = verdicts.choice[verdicts.is_counted] == Choice.BOTH_BAD
+    bad, total, sided, toward_low = (
+        np.bincount(pair, weights=weights, minlength=count)
+        for weights in (votes * is_bad, votes, votes * (side != 0), votes * side)
+    )
     fates.exclude(2 * bad > total, Reason.BOTH_BAD, value=bad)
-    sided = np.bincount(pair, weights=votes * (verdicts.side[counted] != 0), minlength=count)
     p_chosen = np.maximum(agreed.p_low, 1 - agreed.p_low)
     is_tie = (sided == 0) | (agreed.p_tie > p_chosen - agreed.p_tie / 2)
     fates.exclude(is_tie, Reason.TIE, value=agreed.p_tie)
-    toward_low = np.bincount(pair, weights=votes * verdicts.side[counted], minlength=count)
     is_split = toward_low * np.where(agreed.p_low >= 0.5, 1, -1) <= 0
     least = np.where(is_split, settings.min_p_chosen_when_split, settings.min_p_chosen)
     fates.exclude(p_chosen < least, Reason.CONTRADICTION, value=p_chosen)
 
 
-def _exclude_near_duplicates(catalogue: Catalogue, verdicts: Verdicts, fates: Fates, near: NearPairs) -> None:
+def _exclude_near_duplicates(fates: Fates, near: NearPairs, ranks: Ranks) -> None:
+    """Leave out the pairs nearly equal to a better one that is kept."""
     near = near.only(np.all(fates.is_alive[near.edges], axis=1))
-    winner = elect(near.edges, _preference(catalogue, verdicts))
-    likeness = np.full(len(winner), np.nan)
+    losers, winners = ranks.elect(near.edges)
+    likeness = np.full(len(losers), np.nan)
     for loser, kept in (near.edges.T, near.edges.T[::-1]):
-        is_match = winner[loser] == kept
-        likeness[loser[is_match]] = near.similarity[is_match]
-    losers = fates.exclude(winner >= 0, Reason.NEAR_DUPLICATE, value=likeness)
-    fates.winner[losers] = winner[losers]
+        place = np.minimum(np.searchsorted(losers, loser), max(len(losers) - 1, 0))
+        is_match = (losers[place] == loser) & (winners[place] == kept) if len(losers) else np.zeros(len(loser), bool)
+        likeness[place[is_match]] = near.similarity[is_match]
+    fates.exclude_for(losers, winners, Reason.NEAR_DUPLICATE, value=likeness)
 
 
-def _noise(verdicts: Verdicts, fates: Fates, agreed: Consensus) -> dict[str, Any]:
+class Tally:
+    """What became of every judgment, each exactly once, and how they came."""
+
+    def __init__(self) -> None:
+        self.books = Books()
+        self.books.kept["judgments"] = 0
+        self.repeated = self.redelivered = self.shown_in_both_orders = 0
+        self.toward: list[np.ndarray] = [np.zeros((2, 0), np.int64)]
+        """Verdicts toward the low and the high response of the pairs with several, `(2, P')` a range."""
+
+    def add(self, verdicts: Verdicts, fates: Fates) -> None:
+        """Count the judgments on a range of pairs."""
+        books, status = self.books, verdicts.status
+        books.records_in += len(verdicts)
+        repeated, redelivered = status == Status.REPEAT, status == Status.REDELIVERED
+        is_merged = repeated | redelivered
+        self.repeated += int(repeated.sum())
+        self.redelivered += int(redelivered.sum())
+        books.merged += int(is_merged.sum())
+        in_kept = fates.is_alive[verdicts.pair] & ~is_merged
+        books.kept["judgments"] += int((in_kept & verdicts.is_counted).sum())
+        for number, reason in ((Status.SKIPPED, Reason.SKIPPED), (Status.NOT_RATEABLE, Reason.NOT_RATEABLE)):
+            if hits := int((in_kept & (status == number)).sum()):
+                books.rejected[reason.value] += hits
+        of_pair = np.bincount(fates.reason[verdicts.pair[~in_kept & ~is_merged]], minlength=len(fates.names))
+        books.rejected.update({name: int(hits) for name, hits in zip(fates.names, of_pair, strict=True) if hits})
+        shown = [np.bincount(verdicts.pair[verdicts.b_is_low == side], minlength=len(fates.reason)) for side in (0, 1)]
+        self.shown_in_both_orders += int(((shown[0] > 0) & (shown[1] > 0)).sum())
+        pair, _, side, *_ = counted(verdicts)
+        toward = np.stack([np.bincount(pair[side == sign], minlength=len(fates.reason)) for sign in (LOW, HIGH)])
+        self.toward.append(toward[:, toward.sum(axis=0) > 1])
+
+
+def _noise(tally: Tally, fates: Fates, p_low: np.ndarray) -> dict[str, Any]:
     """The estimated share of flipped labels, from the verdicts on all pairs and the probabilities of the kept ones."""
-    pair, side = verdicts.pair[verdicts.is_counted], verdicts.side[verdicts.is_counted]
-    low, high = (np.bincount(pair[side == sign], minlength=len(fates.reason)) for sign in (LOW, HIGH))
-    p_low = agreed.p_low[fates.is_alive]
-    return label_noise(low, high, np.maximum(p_low, 1 - p_low))
+    total, count = 0.0, 0
+    for some in pieces(len(p_low)):
+        p_kept = p_low[some][fates.is_alive[some]]
+        total, count = total + float(np.maximum(p_kept, 1 - p_kept).sum()), count + len(p_kept)
+    # Only the mean is asked for: one pair stands for all of them.
+    low, high = np.concatenate(tally.toward, axis=1)
+    return label_noise(low, high, np.full(min(count, 1), total / max(count, 1)))
 
 
-def _books(verdicts: Verdicts, fates: Fates) -> Books:
-    """What became of every judgment, each exactly once."""
-    books = Books(records_in=len(verdicts))
-    is_merged = np.isin(verdicts.status, (Status.REPEAT, Status.REDELIVERED))
-    books.merged = int(is_merged.sum())
-    in_kept = fates.is_alive[verdicts.pair] & ~is_merged
-    books.kept["judgments"] = int((in_kept & verdicts.is_counted).sum())
-    for status, reason in ((Status.SKIPPED, Reason.SKIPPED), (Status.NOT_RATEABLE, Reason.NOT_RATEABLE)):
-        if hits := int((in_kept & (verdicts.status == status)).sum()):
-            books.rejected[reason.value] += hits
-    of_pair = np.bincount(fates.reason[verdicts.pair[~in_kept & ~is_merged]], minlength=len(fates.names))
-    books.rejected.update({name: int(hits) for name, hits in zip(fates.names, of_pair, strict=True) if hits})
-    return books
-
-
-def _counts(
-    catalogue: Catalogue, verdicts: Verdicts, fates: Fates, found: dict[str, np.ndarray], splits: Splits
-) -> dict[str, int]:
-    alive = np.flatnonzero(fates.is_alive)
-    sides = Counter(SPLIT_NAMES[side] for side in splits.side[catalogue.prompt[alive]])
-    shown = [np.bincount(verdicts.pair[verdicts.b_is_low == side], minlength=len(fates.reason)) > 0 for side in (0, 1)]
+def _counts(catalogue: Catalogue, tally: Tally, fates: Fates, found: Counter[str], splits: Splits) -> dict[str, int]:
+    sides = splits.side[catalogue.prompt[fates.is_alive]]
     return {
-        "judgments": len(verdicts),
-        "judgments_repeated": int((verdicts.status == Status.REPEAT).sum()),
-        "judgments_delivered_twice": int((verdicts.status == Status.REDELIVERED).sum()),
-        "pairs_distinct": len(catalogue.pair_ids),
-        "pairs_shown_in_both_orders": int((shown[0] & shown[1]).sum()),
+        "judgments": tally.books.records_in,
+        "judgments_repeated": tally.repeated,
+        "judgments_delivered_twice": tally.redelivered,
+        "pairs_distinct": len(catalogue.pairs.ids),
+        "pairs_shown_in_both_orders": tally.shown_in_both_orders,
         "pairs_merged_into_another": int(fates.is_moved.sum()),
-        "pairs": len(alive),
-        "pairs_train": sides["train"],
-        "pairs_held_out": sides["held_out"],
-        "prompts": len(catalogue.prompt_ids),
-        "prompt_clusters": len(np.unique(splits.cluster)),
+        "pairs": len(sides),
+        "pairs_train": int((sides == TRAIN).sum()),
+        "pairs_held_out": int((sides == HELD_OUT).sum()),
+        "prompts": len(catalogue.prompts.ids),
+        "prompt_clusters": int((splits.cluster == np.arange(len(splits.cluster))).sum()),
         **{f"excluded_{name}": count for name, count in sorted(fates.counts().items())},
-        **{f"found_by_{name}": int(hits.sum()) for name, hits in found.items()},
+        **{f"found_by_{rule.name}": found[rule.name] for rule in RULES},
     }
 
 

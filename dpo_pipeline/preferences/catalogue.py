@@ -5,18 +5,31 @@ its place in the finished table.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpo_pipeline.preferences import identifiers
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
 from dpo_pipeline.preferences.shingles import Shingles, shingle
-from dpo_pipeline.preferences.sketch import DIALOGUE, PAIR_BANDS, PAIRS_FILE, PROMPT_BANDS, PROMPTS_FILE
+from dpo_pipeline.preferences.sketch_tables import (
+    DIALOGUE,
+    PAIR_BANDS,
+    PAIRS_FILE,
+    PROMPT_BANDS,
+    PROMPTS_FILE,
+    SHINGLES_FILE,
+)
+from dpo_pipeline.preferences.sorted_rows import SortedRows
+from dpo_pipeline.preferences.spill import Scratch
 from dpo_pipeline.preferences.texts import DropTables, read_texts
+
+IDS_AT_ONCE = 500_000
+"""Identities joined at a time."""
 
 
 class Place(NamedTuple):
@@ -26,71 +39,112 @@ class Place(NamedTuple):
     row: np.ndarray
 
 
-@dataclass(slots=True)
+class Joined:
+    """One sorted table of every drop's sketch, joined by identity: K distinct things.
+
+    Attributes:
+        ids: `(K, 2)` uint64, sorted.
+        place: Where each is sketched: in the first drop that has it.
+        numbers: Per drop the number of each of its rows among the distinct, ascending.
+    """
+
+    def __init__(self, drops: Sequence[DropTables], file: str, key: str, scratch: Scratch) -> None:
+        self._files, self._scratch = [drop.sketches / file for drop in drops], scratch
+        sizes = [pq.read_metadata(path).num_rows for path in self._files]
+        total = sum(sizes)
+        ids, drop, row = (
+            scratch.empty((total, 2), np.uint64),
+            scratch.empty(total, np.int16),
+            scratch.empty(total, np.int32),
+        )
+        self.numbers = [scratch.empty(size, np.int32) for size in sizes]
+        readers = [SortedRows(path, [key], lambda some: _identities(some)[:, 0]) for path in self._files]
+        count, done = 0, np.zeros(len(sizes), np.int64)
+        for bound in _bounds(total):
+            parts = [_identities(reader.until(bound)) for reader in readers]
+            distinct, first, number = identifiers.unique(np.concatenate(parts))
+            starts = np.cumsum([0, *map(len, parts)])
+            here = np.searchsorted(starts, first, "right") - 1
+            end = count + len(distinct)
+            ids[count:end], drop[count:end] = distinct, here
+            row[count:end] = first - starts[here] + done[here]
+            for which, (start, part) in enumerate(zip(starts, parts, strict=False)):
+                self.numbers[which][done[which] : done[which] + len(part)] = count + number[start : start + len(part)]
+                done[which] += len(part)
+            count = end
+        self.ids, self.place = ids[:count], Place(drop[:count], row[:count])
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of the sketches, `(K,)`, or `(K, 2)` uint64 for identities."""
+        kind = _no_values(self._files[0], name)
+        result = self._scratch.empty((len(self.ids), *kind.shape[1:]), kind.dtype)
+        for which, (path, numbers) in enumerate(zip(self._files, self.numbers, strict=True)):
+            for start, values in _groups(path, name):
+                at = numbers[start : start + len(values)]
+                is_first = self.place.drop[at] == which
+                result[at[is_first]] = values[is_first]
+        return result
+
+    def column_at(self, name: str, things: np.ndarray) -> np.ndarray:
+        """The same for some of the things only, in the order asked for."""
+        kind = _no_values(self._files[0], name)
+        result = np.empty((len(things), *kind.shape[1:]), kind.dtype)
+        for which, path in enumerate(self._files):
+            here = np.flatnonzero(self.place.drop[things] == which)
+            here = here[np.argsort(self.place.row[things[here]], kind="stable")]
+            rows = self.place.row[things[here]]
+            for start, values in _groups(path, name, rows):
+                first, last = np.searchsorted(rows, (start, start + len(values)))
+                result[here[first:last]] = values[rows[first:last] - start]
+        return result
+
+
 class Catalogue:
     """The pairs and prompts of all drops.
 
-    Attributes:
+    Args:
         drops: In order of arrival.
-        pair_ids: `(P, 2)` uint64, sorted.
-        prompt_ids: `(M, 2)` uint64, sorted.
-        pair_place: Where each pair's sketch is, the first drop that has it.
-        prompt_place: The same for prompts.
-        pair_numbers: Per drop the number of each of its sketch's pairs.
+        scratch: Where arrays of all pairs and prompts go; absent: into memory.
+
+    Attributes:
+        pairs: The pairs.
+        prompts: The prompts.
         prompt: Number of each pair's prompt, `(P,)` int32.
     """
 
-    drops: Sequence[DropTables]
-    pair_ids: np.ndarray
-    prompt_ids: np.ndarray
-    pair_place: Place
-    prompt_place: Place
-    pair_numbers: list[np.ndarray]
-    prompt: np.ndarray
-
-    @classmethod
-    def read(cls, drops: Sequence[DropTables]) -> "Catalogue":
-        """The joined sketches of the drops."""
-        pair_ids, pair_place, pair_numbers = _join(drops, PAIRS_FILE, "pair_id")
-        prompt_ids, prompt_place, prompt_numbers = _join(drops, PROMPTS_FILE, "prompt_id")
-        catalogue = cls(drops, pair_ids, prompt_ids, pair_place, prompt_place, pair_numbers, np.empty(0, np.int32))
-        local = catalogue.pair_column("prompt")
-        catalogue.prompt = np.empty(len(local), np.int32)
-        for place, numbers in enumerate(prompt_numbers):
-            here = pair_place.drop == place
-            catalogue.prompt[here] = numbers[local[here]]
-        return catalogue
-
-    def pair_column(self, name: str) -> np.ndarray:
-        """A column of the pairs' sketches, `(P,)`, or `(P, 2)` uint64 for identities."""
-        return _gather(self.drops, PAIRS_FILE, name, self.pair_place)
-
-    def prompt_column(self, name: str) -> np.ndarray:
-        """A column of the prompts' sketches, `(M,)`."""
-        return _gather(self.drops, PROMPTS_FILE, name, self.prompt_place)
+    def __init__(self, drops: Sequence[DropTables], scratch: Scratch | None = None) -> None:
+        self.drops, self.scratch = drops, scratch or Scratch(None)
+        self.pairs = Joined(drops, PAIRS_FILE, "pair_id", self.scratch)
+        self.prompts = Joined(drops, PROMPTS_FILE, "prompt_id", self.scratch)
+        self.prompt = self.pairs.column("prompt").astype(np.int32, copy=False)
+        for which, numbers in enumerate(self.prompts.numbers):
+            for some in pieces(len(self.prompt)):
+                here = some[self.pairs.place.drop[some] == which]
+                self.prompt[here] = numbers[self.prompt[here]]
+        self._shingles = [_prompt_shingles(drop, self.scratch) for drop in drops]
 
     def pair_bands(self) -> Iterator[np.ndarray]:
         """The band keys of all pairs, one band at a time, `(P,)` uint32."""
-        return (self.pair_column(f"band_{band:02}") for band in range(PAIR_BANDS))
+        return (self.pairs.column(f"band_{band:02}") for band in range(PAIR_BANDS))
 
     def prompt_bands(self) -> Iterator[np.ndarray]:
         """The band keys of all prompts, one band at a time, `(M,)` uint32."""
-        return (self.prompt_column(f"band_{band:02}") for band in range(PROMPT_BANDS))
+        return (self.prompts.column(f"band_{band:02}") for band in range(PROMPT_BANDS))
 
-    def found(self) -> dict[str, np.ndarray]:
-        """What each cleaning rule found, `(P,)` bool by the rule's name."""
-        return {rule.name: self.pair_column(f"rule_{rule.name}") for rule in RULES}
+    def found(self) -> Iterator[tuple[str, np.ndarray]]:
+        """What each cleaning rule found, one rule at a time: its name, `(P,)` bool."""
+        return ((rule.name, self.pairs.column(f"rule_{rule.name}")) for rule in RULES)
 
     def prompt_order(self) -> np.ndarray:
         """The prompts in order of arrival, within a drop by identity, `(M,)`."""
-        return np.argsort(self.prompt_place.drop, kind="stable")
+        return np.argsort(self.prompts.place.drop, kind="stable").astype(np.int32)
 
     def shingles_of_pairs(self, pairs: np.ndarray) -> tuple[Shingles, Shingles, Shingles]:
         """The shingles of the prompts, low and high responses of some pairs, in the order asked for."""
-        rows, b_is_low = self.pair_column("row")[pairs], self.pair_column("b_is_low")[pairs]
+        rows, b_is_low = self.pairs.column_at("row", pairs), self.pairs.column_at("b_is_low", pairs)
         parts: list[list[tuple[np.ndarray, Shingles]]] = [[], [], []]
         for drop, tables in enumerate(self.drops):
-            here = np.flatnonzero(self.pair_place.drop[pairs] == drop)
+            here = np.flatnonzero(self.pairs.place.drop[pairs] == drop)
             for texts in read_texts(tables.judgments, rows[here]):
                 at = here[texts.place]
                 a, b = (shingle(normalise_once_each(some)) for some in (texts.response_a, texts.response_b))
@@ -102,46 +156,57 @@ class Catalogue:
 
     def shingles_of_prompts(self, prompts: np.ndarray) -> Shingles:
         """The shingles of some prompts, system turns left out, in the order asked for."""
-        rows = self.prompt_column("row")[prompts]
         parts = []
-        for drop, tables in enumerate(self.drops):
-            here = np.flatnonzero(self.prompt_place.drop[prompts] == drop)
-            for texts in read_texts(tables.judgments, rows[here], columns=("prompt",)):
-                dialogue = render(map_contents(texts.prompt, normalise_once_each), roles=DIALOGUE, with_roles=False)
-                parts.append((here[texts.place], shingle(dialogue)))
+        for which, sets in enumerate(self._shingles):
+            here = np.flatnonzero(self.prompts.place.drop[prompts] == which)
+            parts.append((here, _rows(sets, self.prompts.place.row[prompts[here]])))
         return _collect(parts, len(prompts))
 
 
-def _join(drops: Sequence[DropTables], file: str, key: str) -> tuple[np.ndarray, Place, list[np.ndarray]]:
-    """The distinct identities, their first places, and per drop the number of each of its rows."""
-    per_drop = [_column(drop, file, key) for drop in drops]
-    sizes = [len(ids) for ids in per_drop]
-    distinct, first, number = identifiers.unique(np.concatenate([np.empty((0, 2), np.uint64), *per_drop]))
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    drop = (np.searchsorted(starts, first, "right") - 1).astype(np.int16)
-    row = first - starts[drop]
-    return (
-        distinct,
-        Place(drop, row),
-        [number[start : start + size] for start, size in zip(starts, sizes, strict=False)],
-    )
+def pieces(count: int, size: int = 1_000_000) -> Iterator[np.ndarray]:
+    """The numbers below `count`, some at a time."""
+    return (np.arange(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _gather(drops: Sequence[DropTables], file: str, name: str, place: Place) -> np.ndarray:
-    result = None
-    for number, drop in enumerate(drops):
-        here = place.drop == number
-        values = _column(drop, file, name)
-        if result is None:
-            result = np.empty((len(place.drop), *values.shape[1:]), values.dtype)
-        result[here] = values[place.row[here]]
-    return np.empty(0) if result is None else result
+def _bounds(total: int) -> list[int | None]:
+    """Where to cut the identities, which are hashes, into ranges of `IDS_AT_ONCE`: bounds of their high words."""
+    count = max(1, -(-total // IDS_AT_ONCE))
+    return [*((number << 64) // count for number in range(1, count)), None]
 
 
-def _column(drop: DropTables, file: str, name: str) -> np.ndarray:
-    with pq.ParquetFile(drop.sketches / file) as sketch:
-        column = sketch.read(columns=[name]).column(0).combine_chunks()
-    return identifiers.from_binary(column) if name.endswith("_id") else column.to_numpy(zero_copy_only=False)
+def _identities(table: pa.Table) -> np.ndarray:
+    return identifiers.from_binary(table.column(0).combine_chunks())
+
+
+def _groups(path: Path, name: str, rows: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """A column row group by row group, and where each starts; only those that hold one of the rows, ascending."""
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            if rows is None or np.searchsorted(rows, start) < np.searchsorted(rows, end):
+                yield start, _values(file.read_row_group(group, columns=[name]).column(0).combine_chunks())
+            start = end
+
+
+def _no_values(path: Path, name: str) -> np.ndarray:
+    """An empty array of a column's type."""
+    return _values(pa.array([], pq.read_schema(path).field(name).type))
+
+
+def _values(column: pa.Array) -> np.ndarray:
+    is_id = pa.types.is_fixed_size_binary(column.type)
+    return identifiers.from_binary(column) if is_id else column.to_numpy(zero_copy_only=False)
+
+
+def _prompt_shingles(drop: DropTables, scratch: Scratch) -> Shingles:
+    """The shingles of all prompts of a drop, mapped from its file."""
+    path = drop.sketches / SHINGLES_FILE
+    bounds = scratch.empty(pq.read_metadata(drop.sketches / PROMPTS_FILE).num_rows + 1, np.int64)
+    for start, sizes in _groups(drop.sketches / PROMPTS_FILE, "shingles"):
+        bounds[start + 1 : start + 1 + len(sizes)] = bounds[start] + np.cumsum(sizes)
+    values = np.memmap(path, np.uint32, "r") if path.stat().st_size else np.zeros(0, np.uint32)
+    return Shingles(values, bounds)
 
 
 def _pick(swap: np.ndarray, yes: Shingles, no: Shingles) -> Shingles:

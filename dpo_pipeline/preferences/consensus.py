@@ -5,6 +5,7 @@ Every method treats the two sides of a pair alike and is independent of the orde
 Shapes: N verdicts, P pairs, A annotators. `side` is +1 toward a pair's low response, -1 toward the high.
 """
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -68,43 +69,74 @@ def dawid_skene(verdicts: Verdict, pair_count: int, annotator_count: int) -> Con
     unknown counts as one average annotator. Where no pair has two, nothing can be learnt, and a verdict is believed
     four to one.
     """
-    who = np.where(verdicts.annotator < 0, annotator_count, verdicts.annotator)
-    verdicts = verdicts._replace(annotator=who)
-    overlap = np.bincount(verdicts.pair, minlength=pair_count)[verdicts.pair] > 1
-    pairs, renumbered = np.unique(verdicts.pair[overlap], return_inverse=True)
-    some = Verdict(*(column[overlap] for column in verdicts))._replace(pair=renumbered)
-    confusion = _learn(some, len(pairs), annotator_count + 1)
-    low, _, tie = _posterior(verdicts, pair_count, confusion)
-    decided = np.exp(confusion.log_decided[:annotator_count])
-    return Consensus(low + tie / 2, tie, decided[:, 0] / decided[:, :2].sum(axis=1))
+    confusion = learn_confusion(lambda: [overlapping(verdicts)], annotator_count)
+    return weigh(verdicts, pair_count, confusion)
 
 
-class _Confusion(NamedTuple):
-    """Log-probabilities per annotator: (agrees, opposes, ties) on decided pairs, (ties, takes this side) on ties."""
+class Confusion(NamedTuple):
+    """Log-probabilities per annotator: (agrees, opposes, ties) on decided pairs, (ties, takes this side) on ties.
+
+    The last annotator is the average one, who stands for all unknown.
+    """
 
     log_decided: np.ndarray
     log_tied: np.ndarray
     tie_share: float
 
 
-def _learn(verdicts: Verdict, pair_count: int, annotator_count: int) -> _Confusion:
-    """Expectation-maximisation from the majority's answer until no posterior moves."""
-    start = majority(verdicts, pair_count, annotator_count)
-    tie = np.where(start.p_tie > 0, 0.8, 0.1)
-    posterior = np.stack([start.p_low * (1 - tie), (1 - start.p_low) * (1 - tie), tie])
-    confusion = _confusions(verdicts, posterior, annotator_count)
+def overlapping(verdicts: Verdict) -> Verdict:
+    """The verdicts on pairs with at least two."""
+    several = np.bincount(verdicts.pair, minlength=1)[verdicts.pair] > 1
+    return Verdict(*(column[several] for column in verdicts))
+
+
+def weigh(verdicts: Verdict, pair_count: int, confusion: Confusion) -> Consensus:
+    """The consensus by verdicts weighed as Dawid and Skene's model of the annotators says."""
+    low, _, tie = _posterior(verdicts, pair_count, confusion)
+    decided = np.exp(confusion.log_decided[:-1])
+    return Consensus(low + tie / 2, tie, decided[:, 0] / decided[:, :2].sum(axis=1))
+
+
+def learn_confusion(pieces: Callable[[], Iterable[Verdict]], annotator_count: int) -> Confusion:
+    """How the annotators judge, from the pairs with several verdicts.
+
+    Expectation-maximisation from the majority's answer until no posterior moves. 12 bytes a pair stay in memory.
+
+    Args:
+        pieces: Gives the verdicts in pieces, the same each time it is called; no pair is in two of them.
+        annotator_count: A.
+    """
+    posteriors, tallies = [], _Tallies(annotator_count + 1)
+    for verdicts in map(_renumbered, pieces()):
+        pair_count = int(verdicts.pair.max(initial=-1)) + 1
+        start = majority(verdicts, pair_count, annotator_count)
+        tie = np.where(start.p_tie > 0, 0.8, 0.1)
+        posterior = np.stack([start.p_low * (1 - tie), (1 - start.p_low) * (1 - tie), tie]).astype(np.float32)
+        tallies.add(verdicts, posterior)
+        posteriors.append(posterior)
+    confusion = tallies.confusion()
     for _ in range(ITERATIONS):
-        updated = _posterior(verdicts, pair_count, confusion)
-        confusion = _confusions(verdicts, updated, annotator_count)
-        if np.abs(updated - posterior).max(initial=0.0) < TOLERANCE:
+        change, tallies = 0.0, _Tallies(annotator_count + 1)
+        for number, verdicts in enumerate(map(_renumbered, pieces())):
+            updated = _posterior(verdicts, posteriors[number].shape[1], confusion)
+            tallies.add(verdicts, updated)
+            change = max(change, float(np.abs(updated - posteriors[number]).max(initial=0.0)))
+            posteriors[number] = updated.astype(np.float32)
+        confusion = tallies.confusion()
+        if change < TOLERANCE:
             break
-        posterior = updated
     return confusion
 
 
-def _posterior(verdicts: Verdict, pair_count: int, confusion: _Confusion) -> np.ndarray:
+def _renumbered(verdicts: Verdict) -> Verdict:
+    """The verdicts with their pairs numbered from 0 without gaps."""
+    return verdicts._replace(pair=np.unique(verdicts.pair, return_inverse=True)[1])
+
+
+def _posterior(verdicts: Verdict, pair_count: int, confusion: Confusion) -> np.ndarray:
     """Probabilities of each pair's truth being low, high and tie, `(3, P)`."""
-    side, who = verdicts.side.astype(np.int64), verdicts.annotator
+    side = verdicts.side.astype(np.int64)
+    who = np.where(verdicts.annotator < 0, len(confusion.log_decided) - 1, verdicts.annotator).astype(np.int64)
     decided = confusion.log_decided.ravel()
     if_low = decided[3 * who + np.array([2, 0, 1])[side]]
     if_high = decided[3 * who + np.array([2, 1, 0])[side]]
@@ -118,24 +150,33 @@ def _posterior(verdicts: Verdict, pair_count: int, confusion: _Confusion) -> np.
     return posterior / posterior.sum(axis=0)
 
 
-def _confusions(verdicts: Verdict, posterior: np.ndarray, annotator_count: int) -> _Confusion:
-    """What each annotator's verdicts on truths of the given probabilities say of them."""
-    low, high, tie = posterior[:, verdicts.pair] * verdicts.votes
-    side, who = verdicts.side, verdicts.annotator
-    column = 3 * who + np.array([2, 0, 1])[side.astype(np.int64)]
-    size = 3 * annotator_count
-    # Counted as if the truth were low: (agrees, opposes, ties); as if it were high, agreeing and opposing trade places.
-    if_low = _sums(column, low, size).reshape(-1, 3)
-    if_high = _sums(column, high, size).reshape(-1, 3)[:, [1, 0, 2]]
-    decided = if_low + if_high
-    tied = _sums(2 * who + (side != 0), tie, 2 * annotator_count).reshape(-1, 2)
-    # The average annotator itself rests on a weak belief: four in six agree, ties are told apart half of the time.
-    average, average_tied = decided.sum(axis=0) + np.array([4.0, 1.0, 1.0]), tied.sum(axis=0) + np.array([2.0, 2.0])
-    tie_share = (tied.sum() + 1.0) / (decided.sum() + tied.sum() + 10.0)
-    decided += PRIOR_VERDICTS * average / average.sum()
-    tied += PRIOR_VERDICTS * average_tied / average_tied.sum()
-    log_tied = np.log(tied / tied.sum(axis=1, keepdims=True)) - [0.0, np.log(2)]
-    return _Confusion(np.log(decided / decided.sum(axis=1, keepdims=True)), log_tied, float(tie_share))
+class _Tallies:
+    """What verdicts on truths of given probabilities say of the annotators who gave them, added up."""
+
+    def __init__(self, annotator_count: int) -> None:
+        self.decided, self.tied = np.zeros((annotator_count, 3)), np.zeros((annotator_count, 2))
+
+    def add(self, verdicts: Verdict, posterior: np.ndarray) -> None:
+        """Add verdicts, given the probabilities of their pairs' truths, `(3, P)`."""
+        low, high, tie = posterior[:, verdicts.pair] * verdicts.votes
+        who = np.where(verdicts.annotator < 0, len(self.decided) - 1, verdicts.annotator).astype(np.int64)
+        column = 3 * who + np.array([2, 0, 1])[verdicts.side.astype(np.int64)]
+        # Counted as if the truth were low: (agrees, opposes, ties); as if it were high, the first two trade places.
+        if_low = _sums(column, low, self.decided.size).reshape(-1, 3)
+        if_high = _sums(column, high, self.decided.size).reshape(-1, 3)[:, [1, 0, 2]]
+        self.decided += if_low + if_high
+        self.tied += _sums(2 * who + (verdicts.side != 0), tie, self.tied.size).reshape(-1, 2)
+
+    def confusion(self) -> Confusion:
+        """The confusions of all annotators."""
+        decided, tied = self.decided.copy(), self.tied.copy()
+        # The average annotator itself rests on a weak belief: four in six agree, ties are told apart half of the time.
+        average, average_tied = decided.sum(axis=0) + np.array([4.0, 1.0, 1.0]), tied.sum(axis=0) + np.array([2.0, 2.0])
+        tie_share = (tied.sum() + 1.0) / (decided.sum() + tied.sum() + 10.0)
+        decided += PRIOR_VERDICTS * average / average.sum()
+        tied += PRIOR_VERDICTS * average_tied / average_tied.sum()
+        log_tied = np.log(tied / tied.sum(axis=1, keepdims=True)) - [0.0, np.log(2)]
+        return Confusion(np.log(decided / decided.sum(axis=1, keepdims=True)), log_tied, float(tie_share))
 
 
 def _sums(place: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:

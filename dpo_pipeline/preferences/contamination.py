@@ -3,7 +3,6 @@
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,28 +32,25 @@ SKETCH_OVERLAPS = table_schema(
 
 
 class OverlapsOfDrop:
-    """Gathers a drop's overlaps, from several threads."""
+    """Gathers a drop's overlaps; the pairs come in the order of their identities."""
 
     def __init__(self, settings: PreferenceSettings) -> None:
         self._files = settings.benchmarks
         self._found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._lock = threading.Lock()
 
-    def put(self, place: np.ndarray, user_turns: pa.StringArray, hits: np.ndarray) -> None:
-        """Take the pairs of some places that the rule found, `(N,)` each."""
+    def put(self, pair_ids: np.ndarray, user_turns: pa.StringArray, hits: np.ndarray) -> None:
+        """Take some pairs, `(N, 2)`, of which the rule found those that are `hits`, `(N,)`."""
         if hits.any():
             text, file, item = overlaps(user_turns.filter(pa.array(hits)), self._files)
-            with self._lock:
-                self._found.append((place[hits][text], file, item))
+            order = np.lexsort((item, file, text))
+            self._found.append((pair_ids[hits][text[order]], file[order], item[order]))
 
-    def write(self, out: Path, pair_ids: np.ndarray) -> None:
+    def write(self, out: Path) -> None:
         """Write them, sorted; a drop without any has an empty table."""
-        columns = [np.concatenate([np.zeros(0, np.int64), *some]) for some in zip(*self._found, strict=True)]
-        place, file, item = columns or [np.zeros(0, np.int64)] * 3
-        order = np.lexsort((item, file, place))
-        arrays = [identifiers.to_binary(pair_ids[place[order]]), pa.array(file[order], pa.int32())]
-        table = pa.Table.from_arrays([*arrays, pa.array(item[order], pa.int64())], schema=SKETCH_OVERLAPS)
-        write_table(out / OVERLAPS_FILE, table)
+        none = (np.zeros((0, 2), np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+        pair_ids, file, item = (np.concatenate(some) for some in zip(none, *self._found, strict=True))
+        arrays = [identifiers.to_binary(pair_ids), pa.array(file, pa.int32()), pa.array(item, pa.int64())]
+        write_table(out / OVERLAPS_FILE, pa.Table.from_arrays(arrays, schema=SKETCH_OVERLAPS))
 
 
 def write_contamination(out: Path, drops: Sequence[DropTables], settings: PreferenceSettings) -> dict[str, Any]:

@@ -6,6 +6,7 @@ prompt changes much of the prompt, little of the pair. System prompt and numbers
 "2 + 3".
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.likeness import Likenesses
-from dpo_pipeline.preferences.near_duplicates import jaccard, overlaps, propose, ratio
+from dpo_pipeline.preferences.near_duplicates import ROWS_AT_ONCE, ROWS_PER_PIECE, jaccard, overlaps, propose, ratio
+from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.shingles import Shingles
 
@@ -39,29 +41,31 @@ def near_duplicate_pairs(
     catalogue: Catalogue,
     order: np.ndarray,
     *,
+    likenesses: Likenesses,
     settings: PreferenceSettings,
     reporter: Reporter,
-    likenesses: Likenesses | None = None,
 ) -> NearPairs:
     """The verified near duplicates among some pairs.
 
     Args:
         catalogue: The pairs.
         order: The pairs to look at, the best keeper first: all of a large bucket are compared with its best.
+        likenesses: Those of pairs that are known already; texts are read for the others only.
         settings: `near_duplicate_jaccard` and `near_duplicate_part_jaccard`.
         reporter: Told how many candidates there are.
-        likenesses: Those of pairs that are known already; texts are read for the others only.
     """
-    likenesses = likenesses or Likenesses(catalogue.pair_ids)
-    edges = propose(catalogue.pair_bands(), order)
-    for name in ("system", "numbers"):
-        value = catalogue.prompt_column(name)[catalogue.prompt]
-        edges = edges[value[edges[:, 0]] == value[edges[:, 1]]]
-    reporter.say(f"{len(edges):,} candidate pairs of near duplicates")
-    similarity, least, prompt = likenesses.of(edges, lambda rows, local: _likeness(catalogue, rows, local)).T
-    reporter.say(f"measured {likenesses.measured:,} of them, {likenesses.reused:,} were known")
-    is_near = (similarity >= settings.near_duplicate_jaccard) & (least >= settings.near_duplicate_part_jaccard)
-    return NearPairs(edges, similarity, least, prompt).only(is_near)
+    same = [catalogue.prompts.column(name) for name in ("system", "numbers")]
+    progress = Progress(reporter, "pairs searched for near duplicates", len(catalogue.pairs.ids))
+    found = [NearPairs(np.zeros((0, 2), np.int64), *np.zeros((3, 0)))]
+    for edges in propose(catalogue.pair_bands(), order, len(catalogue.pairs.ids), catalogue.scratch):
+        left, right = catalogue.prompt[edges].T
+        edges = edges[np.logical_and.reduce([value[left] == value[right] for value in same])]  # noqa: PLW2901
+        similarity, least, prompt = likenesses.of(edges, lambda rows, local: _likeness(catalogue, rows, local)).T
+        is_near = (similarity >= settings.near_duplicate_jaccard) & (least >= settings.near_duplicate_part_jaccard)
+        found.append(NearPairs(edges, similarity, least, prompt).only(is_near))
+        progress.add(ROWS_PER_PIECE)
+    reporter.say(f"near duplicates: {_told(likenesses)}")
+    return NearPairs(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
 
 
 def _likeness(catalogue: Catalogue, rows: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,26 +90,36 @@ def prompt_neighbours(
 
     Near-duplicate prompts, and prompts with the same first user turn: the same opening recurs with other continuations.
     """
-    order = catalogue.prompt_order()
-    edges = propose(catalogue.prompt_bands(), order)
-    reporter.say(f"{len(edges):,} candidate pairs of near-duplicate prompts")
+    order, count = catalogue.prompt_order(), len(catalogue.prompts.ids)
 
     def measure(rows: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         alike = jaccard(catalogue.shingles_of_prompts(rows), local)
         return alike, alike, alike
 
-    is_near = likenesses.of(edges, measure)[:, 0] >= settings.prompt_cluster_jaccard
-    reporter.say(f"measured {likenesses.measured:,} of them, {likenesses.reused:,} were known")
-    return np.concatenate([_same_opening(catalogue.prompt_column("opening"), order), edges[is_near]])
+    progress = Progress(reporter, "prompts searched for near duplicates", count)
+    near = [np.zeros((0, 2), np.int32)]
+    for edges in propose(catalogue.prompt_bands(), order, count, catalogue.scratch):
+        is_near = likenesses.of(edges, measure)[:, 0] >= settings.prompt_cluster_jaccard
+        near.append(edges[is_near].astype(np.int32))
+        progress.add(ROWS_PER_PIECE)
+    reporter.say(f"near-duplicate prompts: {_told(likenesses)}")
+    return np.concatenate([*near, *_same_opening(catalogue.prompts.column("opening"), order)])
 
 
-def _same_opening(opening: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Each prompt linked to the first and to the latest before it with the same opening, `(E, 2)`."""
-    known = order[opening[order] != 0]
-    known = known[np.argsort(opening[known], kind="stable")]
-    is_same = opening[known][1:] == opening[known][:-1]
-    later = np.flatnonzero(is_same) + 1
-    starts = np.flatnonzero(np.concatenate([[True], ~is_same]))
-    first = starts[np.searchsorted(starts, later, "right") - 1]
-    links = np.concatenate([np.stack([first, later], axis=1), np.stack([later - 1, later], axis=1)])
-    return known[links].astype(np.int64) if len(links) else links
+def _told(likenesses: Likenesses) -> str:
+    return f"{likenesses.measured:,} candidates measured, {likenesses.reused:,} known from an earlier build"
+
+
+def _same_opening(opening: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
+    """Each prompt linked to the first and to the latest before it with the same opening, `(E, 2)` in pieces."""
+    parts = -(-len(opening) // ROWS_AT_ONCE)
+    part_of = ((opening >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)).astype(np.uint16)
+    for part in range(parts):
+        known = order[(part_of[order] == part) & (opening[order] != 0)]
+        known = known[np.argsort(opening[known], kind="stable")]
+        is_same = opening[known][1:] == opening[known][:-1]
+        later = np.flatnonzero(is_same) + 1
+        starts = np.flatnonzero(np.concatenate([[True], ~is_same]))
+        first = starts[np.searchsorted(starts, later, "right") - 1]
+        for earlier in (first, later - 1):
+            yield np.stack([known[earlier], known[later]], axis=1).astype(np.int32)

@@ -1,20 +1,11 @@
 """Verdicts per rubric dimension ("tone", "accuracy", ...), averaged per pair."""
 
-# pyright: reportAttributeAccessIssue=false
-# (pyarrow.compute makes its functions when it is imported)
-
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dpo_pipeline.preferences.schemas import DIMENSION_MEANS
-from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, DropTables
+from dpo_pipeline.preferences.verdict_file import VerdictFile
 from dpo_pipeline.preferences.verdicts import Verdicts
-
-BATCH_ROWS = 65_536
 
 
 class DimensionVerdicts:
@@ -31,30 +22,15 @@ class DimensionVerdicts:
         self.verdict, self.name, self.toward_low, self.names = verdict, name, toward_low, names
 
     @classmethod
-    def read(cls, drops: Sequence[DropTables], verdicts: Verdicts) -> "DimensionVerdicts":
-        """The dimensions of all drops' judgments."""
-        rows, texts, strengths = [np.zeros(0, np.int64)], [], [np.zeros(0, np.float32)]
-        for number, drop in enumerate(drops):
-            mine = np.flatnonzero(verdicts.drop == number)
-            place = np.empty(len(mine), np.int64)
-            place[verdicts.row[mine]] = mine
-            start = 0
-            with pq.ParquetFile(drop.judgments / JUDGMENTS_FILE) as file:
-                for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["dimensions"]):
-                    lists = batch.column(0)
-                    rows.append(place[start + pc.list_parent_indices(lists).to_numpy()])
-                    entries = lists.flatten()
-                    texts.append(entries.field("name").dictionary_encode())
-                    strengths.append(entries.field("strength").to_numpy())
-                    start += batch.num_rows
-        names, codes = _numbered(texts)
-        verdict, strength = np.concatenate(rows), np.concatenate(strengths)
-        order = np.lexsort((codes, verdict))
-        verdict, codes, strength = verdict[order], codes[order], strength[order]
+    def read(cls, file: VerdictFile, verdicts: Verdicts) -> "DimensionVerdicts":
+        """The dimensions of some verdicts of the file."""
+        verdict, name, strength = file.dimensions_of(verdicts)
+        order = np.lexsort((name, verdict))
+        verdict, name, strength = verdict[order], name[order], strength[order]
         toward_low = strength * np.where(verdicts.b_is_low[verdict], 1, -1).astype(np.float32)
-        return cls(verdict, codes, toward_low, names)
+        return cls(verdict, name, toward_low, file.dimensions)
 
-    def means(self, verdicts: Verdicts, pair_count: int) -> "DimensionMeans":
+    def means(self, verdicts: Verdicts) -> "DimensionMeans":
         """The mean over each pair's counted judgments, weighed by their votes."""
         counted = verdicts.is_counted[self.verdict]
         verdict, name = self.verdict[counted], self.name[counted]
@@ -64,7 +40,7 @@ class DimensionVerdicts:
         total = np.bincount(code, weights=self.toward_low[counted] * votes, minlength=len(distinct))
         mean = total / np.maximum(np.bincount(code, weights=votes, minlength=len(distinct)), 1)
         pair, name = np.divmod(distinct, max(len(self.names), 1))
-        return DimensionMeans(np.searchsorted(pair, np.arange(pair_count + 1)), name, mean, self.names)
+        return DimensionMeans(np.searchsorted(pair, np.arange(verdicts.pair_count + 1)), name, mean, self.names)
 
 
 class DimensionMeans:
@@ -87,14 +63,3 @@ class DimensionMeans:
             fields=list(DIMENSION_MEANS.value_type),
         )
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), entries, type=DIMENSION_MEANS)
-
-
-def _numbered(texts: list[pa.DictionaryArray]) -> tuple[list[str], np.ndarray]:
-    names = sorted({name for text in texts for name in text.dictionary.to_pylist()})
-    places = {name: place for place, name in enumerate(names)}
-    codes = [
-        np.array([places[name] for name in text.dictionary.to_pylist()], np.int64)[text.indices.to_numpy()]
-        for text in texts
-        if len(text)
-    ]
-    return names, np.concatenate([np.zeros(0, np.int64), *codes])

@@ -3,6 +3,7 @@
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
+import copy
 from collections import Counter
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpo_pipeline.preferences.reasons import Reason
+from dpo_pipeline.preferences.spill import Scratch
 
 ALIVE = -1
 
@@ -19,17 +21,24 @@ class Fates:
 
     Attributes:
         reason: Place in `names` of why the pair is left out, `ALIVE` for the kept, `(P,)` int16.
-        winner: Number of the pair kept in its stead, -1 for none, `(P,)` int64.
-        value: The number that decided (probability, similarity, count), NaN for none, `(P,)` float64.
+        winner: Number of the pair kept in its stead, -1 for none, `(P,)` int32.
+        value: The number that decided (probability, similarity, count), NaN for none, `(P,)` float32.
         is_moved: Whether the pair's judgments now count for the winner, `(P,)` bool.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, scratch: Scratch) -> None:
         self.names: list[str] = []
-        self.reason = np.full(count, ALIVE, np.int16)
-        self.winner = np.full(count, -1, np.int64)
-        self.value = np.full(count, np.nan)
-        self.is_moved = np.zeros(count, bool)
+        self.reason = scratch.full(count, ALIVE, np.int16)
+        self.winner = scratch.full(count, -1, np.int32)
+        self.value = scratch.full(count, np.nan, np.float32)
+        self.is_moved = scratch.empty(count, bool)
+
+    def of(self, start: int, end: int) -> "Fates":
+        """Those of the pairs from `start` to before `end`, numbered from 0; what changes there changes here."""
+        some = copy.copy(self)
+        for name in ("reason", "winner", "value", "is_moved"):
+            setattr(some, name, getattr(self, name)[start:end])
+        return some
 
     @property
     def is_alive(self) -> np.ndarray:
@@ -39,12 +48,23 @@ class Fates:
     def exclude(self, hits: np.ndarray, reason: str, *, value: np.ndarray | None = None) -> np.ndarray:
         """Leave out the pairs among `hits` that are still kept, and return which these are, `(P,)` bool."""
         newly = hits & self.is_alive
-        if reason not in self.names:
-            self.names.append(str(reason))
-        self.reason[newly] = self.names.index(reason)
+        self.reason[newly] = self._code(reason)
         if value is not None:
             self.value[newly] = value[newly]
         return newly
+
+    def exclude_for(
+        self, losers: np.ndarray, winners: np.ndarray, reason: str, *, value: np.ndarray | None = None
+    ) -> None:
+        """Leave out pairs that are still kept, each in favour of another."""
+        self.reason[losers], self.winner[losers] = self._code(reason), winners
+        if value is not None:
+            self.value[losers] = value
+
+    def _code(self, reason: str) -> int:
+        if reason not in self.names:
+            self.names.append(str(reason))
+        return self.names.index(reason)
 
     def name_of(self, pairs: np.ndarray) -> pa.Array:
         """The reasons of some left-out pairs, as text."""
@@ -52,8 +72,9 @@ class Fates:
 
     def counts(self) -> Counter[str]:
         """Left-out pairs by reason."""
-        codes, counts = np.unique(self.reason[self.reason != ALIVE], return_counts=True)
-        return Counter({self.names[code]: int(count) for code, count in zip(codes, counts, strict=True)})
+        return Counter(
+            {name: hits for code, name in enumerate(self.names) if (hits := int((self.reason == code).sum()))}
+        )
 
     def details(self, pairs: np.ndarray, judgment_counts: np.ndarray) -> pa.Array:
         """One sentence per left-out pair: what was found."""

@@ -86,6 +86,28 @@ def unique(identifiers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return ordered[is_new], order[is_new], inverse
 
 
+def first_of_each(*words: np.ndarray) -> np.ndarray:
+    """The first position of each distinct combination of words, sorted by them, `(D,)`."""
+    order = np.lexsort(words[::-1])
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = np.logical_or.reduce([word[order][1:] != word[order][:-1] for word in words])
+    return order[is_new]
+
+
+def places(identifiers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The place of each wanted identifier among distinct sorted ones, -1 where it is not there, `(K,)`."""
+    if len(identifiers) == 0:
+        return np.full(len(wanted), -1)
+    place = np.searchsorted(identifiers[:, 0], wanted[:, 0])
+    for _ in range(len(identifiers)):  # once, but for identifiers that share their high word
+        place = np.minimum(place, len(identifiers) - 1)
+        behind = (identifiers[place, 0] == wanted[:, 0]) & (identifiers[place, 1] < wanted[:, 1])
+        if not behind.any():
+            break
+        place[behind] += 1
+    return np.where((identifiers[place] == wanted).all(axis=1), place, -1)
+
+
 def is_less(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Whether each left identifier sorts before the right one, `(N,)` bool."""
     return (left[:, 0] < right[:, 0]) | ((left[:, 0] == right[:, 0]) & (left[:, 1] < right[:, 1]))

@@ -16,7 +16,8 @@ from dpo_pipeline.preferences import near_duplicates
 from dpo_pipeline.preferences.likeness import EDGES_PER_READING
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
 from dpo_pipeline.preferences.shingles import Shingles, band_keys, shingle, signatures
-from dpo_pipeline.preferences.sketch import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
+from dpo_pipeline.preferences.sketch_tables import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
+from dpo_pipeline.preferences.spill import Scratch
 from dpo_pipeline.preferences.texts import BATCH_ROWS
 
 PAIRS_FILE = "pairs.parquet"
@@ -59,9 +60,11 @@ def near_leaks(pairs: Path, *, jaccard: float) -> list[tuple[str, str, float]]:
         for place, sets in _dialogues(pairs, rows):
             keys[:, place] = band_keys(signatures(sets, count=PROMPT_HASHES), bands=PROMPT_BANDS)
         # Train first: every held-out prompt is compared with the first trained one of its bucket.
-        edges = near_duplicates.propose(keys, np.argsort(is_held_out, kind="stable"))
+        order = np.argsort(is_held_out, kind="stable").astype(np.int32)
+        edges = np.concatenate(list(near_duplicates.propose(keys, order, len(rows), Scratch(Path(folder)))))
         del keys
-    edges = edges[~is_held_out[edges[:, 0]] & is_held_out[edges[:, 1]]]
+    edges = edges[is_held_out[edges].sum(axis=1) == 1]
+    edges = np.stack([edges[~is_held_out[edges]], edges[is_held_out[edges]]], axis=1)
     alike = np.concatenate([np.zeros(0), *_likenesses(pairs, rows, edges)])
     order = np.argsort(-alike, kind="stable")[: np.count_nonzero(alike >= jaccard)]
     names = [ids.take(pa.array(edges[order, end])).to_pylist() for end in (0, 1)]

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dpo_pipeline.core.tables import column, table_schema, write_table
+from dpo_pipeline.core.tables import RowGroups, column, table_schema
 from dpo_pipeline.preferences import identifiers
 from dpo_pipeline.preferences.normalize import KEY_VERSION
 from dpo_pipeline.preferences.shingles import SHINGLE_VERSION
+from dpo_pipeline.preferences.sorted_rows import SortedRows
 
 PAIRS_LIKENESS_FILE, PROMPTS_LIKENESS_FILE = "likeness_of_pairs.parquet", "likeness_of_prompts.parquet"
 EDGES_PER_READING = 150_000
@@ -39,13 +40,15 @@ VERSIONS = {b"key_version": str(KEY_VERSION).encode(), b"shingle_version": str(S
 Measure = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """From some rows and the edges between places among them to the three similarities of `LIKENESS`, `(E,)` each."""
 SIMILARITIES = 3
+MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Likenesses:
-    """Those of earlier builds, and those asked for in this one.
+    """Measures how alike things are, or takes it from an earlier build, and writes down what was asked for.
 
     Args:
         ids: Identities of the things, sorted, `(N, 2)` uint64; rows of edges are places here.
+        out: The table to write.
         known: Tables of earlier builds; absent files and those of other versions are passed over.
 
     Attributes:
@@ -53,70 +56,60 @@ class Likenesses:
         measured: How many were not.
     """
 
-    def __init__(self, ids: np.ndarray, known: Sequence[Path] = ()) -> None:
-        self.ids = ids
-        self.reused = self.measured = 0
-        parts = [_read(path, ids) for path in known if path.is_file()]
-        edge = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
-        values = np.concatenate([np.zeros((0, SIMILARITIES)), *(part[1] for part in parts)])
-        order = np.argsort(edge, kind="stable")
-        self._edge, self._values = edge[order], values[order]
+    def __init__(self, ids: np.ndarray, out: Path, known: Sequence[Path] = ()) -> None:
+        self.ids, self.reused, self.measured = ids, 0, 0
+        schema = LIKENESS.with_metadata({**LIKENESS.metadata, **VERSIONS})
+        fitting = [path for path in known if path.is_file() and pq.read_schema(path).metadata == schema.metadata]
+        self._known = [SortedRows(path, LIKENESS.names, _left_words) for path in fitting]
+        self._writer = RowGroups(out, schema)
+
+    def __enter__(self) -> "Likenesses":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._writer.__exit__(*failure)
 
     def of(self, edges: np.ndarray, measure: Measure) -> np.ndarray:
-        """The similarities along each edge, `(E, 3)`; what is asked for last is what `write` writes."""
-        key = _packed(edges)
-        place = np.searchsorted(self._edge, key)
-        is_known = np.zeros(len(key), bool)
-        inside = place < len(self._edge)
-        is_known[inside] = self._edge[place[inside]] == key[inside]
-        values = np.empty((len(key), SIMILARITIES))
-        values[is_known] = self._values[place[is_known]]
+        """The similarities along each edge, `(E, 3)`; edges are asked for in ascending order, the lower row first."""
+        values = np.empty((len(edges), SIMILARITIES))
+        is_known = np.zeros(len(edges), bool)
+        if len(edges):
+            for reader in self._known:
+                after = int(edges[-1, 0]) + 1
+                rows = reader.until(int(self.ids[after, 0]) if after < len(self.ids) else None)
+                if len(rows):
+                    self._look_up(edges, rows, values, is_known)
         unknown = np.flatnonzero(~is_known)
         for start in range(0, len(unknown), EDGES_PER_READING):
             some = unknown[start : start + EDGES_PER_READING]
             rows, local = np.unique(edges[some], return_inverse=True)
             values[some] = np.stack(measure(rows, local.reshape(-1, 2)), axis=1)
-        self.reused, self.measured = len(key) - len(unknown), len(unknown)
-        order = np.argsort(key)
-        self._edge, self._values = key[order], values[order]
+        self.reused += len(edges) - len(unknown)
+        self.measured += len(unknown)
+        ends = (identifiers.to_binary(self.ids[side]) for side in edges.T)
+        self._writer.write(dict(zip(LIKENESS.names, (*ends, *map(pa.array, values.T)), strict=True)))
         return values
 
-    def write(self, path: Path) -> None:
-        """Write the likenesses last asked for, sorted: the same table whether they were known or measured."""
-        ends = (self._edge >> 32, self._edge & 0xFFFFFFFF)
-        columns = [
-            *(identifiers.to_binary(self.ids[end]) for end in ends),
-            *(pa.array(values) for values in self._values.T),
-        ]
-        schema = LIKENESS.with_metadata({**LIKENESS.metadata, **VERSIONS})
-        write_table(path, pa.Table.from_arrays(columns, schema=schema))
+    def _look_up(self, edges: np.ndarray, rows: pa.Table, values: np.ndarray, is_known: np.ndarray) -> None:
+        """Fill in what some rows of an earlier table say of the edges."""
+        known = [identifiers.from_binary(rows.column(side).combine_chunks()) for side in (0, 1)]
+        wanted = [self.ids[side] for side in edges.T]
+        keys = _mixed(*known)
+        order = np.argsort(keys)
+        place = np.searchsorted(keys[order], _mixed(*wanted))
+        place = order[np.minimum(place, len(order) - 1)]
+        fits = np.logical_and.reduce(
+            [(one[place] == other).all(axis=1) for one, other in zip(known, wanted, strict=True)]
+        )
+        columns = np.stack([rows.column(name).to_numpy() for name in LIKENESS.names[2:]], axis=1)
+        values[fits] = columns[place[fits]]
+        is_known |= fits
 
 
-def _read(path: Path, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The edges of a table between things that are still there, packed, and their similarities."""
-    nothing = np.zeros(0, np.int64), np.zeros((0, SIMILARITIES))
-    expected = {**LIKENESS.metadata, **VERSIONS}
-    if pq.read_schema(path).metadata != expected:
-        return nothing
-    parts = [nothing]
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches():
-            ends = np.stack([_places(ids, identifiers.from_binary(batch.column(at))) for at in (0, 1)], axis=1)
-            is_there = (ends >= 0).all(axis=1)
-            values = np.stack([some.to_numpy() for some in batch.columns[2:]], axis=1)
-            parts.append((_packed(ends[is_there]), values[is_there]))
-    return np.concatenate([edge for edge, _ in parts]), np.concatenate([values for _, values in parts])
+def _left_words(rows: pa.Table) -> np.ndarray:
+    return identifiers.from_binary(rows.column(0).combine_chunks())[:, 0]
 
 
-def _places(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The place of each identity among the sorted ones, -1 where it is not there, `(K,)`."""
-    if len(ids) == 0:
-        return np.full(len(wanted), -1)
-    # By the high words alone: should two identities ever share one, the second is missed and measured again.
-    place = np.minimum(np.searchsorted(ids[:, 0], wanted[:, 0]), len(ids) - 1)
-    return np.where((ids[place] == wanted).all(axis=1), place, -1)
-
-
-def _packed(edges: np.ndarray) -> np.ndarray:
-    """Each edge as lower row << 32 | higher row, `(E,)` int64."""
-    return (edges.min(axis=1, initial=np.iinfo(np.int64).max) << 32) | edges.max(axis=1, initial=0)
+def _mixed(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """A hash of each pair of identities: they are hashes themselves."""
+    return (left[:, 0] * MIX) ^ right[:, 0]

@@ -38,21 +38,21 @@ class PairLists:
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), self.to_arrow(self.values[place]))
 
 
-def judgment_lists(verdicts: Verdicts, mask: np.ndarray, pair_count: int) -> PairLists:
+def judgment_lists(verdicts: Verdicts, mask: np.ndarray) -> PairLists:
     """The judgments of each pair, sorted by identity."""
     where = np.flatnonzero(mask)
-    return PairLists(verdicts.pair[where], where, pair_count, lambda some: to_hex(verdicts.judgment[some]))
+    return PairLists(verdicts.pair[where], where, verdicts.pair_count, lambda some: to_hex(verdicts.judgment[some]))
 
 
-def annotator_lists(verdicts: Verdicts, mask: np.ndarray, pair_count: int) -> PairLists:
+def annotator_lists(verdicts: Verdicts, mask: np.ndarray) -> PairLists:
     """The known annotators of each pair, each once, sorted."""
-    return name_lists(verdicts, mask & (verdicts.annotator >= 0), verdicts.annotator, verdicts.annotators, pair_count)
+    return name_lists(verdicts, mask & (verdicts.annotator >= 0), verdicts.annotator, verdicts.annotators)
 
 
-def name_lists(verdicts: Verdicts, mask: np.ndarray, codes: np.ndarray, names: list[str], pair_count: int) -> PairLists:
+def name_lists(verdicts: Verdicts, mask: np.ndarray, codes: np.ndarray, names: list[str]) -> PairLists:
     """The names some judgments of each pair carry, each once, sorted; `codes` number the names."""
     by_name = sorted(range(len(names)), key=names.__getitem__)
     place = np.argsort(by_name)
     key = distinct((verdicts.pair[mask].astype(np.int64) << 32) | place[codes[mask]]) if names else np.zeros(0, int)
     text = pa.array([names[code] for code in by_name], pa.string())
-    return PairLists(key >> 32, key & 0xFFFFFFFF, pair_count, lambda some: text.take(pa.array(some)))
+    return PairLists(key >> 32, key & 0xFFFFFFFF, verdicts.pair_count, lambda some: text.take(pa.array(some)))

@@ -3,59 +3,91 @@
 Shapes: N rows, E edges. An edge is a pair of row numbers; edge arrays are `(E, 2)` int64.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from dpo_pipeline.preferences.shingles import Shingles
+from dpo_pipeline.preferences.spill import Scratch
 
 WINDOW = 8
 """Predecessors in a bucket each row is compared with, besides the bucket's first row; keeps hostile buckets linear."""
 
 EDGES_AT_ONCE = 20_000
 MOST_PENDING = 2_000_000
+"""Links held before they are put aside."""
+ROWS_AT_ONCE = 1 << 20
+"""Rows whose keys are sorted together, about."""
+ROWS_PER_PIECE = 1 << 18
+"""Lower rows of the edges that are handed out together."""
 
 
-def propose(bands: Iterable[np.ndarray], order: np.ndarray) -> np.ndarray:
-    """The edges between rows that share a band key, `(E, 2)` int64, each once, the earlier row of the order first.
+def propose(bands: Iterable[np.ndarray], order: np.ndarray, count: int, scratch: Scratch) -> Iterator[np.ndarray]:
+    """The edges between rows that share a band key, `(E, 2)` int64, each once, sorted, the lower row first.
 
-    A row is linked to the first row of its bucket and to its nearest predecessors. Since links only ever point back
-    in the order, appending rows never changes the edges among the earlier ones.
+    A row is linked to the first row of its bucket and to its nearest predecessors in the order. Since links only ever
+    point back, appending rows to it never changes the edges among the earlier ones.
 
     Args:
         bands: Per band the rows' keys, `(N,)` uint32; read one at a time, so they need not all be in memory.
-        order: The rows from first to last, `(N,)`.
+        order: The rows from first to last; some may be left out.
+        count: N.
+        scratch: Where links go that are too many for memory.
+
+    Returns:
+        The edges in pieces; all edges of a lower row are in one piece.
     """
-    found, pending = np.zeros(0, np.uint64), []
+    step = ROWS_PER_PIECE
+    aside = [scratch.rows(np.dtype(np.uint64)) for _ in range(0, count, step)]
+    pending: list[np.ndarray] = []
+
+    def put_aside() -> None:
+        some = distinct(np.concatenate([np.zeros(0, np.uint64), *pending]))
+        cuts = np.searchsorted(some, np.arange(0, count + step, step, dtype=np.uint64) << np.uint64(32))
+        for file, start, end in zip(aside, cuts, cuts[1:], strict=False):
+            file.append(some[start:end])
+        pending.clear()
+
     for keys in bands:
-        pending += _links(keys[order])
-        if sum(map(len, pending)) > max(len(found), MOST_PENDING):
-            found, pending = distinct(np.concatenate([found, *pending])), []
-    found = distinct(np.concatenate([found, *pending]))
-    edges = np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
-    return np.asarray(order)[edges] if len(edges) else edges
+        for links in _links(keys, order):
+            pending.append(links)
+            if sum(map(len, pending)) > MOST_PENDING:
+                put_aside()
+    put_aside()
+    for file in aside:
+        found = distinct(file.read(0, len(file)))
+        yield np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
 
 
-def _links(keys: np.ndarray) -> list[np.ndarray]:
-    """The links within the buckets of one band, each packed as earlier place << 32 | later place."""
-    packed = np.sort((keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64))
-    packed = packed[np.searchsorted(packed, np.uint64(1 << 32)) :]  # key 0 is NO_KEY
-    key, place = packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)
+def _links(keys: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
+    """The links within the buckets of one band, each packed as lower row << 32 | higher row."""
+    keys = keys[order]
+    parts = -(-len(keys) // ROWS_AT_ONCE)
+    # Keys are hashes: ranges of them hold about equally many.
+    part_of = (keys.astype(np.uint64) * np.uint64(parts) >> np.uint64(32)).astype(np.uint8) if parts > 1 else None
+    for part in range(parts):
+        some = np.arange(len(keys)) if part_of is None else np.flatnonzero(part_of == part)
+        packed = np.sort((keys[some].astype(np.uint64) << np.uint64(32)) | some.astype(np.uint64))
+        packed = packed[np.searchsorted(packed, np.uint64(1 << 32)) :]  # key 0 is NO_KEY
+        for earlier, later in _links_of_buckets(packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)):
+            ends = order[earlier].astype(np.uint64), order[later].astype(np.uint64)
+            yield (np.minimum(*ends) << np.uint64(32)) | np.maximum(*ends)
+
+
+def _links_of_buckets(key: np.ndarray, place: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Earlier and later place of every link; keys are sorted, places ascend within a key."""
     is_repeat = np.zeros(len(key), bool)
     is_repeat[1:] = key[1:] == key[:-1]
     later = np.flatnonzero(is_repeat)
-    if len(later) == 0:
-        return []
     starts = np.flatnonzero(~is_repeat)
     first = starts[np.searchsorted(starts, later, "right") - 1]
-    links = [(place[first] << np.uint64(32)) | place[later]]
+    yield place[first], place[later]
     for step in range(1, WINDOW + 1):
         later = later[later >= step]
         later = later[key[later - step] == key[later]]
         if len(later) == 0:
             break
-        links.append((place[later - step] << np.uint64(32)) | place[later])
-    return links
+        yield place[later - step], place[later]
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
@@ -99,12 +131,12 @@ def ratio(shared: np.ndarray, either: np.ndarray) -> np.ndarray:
 
 
 def components(count: int, edges: np.ndarray) -> np.ndarray:
-    """The smallest row number each row is connected with, `(N,)` int64.
+    """The smallest row number each row is connected with, `(N,)`.
 
-    >>> components(4, np.array([[3, 1], [2, 3]]))
-    array([0, 1, 1, 1])
+    >>> components(4, np.array([[3, 1], [2, 3]])).tolist()
+    [0, 1, 1, 1]
     """
-    label = np.arange(count)
+    label = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
     while len(edges):
         ends = label[edges]
         low, high = ends.min(axis=1), ends.max(axis=1)

@@ -16,7 +16,7 @@ LEAST_RESPONSES = 3
 
 def responses_of(catalogue: Catalogue) -> np.ndarray:
     """Numbers of the low and high response of each pair, the same for equal responses to one prompt, `(P, 2)`."""
-    ids = np.concatenate([catalogue.pair_column("low_id"), catalogue.pair_column("high_id")])
+    ids = np.concatenate([catalogue.pairs.column("low_id"), catalogue.pairs.column("high_id")])
     _, _, code = identifiers.unique(ids)
     key = (np.tile(catalogue.prompt, 2).astype(np.int64) << 32) | code
     return np.unique(key, return_inverse=True)[1].reshape(2, -1).T

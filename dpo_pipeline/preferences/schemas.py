@@ -81,7 +81,7 @@ BENCHMARK_OVERLAPS = table_schema(
 
 ANNOTATORS = table_schema(
     "annotators",
-    1,
+    2,
     [
         column("annotator", pa.string(), "Keyed pseudonym."),
         column("judgments", pa.int64(), "Judgments given."),
@@ -107,12 +107,17 @@ ANNOTATORS = table_schema(
         ),
         column("position_known", pa.int64(), "Verdicts for a side where the order on screen is known."),
         column("first_share", pa.float64(), "Share of those for the response shown first.", nullable=True),
+        column("first_low", pa.float64(), "Lower end of its 95 % Wilson interval."),
+        column("first_high", pa.float64(), "Upper end of its 95 % Wilson interval."),
         column("position_z", pa.float64(), "Its distance from one half in standard errors.", nullable=True),
         column("longer_share", pa.float64(), "Share of verdicts for the longer response.", nullable=True),
+        column("longer_low", pa.float64(), "Lower end of its 95 % Wilson interval."),
+        column("longer_high", pa.float64(), "Upper end of its 95 % Wilson interval."),
         column(
             "length_z",
             pa.float64(),
-            "How much more often than the others on the same pairs, in standard errors (McNemar).",
+            "How much more often they depart from the consensus toward the longer response than away from it, "
+            "in standard errors.",
             nullable=True,
         ),
         column("timed", pa.int64(), "Counted judgments whose seconds are known."),
@@ -126,11 +131,18 @@ ANNOTATORS = table_schema(
             "Share of the justification the annotator gives most often.",
             nullable=True,
         ),
+        column(
+            "justification_short_share",
+            pa.float64(),
+            "Share of justifications of fewer than three words.",
+            nullable=True,
+        ),
         column("few_judgments", pa.bool_(), "Too few comparable verdicts to conclude anything."),
         column(
             "suspected",
             pa.list_(pa.string()),
-            "Signs of carelessness: disagrees, picks_by_position, too_fast, one_justification.",
+            "Signs of carelessness: disagrees, picks_by_position, picks_by_length, too_fast, one_justification, "
+            "short_justifications.",
         ),
     ],
 )

@@ -1,15 +1,14 @@
 """Per drop, once: what every text is called, which pairs it makes, and how to find near duplicates of them.
 
 Normalising and hashing text is the expensive part of building pairs. It is done here, per drop, and never again for
-old drops: the build works on these tables, reads judgments' texts only to verify candidates, and copies the cleaned
-texts in the order they lie here.
+old drops: the build works on these tables. All of them are sorted by identity, so a build only merges those of its
+drops. A sketch is made in two halves (`naming` is the first), each in memory that does not grow with the drop.
 """
 
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
-import zlib
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,85 +18,50 @@ import pyarrow.parquet as pq
 
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.metrics import Reporter
-from dpo_pipeline.core.tables import column, table_schema, write_table
+from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.preferences import identifiers
 from dpo_pipeline.preferences.cleaning import RULES, PairTexts, find_all, prepare, timing
 from dpo_pipeline.preferences.contamination import OverlapsOfDrop
-from dpo_pipeline.preferences.identifiers import blake2b_128, utf8_bytes
-from dpo_pipeline.preferences.normalize import (
-    KEY_VERSION,
-    map_contents,
-    normalise_once_each,
-    once_each,
-    pair_keys,
-    prompt_keys,
-    render,
-    response_order,
-    text_keys,
-)
-from dpo_pipeline.preferences.parallel import for_each
+from dpo_pipeline.preferences.identifiers import blake2b_128
+from dpo_pipeline.preferences.naming import Named, NamedRange, whole
+from dpo_pipeline.preferences.normalize import KEY_VERSION, map_contents, normalise_once_each, once_each, render
+from dpo_pipeline.preferences.parallel import in_order
+from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.shingles import SHINGLE_VERSION, Shingles, band_keys, shingle, signatures
-from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, Texts, read_texts
-from dpo_pipeline.preferences.training_texts import sorted_texts
+from dpo_pipeline.preferences.sketch_tables import (
+    DIALOGUE,
+    NAMES,
+    NAMES_FILE,
+    PAIR_BANDS,
+    PAIR_HASHES,
+    PAIRS,
+    PAIRS_FILE,
+    PROMPT_BANDS,
+    PROMPT_HASHES,
+    PROMPTS,
+    PROMPTS_FILE,
+    SHINGLES_FILE,
+    VERDICTS,
+    VERDICTS_FILE,
+)
+from dpo_pipeline.preferences.training_texts import ROWS_AT_ONCE, cleaned, open_texts
 
-ROWS_FILE, PAIRS_FILE, PROMPTS_FILE = "rows.parquet", "pairs.parquet", "prompts.parquet"
-PAIR_BANDS, PAIR_HASHES = 16, 80
-"""16 bands of 5: a pair of similarity 0.6 is proposed with probability 0.73, 0.7 with 0.95, 0.8 with 0.998."""
-PROMPT_BANDS, PROMPT_HASHES = 64, 256
-"""64 bands of 4: similarity 0.5 is proposed with probability 0.98, 0.2 with 0.1."""
-DIALOGUE = ("user", "assistant")
-"""Turns that make prompts alike; a system prompt shared by a whole drop would make all its prompts alike."""
 OPENING_WORDS = 6
 """Words a first user turn needs before sharing it puts two prompts on the same side of the split."""
 PROMPT_TAG = np.uint32(0x5BD1E995)
 """Keeps a word pair of the prompt apart from the same one in a response."""
 
-ROWS = table_schema(
-    "sketch_rows",
-    1,
-    [
-        column("pair", pa.int32(), "Place in the sketch's pairs of the pair the judgment is about."),
-        column("b_is_low", pa.bool_(), "Whether response_b is the pair's low response (the key that sorts first)."),
-    ],
-)
-PAIRS = table_schema(
-    "sketch_pairs",
-    3,
-    [
-        column("pair_id", pa.binary(16), "Identity of the pair; the table is sorted by it."),
-        column("prompt", pa.int32(), "Place in the sketch's prompts."),
-        column("low_id", pa.binary(16), "Identity of the low response."),
-        column("high_id", pa.binary(16), "Identity of the high response."),
-        column("row", pa.int64(), "Row of judgments.parquet whose texts stand for the pair."),
-        column("b_is_low", pa.bool_(), "Whether response_b of that row is the low response."),
-        column("low_characters", pa.int32(), "Length of the low response."),
-        column("high_characters", pa.int32(), "Length of the high response."),
-        column("prompt_characters", pa.int32(), "Length of the prompt, all turns."),
-        *[column(f"rule_{rule.name}", pa.bool_(), f"Whether {rule.name} v{rule.version} found it.") for rule in RULES],
-        *[column(f"band_{band:02}", pa.uint32(), "MinHash band key; 0: none.") for band in range(PAIR_BANDS)],
-    ],
-)
-PROMPTS = table_schema(
-    "sketch_prompts",
-    1,
-    [
-        column("prompt_id", pa.binary(16), "Identity of the prompt; the table is sorted by it."),
-        column("row", pa.int64(), "Row of judgments.parquet whose prompt it is."),
-        column("system", pa.uint64(), "Hash of the system turns: near duplicates must share it."),
-        column("numbers", pa.uint64(), "Hash of the numbers in it, in order: near duplicates must share them."),
-        column("opening", pa.uint64(), "Hash of the first user turn; 0 where it is too short to mean anything."),
-        *[column(f"band_{band:02}", pa.uint32(), "MinHash band key; 0: none.") for band in range(PROMPT_BANDS)],
-    ],
-)
-
 
 def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, reporter: Reporter) -> Outcome:
     """Name and sketch the pairs and prompts of one drop.
 
+    Law: the order of the judgments changes nothing but the numbers of their rows.
+
     Args:
         judgments: Folder of the drop's judgments artifact.
-        out: Folder to write `rows.parquet`, `pairs.parquet`, `prompts.parquet` and `texts.parquet` into.
+        out: Folder to write `pairs.parquet`, `prompts.parquet`, `prompt_shingles.bin`, `texts.parquet`,
+            `verdicts.parquet` and `names.parquet` into.
         settings: The cleaning rules' actions (what is redacted is in the texts) and limits.
         reporter: Told how far the drop is.
 
@@ -107,141 +71,104 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
     """
     for sentence in prepare(settings):
         reporter.say(sentence)
-    keys = _Keys.read(judgments, reporter)
-    pair_ids, pair_rows, pair_of_row = _representatives(keys.pair, keys.variant, keys.judgment)
-    prompt_ids, prompt_rows, prompt_of_row = _representatives(keys.prompt, keys.prompt_variant, keys.judgment)
-    write_table(
-        out / ROWS_FILE,
-        pa.Table.from_arrays([pa.array(pair_of_row), pa.array(keys.b_is_low)], schema=ROWS),
-    )
-    ids = {"pair_id": pair_ids, "low_id": keys.low[pair_rows], "high_id": keys.high[pair_rows]}
-    numbers = {"prompt": prompt_of_row[pair_rows], "row": pair_rows, "b_is_low": keys.b_is_low[pair_rows]}
-    both = np.bincount(pair_of_row[keys.b_is_low], minlength=len(pair_ids)) > 0
-    both &= np.bincount(pair_of_row[~keys.b_is_low], minlength=len(pair_ids)) > 0
-    del keys
-    found = _write_pairs(judgments, out, ids, numbers, settings=settings, reporter=reporter)
-    _write_prompts(judgments, out, prompt_ids, prompt_rows, reporter)
+    with Named(judgments, out) as named:
+        named.read(reporter)
+        prompt_ids = _write_prompts(named, out, reporter)
+        counts = _write_pairs(named, prompt_ids, out, settings=settings, reporter=reporter)
     return Outcome(
-        counts={
-            "judgments": len(pair_of_row),
-            "pairs": len(pair_ids),
-            "prompts": len(prompt_ids),
-            "pairs_shown_in_both_orders": int(both.sum()),
-            **{f"found_by_{name}": count for name, count in found.items()},
-        },
+        counts={"judgments": named.count, "prompts": len(prompt_ids), **counts},
         facts={"key_version": KEY_VERSION, "shingle_version": SHINGLE_VERSION},
     )
 
 
-class _Keys:
-    """The keys of every judgment of a drop, in the order of the table."""
-
-    def __init__(self, count: int) -> None:
-        self.pair = np.empty((count, 2), np.uint64)
-        self.prompt = np.empty((count, 2), np.uint64)
-        self.judgment = np.empty((count, 2), np.uint64)
-        self.low, self.high = np.empty((count, 2), np.uint64), np.empty((count, 2), np.uint64)
-        self.variant = np.empty(count, np.uint64)
-        self.prompt_variant = np.empty(count, np.uint64)
-        self.b_is_low = np.empty(count, bool)
-
-    @classmethod
-    def read(cls, judgments: Path, reporter: Reporter) -> "_Keys":
-        """The keys of the drop's judgments, batch by batch."""
-        with pq.ParquetFile(judgments / JUDGMENTS_FILE) as file:
-            count = file.metadata.num_rows
-        keys = cls(count)
-        reporter.say(f"naming {count:,} judgments")
-        for_each(read_texts(judgments, np.arange(count)), keys._take)
-        ids = pq.read_table(judgments / JUDGMENTS_FILE, columns=["judgment_id"]).column(0)
-        if count:
-            keys.judgment = np.concatenate([identifiers.from_hex(chunk) for chunk in ids.chunks])
-        return keys
-
-    def _take(self, texts: Texts) -> None:
-        a, b = text_keys(texts.response_a), text_keys(texts.response_b)
-        prompt = prompt_keys(texts.prompt)
-        b_is_low = response_order(a, b)
-        low, high = np.where(b_is_low[:, None], b, a), np.where(b_is_low[:, None], a, b)
-        raw_prompt = _checksums(render(texts.prompt))
-        raw_a, raw_b = _checksums(texts.response_a), _checksums(texts.response_b)
-        at = texts.place
-        self.pair[at], self.low[at], self.high[at] = pair_keys(prompt, low, high), low, high
-        self.prompt[at], self.prompt_variant[at], self.b_is_low[at] = prompt, raw_prompt, b_is_low
-        # The raw spellings of one pair, whichever response stood first; only ever compared within a pair.
-        mix = np.uint64(0x9E3779B97F4A7C15)
-        first, second = np.where(b_is_low, raw_b, raw_a), np.where(b_is_low, raw_a, raw_b)
-        self.variant[at] = ((raw_prompt * mix) ^ first) * mix ^ second
+def _write_prompts(named: Named, out: Path, reporter: Reporter) -> np.ndarray:
+    """Write the sketch of every prompt, a row group per range; return the sorted identities."""
+    progress = Progress(reporter, "prompts sketched", named.count)
+    ids = [np.zeros((0, 2), np.uint64)]
+    with _open(out / PROMPTS_FILE, PROMPTS) as writer, (out / SHINGLES_FILE).open("wb") as file:
+        for table in named.asked.ranges():
+            keys = identifiers.from_binary(whole(table, "prompt_id"))
+            first = identifiers.first_of_each(keys[:, 0], keys[:, 1])
+            prompts = whole(table, "prompt").take(pa.array(first))
+            parts = []
+            for numbers, words in in_order(_chunks(prompts), _sketch_prompts):
+                file.write(words.tobytes())
+                parts.append(numbers)
+                progress.add(len(numbers["shingles"]))
+            ids.append(keys[first])
+            _write_group(writer, PROMPTS, parts, {"prompt_id": keys[first]})
+    found = np.concatenate(ids)
+    reporter.say(f"sketched {len(found):,} distinct prompts")
+    return found
 
 
-def _checksums(texts: pa.StringArray) -> np.ndarray:
-    """A checksum of each raw text, `(N,)` uint64: tells the spellings of one text apart, nothing more."""
-    data, offsets = utf8_bytes(texts)
-    blob, bounds, crc = data.data, offsets.tolist(), zlib.crc32
-    return np.array([crc(blob[start:end]) for start, end in pairwise(bounds)], np.uint64)
-
-
-def _representatives(
-    keys: np.ndarray, variant: np.ndarray, judgment: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The distinct keys, the row that stands for each, and the place of every row's key among them.
-
-    The row shows the spelling most judgments show; among equals the choice depends on contents only, never on order.
-    """
-    distinct, _, place = identifiers.unique(keys)
-    order = np.lexsort((judgment[:, 1], judgment[:, 0], variant, place))
-    is_new = np.ones(len(order), bool)
-    is_new[1:] = (place[order][1:] != place[order][:-1]) | (variant[order][1:] != variant[order][:-1])
-    starts = np.flatnonzero(is_new)
-    sizes = np.diff(np.append(starts, len(order)))
-    first = order[starts]
-    best = np.lexsort((variant[first], -sizes, place[first]))
-    is_best = np.ones(len(best), bool)
-    is_best[1:] = place[first[best]][1:] != place[first[best]][:-1]
-    return distinct, first[best[is_best]].astype(np.int64), place
+def _sketch_prompts(prompts: pa.ListArray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The columns of `PROMPTS` for some normalised prompts, and their hashed word pairs end to end."""
+    dialogue = render(prompts, roles=DIALOGUE, with_roles=False)
+    sets, opening = shingle(dialogue), _first_user_turns(prompts)
+    is_long = np.diff(shingle(opening, words=1).bounds) >= OPENING_WORDS
+    bands = band_keys(signatures(sets, count=PROMPT_HASHES), bands=PROMPT_BANDS)
+    return {
+        "shingles": np.diff(sets.bounds),
+        "system": _hashes(render(prompts, roles=("system",), with_roles=False)),
+        "numbers": _hashes(pc.replace_substring_regex(dialogue, r"\D+", " ")),
+        "opening": np.where(is_long, _hashes(opening), np.uint64(0)),
+        **{f"band_{band:02}": keys for band, keys in enumerate(bands)},
+    }, sets.values
 
 
 def _write_pairs(
-    judgments: Path,
-    out: Path,
-    ids: dict[str, np.ndarray],
-    numbers: dict[str, np.ndarray],
-    *,
-    settings: PreferenceSettings,
-    reporter: Reporter,
+    named: Named, prompt_ids: np.ndarray, out: Path, *, settings: PreferenceSettings, reporter: Reporter
 ) -> dict[str, int]:
-    """Write sketch and texts of every pair, of which some columns are known; return how many pairs each rule found."""
-    rows, b_is_low = numbers["row"], numbers["b_is_low"]
-    empty = (field for field in PAIRS if field.name not in IDS and field.name not in numbers)
-    numbers |= {field.name: np.zeros(len(rows), field.type.to_pandas_dtype()) for field in empty}
-
+    """Write sketch and texts of every pair, and the verdicts on them; return the counts."""
+    names, places = named.names.sorted()
+    rows = [(kind, name) for kind in sorted(names) for name in names[kind]]
+    write_table(out / NAMES_FILE, pa.table(list(zip(*rows, strict=True)) or [[], []], schema=NAMES))
+    counts = {"pairs": 0, "pairs_shown_in_both_orders": 0, **{f"found_by_{rule.name}": 0 for rule in RULES}}
+    progress = Progress(reporter, "judgments sketched", named.count)
     overlaps, seconds = OverlapsOfDrop(settings), list[tuple[str, float]]()
+    with (
+        _open(out / PAIRS_FILE, PAIRS) as pairs,
+        open_texts(out, settings) as texts,
+        pq.ParquetWriter(out / VERDICTS_FILE, VERDICTS, compression="lz4", use_dictionary=False) as verdicts,
+    ):
+        for some in named.ranges(places):
+            some.numbers["prompt"] = identifiers.places(prompt_ids, some.ids.pop("prompt_id"))
+            parts = []
+            for numbers, clean, user_turns in in_order(
+                _chunks(some.texts), lambda chunk: _sketch_pairs(chunk, settings, seconds)
+            ):
+                texts.write_table(clean, row_group_size=ROWS_AT_ONCE)
+                start = sum(len(part["low_characters"]) for part in parts)
+                ids = some.ids["pair_id"][start : start + len(clean)]
+                overlaps.put(ids, user_turns, numbers["rule_benchmark_overlap"])
+                parts.append(numbers)
+            place = pa.array(counts["pairs"] + some.pair, pa.int32())
+            verdicts.write_table(some.verdicts.add_column(0, VERDICTS.field("pair"), place).cast(VERDICTS))
+            found = _write_group(pairs, PAIRS, parts, {**some.ids, **some.numbers})
+            _count(counts, some, found)
+            progress.add(len(some.pair))
+    overlaps.write(out)
+    reporter.say(f"sketched {counts['pairs']:,} distinct pairs; {timing(seconds, counts['pairs'])}")
+    return counts
 
-    def sketch(texts: Texts) -> None:
-        at = texts.place
-        swap = pa.array(b_is_low[at])
-        raw_low = pc.if_else(swap, texts.response_b, texts.response_a)
-        raw_high = pc.if_else(swap, texts.response_a, texts.response_b)
-        sorter.put(at, texts.prompt, raw_low, raw_high)
-        low, high = normalise_once_each(raw_low), normalise_once_each(raw_high)
-        prompt = map_contents(texts.prompt, normalise_once_each)
-        numbers["low_characters"][at] = pc.utf8_length(low)
-        numbers["high_characters"][at] = pc.utf8_length(high)
-        numbers["prompt_characters"][at] = pc.utf8_length(render(prompt, with_roles=False))
-        pairs = PairTexts.of(texts.prompt, raw_low, raw_high, prompt, low, high)
-        found = find_all(pairs, settings, seconds=seconds)
-        for name, hits in found.items():
-            numbers[f"rule_{name}"][at] = hits
-        overlaps.put(at, pairs.user_key, found["benchmark_overlap"])
-        for band, keys in enumerate(_pair_bands(prompt, low, high)):
-            numbers[f"band_{band:02}"][at] = keys
 
-    with sorted_texts(out, len(rows), settings) as sorter:
-        for_each(read_texts(judgments, rows), sketch)
-    _write(out / PAIRS_FILE, PAIRS, ids, numbers)
-    overlaps.write(out, ids["pair_id"])
-    reporter.say(f"sketched {len(rows):,} distinct pairs; {timing(seconds, len(rows))}")
-    return {rule.name: int(numbers[f"rule_{rule.name}"].sum()) for rule in RULES}
+def _sketch_pairs(
+    texts: pa.Table, settings: PreferenceSettings, seconds: list[tuple[str, float]]
+) -> tuple[dict[str, np.ndarray], pa.Table, pa.StringArray]:
+    """The numbers of `PAIRS` that texts give, the texts as they may be trained on, and the user turns normalised."""
+    raw_prompt, raw_low, raw_high = (texts.column(name).combine_chunks() for name in ("prompt", "low", "high"))
+    low, high = normalise_once_each(raw_low), normalise_once_each(raw_high)
+    prompt = map_contents(raw_prompt, normalise_once_each)
+    pairs = PairTexts.of(raw_prompt, raw_low, raw_high, prompt, low, high)
+    numbers = {
+        "low_characters": pc.utf8_length(low).to_numpy(),
+        "high_characters": pc.utf8_length(high).to_numpy(),
+        "prompt_characters": pc.utf8_length(render(prompt, with_roles=False)).to_numpy(),
+        **{f"rule_{name}": hits for name, hits in find_all(pairs, settings, seconds=seconds).items()},
+        **{f"band_{band:02}": keys for band, keys in enumerate(_pair_bands(prompt, low, high))},
+    }
+    return numbers, cleaned(texts, settings), pairs.user_key
 
 
 def _pair_bands(prompt: pa.ListArray, low: pa.StringArray, high: pa.StringArray) -> np.ndarray:
@@ -253,30 +180,13 @@ def _pair_bands(prompt: pa.ListArray, low: pa.StringArray, high: pa.StringArray)
     return band_keys(signature, bands=PAIR_BANDS)
 
 
-IDS = ("pair_id", "low_id", "high_id", "prompt_id")
-
-
-def _write_prompts(judgments: Path, out: Path, prompt_ids: np.ndarray, rows: np.ndarray, reporter: Reporter) -> None:
-    count = len(prompt_ids)
-    numbers = {field.name: np.zeros(count, field.type.to_pandas_dtype()) for field in PROMPTS if field.name not in IDS}
-
-    def sketch(texts: Texts) -> None:
-        at = texts.place
-        prompt = map_contents(texts.prompt, normalise_once_each)
-        dialogue = render(prompt, roles=DIALOGUE, with_roles=False)
-        numbers["numbers"][at] = _hashes(pc.replace_substring_regex(dialogue, r"\D+", " "))
-        signature = signatures(shingle(dialogue), count=PROMPT_HASHES)
-        for band, keys in enumerate(band_keys(signature, bands=PROMPT_BANDS)):
-            numbers[f"band_{band:02}"][at] = keys
-        numbers["system"][at] = _hashes(render(prompt, roles=("system",), with_roles=False))
-        opening = _first_user_turns(prompt)
-        words = shingle(opening, words=1)
-        numbers["opening"][at] = np.where(np.diff(words.bounds) >= OPENING_WORDS, _hashes(opening), 0)
-
-    for_each(read_texts(judgments, rows, columns=("prompt",)), sketch)
-    numbers["row"] = rows
-    _write(out / PROMPTS_FILE, PROMPTS, {"prompt_id": prompt_ids}, numbers)
-    reporter.say(f"sketched {count:,} distinct prompts")
+def _count(counts: dict[str, int], some: NamedRange, found: pa.Table) -> None:
+    b_is_low, size = whole(some.verdicts, "b_is_low").to_numpy(zero_copy_only=False), len(found)
+    shown = [np.bincount(some.pair[b_is_low == side], minlength=size) > 0 for side in (False, True)]
+    counts["pairs"] += size
+    counts["pairs_shown_in_both_orders"] += int((shown[0] & shown[1]).sum())
+    for rule in RULES:
+        counts[f"found_by_{rule.name}"] += pc.sum(found.column(f"rule_{rule.name}")).as_py() or 0
 
 
 def _hashes(texts: pa.StringArray) -> np.ndarray:
@@ -297,11 +207,26 @@ def _first_user_turns(prompts: pa.ListArray) -> pa.StringArray:
     return pc.replace_with_mask(pa.array([""] * len(prompts), pa.string()), pa.array(has_user), content)
 
 
-def _write(path: Path, schema: pa.Schema, ids: dict[str, np.ndarray], numbers: dict[str, np.ndarray]) -> None:
-    columns = [
-        identifiers.to_binary(ids[field.name]) if field.name in ids else pa.array(numbers[field.name], field.type)
-        for field in schema
-    ]
-    table = pa.Table.from_arrays(columns, schema=schema)
+def _chunks(rows: pa.Array | pa.Table) -> Iterator[pa.Array | pa.Table]:
+    """Pieces of a row group's size; what is worked on at a time."""
+    return (rows.slice(start, ROWS_AT_ONCE) for start in range(0, len(rows), ROWS_AT_ONCE))
+
+
+def _open(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     # Hashes are all different: looking for repeats and compressing them would only cost time.
-    pq.write_table(table, path, compression="none", use_dictionary=False, row_group_size=200_000)
+    return pq.ParquetWriter(path, schema, compression="none", use_dictionary=False)
+
+
+def _write_group(
+    writer: pq.ParquetWriter, schema: pa.Schema, parts: list[dict[str, np.ndarray]], known: dict[str, np.ndarray]
+) -> pa.Table:
+    """Write a row group of columns known whole and columns made in parts; return it."""
+    columns = []
+    for field in schema:
+        values = (
+            known[field.name] if field.name in known else np.concatenate([part[field.name] for part in parts] or [[]])
+        )
+        columns.append(identifiers.to_binary(values) if field.name.endswith("_id") else pa.array(values, field.type))
+    table = pa.Table.from_arrays(columns, schema=schema)
+    writer.write_table(table, row_group_size=max(len(table), 1))
+    return table

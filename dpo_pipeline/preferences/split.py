@@ -40,55 +40,48 @@ def split_prompts(prompts: np.ndarray, first_drop: np.ndarray, edges: np.ndarray
         salt: Salt of the hash.
     """
     count = len(prompts)
-    side = np.full(count, -1, np.int8)
-    cluster = np.arange(count)
+    side, cluster = np.full(count, -1, np.int8), np.arange(count, dtype=np.int32)
     arrival = first_drop[edges].max(axis=1) if len(edges) else np.zeros(0, np.int64)
     for drop in np.unique(first_drop):
-        new = first_drop == drop
+        new = np.flatnonzero(first_drop == drop)
         own = edges[arrival == drop]
-        inner = own[new[own].all(axis=1)]
-        label = components(count, inner)
-        touched = _touched(own, new, side, cluster, label)
-        founders = np.flatnonzero(new & (label == np.arange(count)))
-        for_train, for_held_out = touched[TRAIN][founders], touched[HELD_OUT][founders]
-        fresh = (for_train < 0) & (for_held_out < 0)
-        decided = np.where(for_held_out >= 0, HELD_OUT, TRAIN).astype(np.int8)
-        decided[fresh] = np.where(_is_held_out(prompts[founders[fresh]], share, salt), HELD_OUT, TRAIN)
-        decided[(for_train >= 0) & (for_held_out >= 0)] = QUARANTINED
-        home = np.where(fresh, founders, np.where(for_held_out >= 0, for_held_out, for_train))
-        home[decided == QUARANTINED] = founders[decided == QUARANTINED]
-        place = np.full(count, -1)
-        place[founders] = np.arange(len(founders))
-        members = np.flatnonzero(new)
-        side[members] = decided[place[label[members]]]
-        cluster[members] = home[place[label[members]]]
+        is_new = first_drop[own] == drop
+        # From here on prompts of this drop go by their places in `new`.
+        label = components(len(new), np.searchsorted(new, own[is_new.all(axis=1)]))
+        crossing, from_new = own[is_new.sum(axis=1) == 1], is_new[is_new.sum(axis=1) == 1]
+        component = label[np.searchsorted(new, crossing[from_new])]
+        known = crossing[~from_new]
+        for_train, for_held_out = (
+            _smallest(len(new), component, known, side, cluster, of=one) for one in (TRAIN, HELD_OUT)
+        )
+        is_held_out, is_train = for_held_out >= 0, for_train >= 0
+        decided = np.where(is_held_out, HELD_OUT, TRAIN).astype(np.int8)
+        home = np.where(is_held_out, for_held_out, np.where(is_train, for_train, new))
+        fresh = np.flatnonzero((label == np.arange(len(new))) & ~is_held_out & ~is_train)
+        decided[fresh] = np.where(_is_held_out(prompts[new[fresh]], share, salt), HELD_OUT, TRAIN)
+        is_bridge = is_held_out & is_train
+        decided[is_bridge], home[is_bridge] = QUARANTINED, new[is_bridge]
+        side[new], cluster[new] = decided[label], home[label]
     return Splits(side, cluster)
 
 
-def _touched(
-    edges: np.ndarray, new: np.ndarray, side: np.ndarray, cluster: np.ndarray, label: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Per component of new prompts the smallest cluster it touches on the train side and on the other; -1 for none."""
-    crossing = edges[new[edges].sum(axis=1) == 1]
-    newcomer = np.where(new[crossing[:, 0]], crossing[:, 0], crossing[:, 1])
-    known = np.where(new[crossing[:, 0]], crossing[:, 1], crossing[:, 0])
-    result = []
-    for wanted in (TRAIN, HELD_OUT):
-        mine = side[known] == wanted
-        smallest = np.full(len(side), len(side))
-        np.minimum.at(smallest, label[newcomer[mine]], cluster[known[mine]])
-        result.append(np.where(smallest == len(side), -1, smallest))
-    return result[0], result[1]
+def _smallest(
+    count: int, component: np.ndarray, known: np.ndarray, side: np.ndarray, cluster: np.ndarray, *, of: int
+) -> np.ndarray:
+    """Per component of new prompts the smallest cluster on one side that it touches, -1 for none, `(count,)`."""
+    mine = side[known] == of
+    smallest = np.full(count, len(side), np.int32)
+    np.minimum.at(smallest, component[mine], cluster[known[mine]])
+    return np.where(smallest == len(side), -1, smallest)
 
 
 def _is_held_out(prompts: np.ndarray, share: float, salt: str) -> np.ndarray:
     """Whether each founding prompt's salted hash lies in the held-out share."""
     limit = int(share * 2**64)
     key = hashlib.blake2b(salt.encode()).digest()
-    return np.array(
-        [
-            int.from_bytes(hashlib.blake2b(prompt, digest_size=8, key=key).digest()) < limit
-            for prompt in (row.tobytes() for row in prompts.astype(">u8"))
-        ],
-        bool,
+    hashes = (
+        int.from_bytes(hashlib.blake2b(rows[place : place + 16], digest_size=8, key=key).digest())
+        for rows in (some.astype(">u8").tobytes() for some in np.array_split(prompts, len(prompts) // 100_000 + 1))
+        for place in range(0, len(rows), 16)
     )
+    return np.fromiter((number < limit for number in hashes), bool, len(prompts))

@@ -39,6 +39,16 @@ class Texts(NamedTuple):
     response_b: pa.StringArray
 
 
+def batches(judgments: Path, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Some columns of a drop's judgments, and the row each batch starts at."""
+    with pq.ParquetFile(judgments / JUDGMENTS_FILE, pre_buffer=False) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(_batch_rows(file, group), row_groups=[group], columns=list(columns)):
+                yield start, batch
+                start += batch.num_rows
+
+
 def read_texts(judgments: Path, rows: np.ndarray, *, columns: Sequence[str] = TEXT_COLUMNS) -> Iterator[Texts]:
     """The texts of the given rows of a drop, in the order of the table.
 
@@ -61,9 +71,7 @@ def read_texts(judgments: Path, rows: np.ndarray, *, columns: Sequence[str] = TE
 def _read_group(
     file: pq.ParquetFile, group: int, start: int, wanted: np.ndarray, order: np.ndarray, columns: Sequence[str]
 ) -> Iterator[Texts]:
-    about = file.metadata.row_group(group)
-    rows = max(1, min(BATCH_ROWS, BATCH_BYTES * about.num_rows // max(about.total_byte_size, 1)))
-    for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=list(columns)):
+    for batch in file.iter_batches(_batch_rows(file, group), row_groups=[group], columns=list(columns)):
         first, last = np.searchsorted(wanted, (start, start + batch.num_rows))
         if first < last:
             some = batch.take(pa.array(wanted[first:last] - start)) if last - first < batch.num_rows else batch
@@ -73,3 +81,8 @@ def _read_group(
             ]
             yield Texts(order[first:last], *texts)
         start += batch.num_rows
+
+
+def _batch_rows(file: pq.ParquetFile, group: int) -> int:
+    about = file.metadata.row_group(group)
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * about.num_rows // max(about.total_byte_size, 1)))

@@ -4,29 +4,22 @@ Judgments come in any order, tables are sorted by pair. Each sketch puts its tex
 reads them from front to back beside those of the other drops; no build cleans or sorts a text again.
 """
 
-# pyright: reportAttributeAccessIssue=false
-# (pyarrow.compute makes its functions when it is imported)
-
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dpo_pipeline.core.errors import InputError
-from dpo_pipeline.core.tables import MESSAGES, ROW_GROUP_ROWS, column, table_schema
+from dpo_pipeline.core.tables import MESSAGES, column, table_schema
 from dpo_pipeline.preferences.normalize import map_contents, training_text
 from dpo_pipeline.preferences.personal_data import redact, redacted_by
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.texts import DropTables
 
 TEXTS_FILE = "texts.parquet"
-MOST_BUCKETS = 200
 ROWS_AT_ONCE = 2_000
 """Rows of a row group: what a build holds of each drop at a time."""
 
@@ -39,48 +32,24 @@ TEXTS = table_schema(
         column("high", pa.string(), "The high response, as it may be trained on."),
     ],
 )
-SPILL = pa.schema([pa.field("place", pa.int64()), *TEXTS])
 
 
-class TextSorter:
-    """Takes the texts of pairs in any order, from several threads, and puts them aside by place."""
+def cleaned(texts: pa.Table, settings: PreferenceSettings) -> pa.Table:
+    """Texts as exported, as they may be trained on."""
+    rules = redacted_by(settings)
 
-    def __init__(self, folder: Path, count: int, settings: PreferenceSettings, stack: ExitStack) -> None:
-        self.step = max(ROW_GROUP_ROWS, -(-count // MOST_BUCKETS))
-        self.redacted = redacted_by(settings)
-        self.paths = [folder / f"{number}.arrow" for number in range(-(-count // self.step))]
-        self._writers = [stack.enter_context(pa.ipc.new_file(str(path), SPILL)) for path in self.paths]
-        self._lock = threading.Lock()
+    def clean(some: pa.StringArray) -> pa.StringArray:
+        return redact(training_text(some), rules=rules)
 
-    def put(self, place: np.ndarray, prompt: pa.ListArray, low: pa.StringArray, high: pa.StringArray) -> None:
-        """Clean and keep the texts of the pairs of the given places, ascending or not."""
-        columns = [pa.array(place), map_contents(prompt, self._clean), self._clean(low), self._clean(high)]
-        order = np.argsort(place // self.step, kind="stable")
-        batch = pa.RecordBatch.from_arrays(columns, schema=SPILL).take(pa.array(order))
-        buckets, starts = np.unique((place // self.step)[order], return_index=True)
-        with self._lock:
-            for number, start, end in zip(buckets, starts, [*starts[1:], len(order)], strict=True):
-                self._writers[number].write_batch(batch.slice(start, end - start))
-
-    def _clean(self, texts: pa.StringArray) -> pa.StringArray:
-        return redact(training_text(texts), rules=self.redacted)
+    prompt, low, high = (texts.column(name).combine_chunks() for name in TEXTS.names)
+    return pa.Table.from_arrays([map_contents(prompt, clean), clean(low), clean(high)], schema=TEXTS)
 
 
-@contextmanager
-def sorted_texts(out: Path, count: int, settings: PreferenceSettings) -> Iterator[TextSorter]:
-    """A sorter for the texts of `count` pairs; they are written to `texts.parquet` when the block ends."""
-    with tempfile.TemporaryDirectory(dir=out, prefix=".spill-") as folder:
-        with ExitStack() as stack:
-            sorter = TextSorter(Path(folder), count, settings, stack)
-            yield sorter
-        schema = TEXTS.with_metadata({**(TEXTS.metadata or {}), **_says(sorter.redacted)})
-        # Read once or a few times, by this program: light compression, and no search for texts that repeat.
-        with pq.ParquetWriter(out / TEXTS_FILE, schema, compression="lz4", use_dictionary=False) as writer:
-            for path in sorter.paths:
-                with pa.memory_map(str(path)) as source:
-                    table = pa.ipc.open_file(source).read_all()
-                    texts = table.take(pc.sort_indices(table.column("place"))).drop_columns(["place"])
-                writer.write_table(texts.cast(schema), row_group_size=ROWS_AT_ONCE)
+def open_texts(out: Path, settings: PreferenceSettings) -> pq.ParquetWriter:
+    """A writer for the cleaned texts of a drop's pairs, `ROWS_AT_ONCE` at a time."""
+    schema = TEXTS.with_metadata({**(TEXTS.metadata or {}), **_says(redacted_by(settings))})
+    # Read once or a few times, by this program: light compression, and no search for texts that repeat.
+    return pq.ParquetWriter(out / TEXTS_FILE, schema, compression="lz4", use_dictionary=False)
 
 
 class TextReader:

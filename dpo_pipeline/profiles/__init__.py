@@ -11,7 +11,7 @@ from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.core.errors import SettingsError
 from dpo_pipeline.core.settings import Settings
 from dpo_pipeline.dpo.settings import DpoSettings
-from dpo_pipeline.evaluation.settings import ChampionSettings, EvaluationSettings
+from dpo_pipeline.evaluation.settings import ChampionSettings, EvaluationSettings, SweepSettings
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.profiles.operation import OperationSettings
@@ -57,6 +57,9 @@ class Profile(Settings):
 
     evaluation: EvaluationSettings = EvaluationSettings()
     """What the report measures."""
+
+    sweep: SweepSettings = SweepSettings()
+    """What a point of a sweep costs."""
 
     champion: ChampionSettings = ChampionSettings()
     """Who becomes champion."""

@@ -15,7 +15,7 @@ from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.near_duplicates import overlaps
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, prompt_keys, render
 from dpo_pipeline.preferences.shingles import Shingles, band_keys, shingle, signatures
-from dpo_pipeline.preferences.sketch import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
+from dpo_pipeline.preferences.sketch_tables import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
 
 PAIRS, SPLITS = "pairs.parquet", "splits.parquet"
 MOST_CANDIDATES = 16

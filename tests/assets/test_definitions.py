@@ -25,7 +25,11 @@ evaluation
   champion <- dpo_checkpoint, evaluation_report, preference_pairs
 release
   release <- champion
+sweeps
+  sweep_point [point] <- demonstrations, preference_pairs, reference_logprobs, sft_checkpoint
+  sweep_report <- sweep_point
 """
+PARTITIONS = {"drops": " [drop]", "sweep_points": " [point]"}
 
 
 def drawn(definitions):
@@ -37,7 +41,7 @@ def drawn(definitions):
         for name, spec in sorted(specs.items(), key=lambda item: names.index(item[0])):
             if spec.group_name == group:
                 parents = ", ".join(sorted(dep.asset_key.to_user_string() for dep in spec.deps))
-                drop = " [drop]" if spec.partitions_def else ""
+                drop = PARTITIONS[spec.partitions_def.name] if spec.partitions_def else ""
                 lines.append(f"  {name}{drop}" + (f" <- {parents}" if parents else ""))
     return "\n" + "\n".join(lines) + "\n"
 
@@ -61,6 +65,7 @@ def test_the_gpu_assets_share_one_pool_and_nothing_else_does():
         "reference_logprobs",
         "dpo_checkpoint",
         "evaluation_report",
+        "sweep_point",
     }
 
 

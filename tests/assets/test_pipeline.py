@@ -11,8 +11,11 @@ import pytest
 
 from assets.definitions import build_definitions
 from assets.materialize import materialize
-from dpo_pipeline.core.artifacts import Artifact
-from dpo_pipeline.lineage.chain import chain_of
+from dpo_pipeline.core.artifacts import Artifact, ArtifactStore, Outcome, Recipe
+from dpo_pipeline.core.digests import sha256_of_file
+from dpo_pipeline.lineage.chain import ancestors, chain_of
+from dpo_pipeline.lineage.evidence import check_files
+from dpo_pipeline.lineage.rebuild import rebuild
 from dpo_pipeline.lineage.results import check_figures, check_training_rows
 from dpo_pipeline.lineage.summary import summarize
 from dpo_pipeline.lineage.verify import verify
@@ -133,6 +136,19 @@ def test_one_altered_byte_in_a_raw_file_is_named_by_verify(made):
         path.write_bytes(original)
 
 
+def test_one_flipped_byte_in_any_file_up_to_the_release_is_named_with_both_digests(made):
+    home, _ = made
+    nodes = ancestors(chain_of(home, "release"))
+    files = [node.artifact.path / entry["name"] for node in nodes.values() for entry in node.artifact.manifest["files"]]
+    assert len(files) > 40
+    for path in files:
+        before, claimed = path.read_bytes(), sha256_of_file(path)
+        path.write_bytes(bytes([before[0] ^ 1]) + before[1:])
+        faults = check_files(home, nodes).faults
+        assert faults == (f"{path} hashes to {sha256_of_file(path)}, the manifest claims {claimed}",)
+        path.write_bytes(before)
+
+
 def _nodes(node):
     yield node
     for parent in node.parents:
@@ -176,3 +192,76 @@ def test_a_training_pair_that_was_scored_as_held_out_is_named(made, tmp_path):
     nodes = altered(home, tmp_path, "evaluation_report", "scores.parquet", leaky)
     [fault] = check_training_rows(home, nodes).faults
     assert f"pair {pair} was scored as held out; its split is train" in fault
+
+
+def test_tables_and_trainings_come_out_again(made):
+    home, _ = made
+    said = []
+    tables, trainings = rebuild(home, ancestors(chain_of(home, "evaluation_report")), said.append)
+    assert (tables.faults, tables.not_run, trainings.faults, trainings.not_run) == ((), None, (), None)
+    assert tables.looked_at == "7 of 7 artifacts are equal, from the raw files of 2 drops"
+    assert trainings.looked_at == "3 of 3 artifacts are equal, repeated on this machine"
+    assert [line for line in said if "of 10: " in line][-1].startswith("10 of 10: dpo_checkpoint")
+
+
+@pytest.fixture
+def other_weights(made, tmp_path):
+    """A DPO checkpoint that somebody replaced whole: other weights, a manifest that fits them, a line in the ledger."""
+    home, _ = made
+    node = chain_of(home, "dpo_checkpoint")
+    shutil.copytree(node.artifact.path, tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()
+    weights = tmp_path / "out" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x07")
+    manifest = node.artifact.manifest
+    recipe = Recipe("dpo_checkpoint", manifest["code_version"], manifest["settings"], node.artifact.parents)
+    outcome = Outcome(node.artifact.counts, node.artifact.facts, node.artifact.books)
+    forged = ArtifactStore(tmp_path / "store").publish(tmp_path / "out", recipe, outcome)
+    return home, replace(node, artifact=forged), node.artifact
+
+
+def rebuilt(home, node):
+    return rebuild(home, {node.artifact.path.name: node}, lambda _: None)[1]
+
+
+def test_weights_that_do_not_come_out_again_are_a_fault_that_names_file_and_both_digests(other_weights):
+    home, node, true = other_weights
+    [fault] = rebuilt(home, node).faults
+    claimed, again = (
+        next(entry["sha256"] for entry in artifact.manifest["files"] if entry["name"] == "model/model.safetensors")
+        for artifact in (node.artifact, true)
+    )
+    assert f"{node.artifact.path} does not come out again: model/model.safetensors has sha256 {claimed}" in fault
+    assert f"made again {again}" in fault
+
+
+def test_a_difference_under_other_packages_or_code_proves_nothing_and_names_them(other_weights):
+    home, node, _ = other_weights
+    versions = {**node.started["environment"]["versions"], "torch": "1.0"}
+    started = {**node.started, "environment": {"versions": versions}, "code": {"git_commit": "abc"}}
+    check = rebuilt(home, replace(node, started=started))
+    assert check.faults == ()
+    assert "that proves nothing, for torch was 1.0, here it is" in check.not_run
+    assert "the code was that of abc, here it is another" in check.not_run
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"remarks": {"device": "Running on NVIDIA H100 (cuda, 79.1 GiB) in bf16"}}, "trained otherwise than on a CPU"),
+        ({"remarks": {}}, "the ledger does not say on what"),
+    ],
+)
+def test_a_training_on_another_device_is_not_tried_and_says_so(made, change, reason):
+    home, _ = made
+    node = chain_of(home, "dpo_checkpoint")
+    check = rebuilt(home, replace(node, attempt={**node.attempt, **change}))
+    assert check.faults == ()
+    assert reason in check.not_run
+
+
+def test_what_an_older_room_made_is_not_tried_and_says_which_commit_to_check_out(made, monkeypatch):
+    home, _ = made
+    monkeypatch.setattr("dpo_pipeline.dpo.CODE_VERSION", "999")
+    check = rebuilt(home, chain_of(home, "dpo_checkpoint"))
+    assert "this is 999: check out" in check.not_run

@@ -9,6 +9,7 @@ sketched and built into the tables with the first build's likenesses. The files 
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -19,11 +20,17 @@ from bench_reading import DEFECTS, DROP_YAML
 from bench_tables import build
 
 MOST_SECONDS, MOST_MIB = 150, 1_024
+MOST_SENTENCES = 2_000_000
+"""Distinct sentences texts are made of: bounds the memory of making the file."""
 
 
 def export(folder: Path, count: int, seed: int, dirty: float) -> int:
-    """Write a file of `count` records, a fifth on pairs judged before, some broken; return its bytes."""
-    world, chance, defect = World(seed), np.random.default_rng(seed), random.Random(seed)
+    """Write a file of `count` records of about 1 KB, a fifth on pairs judged before, some broken; return its bytes.
+
+    Annotators prefer the longer response with 85 % of their votes; one in twenty guesses.
+    """
+    world = World(seed, sentences=min(max(22_000, count // 2), MOST_SENTENCES))
+    chance, defect = np.random.default_rng(seed), random.Random(seed)
     folder.mkdir(parents=True)
     (folder / "drop.yaml").write_text(DROP_YAML)
     kept: list[Pair] = []
@@ -34,11 +41,17 @@ def export(folder: Path, count: int, seed: int, dirty: float) -> int:
                 kind = "exact" if draw < 0.1 else ("swapped", "spelling", "words_5_percent")[number % 3]
                 pair = world.copy(kept[int(chance.integers(0, len(kept)))], kind)
             else:
-                pair = Pair(world.text(1, 4), world.text(2, 8), world.text(2, 8))
-                kept.append(pair)
-                kept = kept[-200_000:] if len(kept) > 400_000 else kept
+                pair = world.pair()
+                if len(kept) < 200_000:
+                    kept.append(pair)
+                else:
+                    kept[int(chance.integers(0, len(kept)))] = pair
+            worker = defect.randrange(500)
+            is_right = defect.random() < (0.5 if worker % 20 == 0 else 0.85)
+            prefers_a = (len(pair.a) > len(pair.b)) == is_right
+            verdict = 4 if defect.random() < 0.08 else defect.randrange(1, 4) + (0 if prefers_a else 4)
             record = {"id": number, "prompt": pair.prompt, "response_1": pair.a, "response_2": pair.b,
-                      "verdict": defect.randrange(1, 8), "worker": f"w{defect.randrange(500)}", "seconds": 41.5,
+                      "verdict": verdict, "worker": f"w{worker}", "seconds": 41.5,
                       "at": "2026-09-01T10:11:12Z", "why": "ratio 3:1, shorter"}  # fmt: skip
             line = json.dumps(record).encode()
             stream.write((defect.choice(DEFECTS)(line) if defect.random() < dirty else line) + b"\n")
@@ -65,6 +78,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--dirty", type=float, default=0.0075)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--keep", help="folder for everything made; the export files in it are used again")
     given = parser.parse_args()
 
     def stage(name: str, work, *arguments) -> dict:
@@ -73,36 +87,39 @@ def main() -> None:
         sys.stdout.flush()
         return line
 
-    with tempfile.TemporaryDirectory() as home:
-        root = Path(home)
-        drops = []
-        for number, count in enumerate((given.records, given.records // 100)):
-            raw, drop = root / f"raw-{number}" / "files", root / f"drop-{number}"
-            drops.append((str(drop / "judgments"), str(drop / "sketches")))
+    root = Path(given.keep or tempfile.mkdtemp())
+    drops = []
+    for number, count in enumerate((given.records, given.records // 100)):
+        raw, drop = root / f"raw-{number}" / "files", root / f"drop-{number}"
+        drops.append((str(drop / "judgments"), str(drop / "sketches")))
+        if not raw.exists():
             stage(f"make file {number} (apart)", export, raw, count, given.seed + number, given.dirty)
-            (drop / "sketches").mkdir(parents=True)
-        first, second, rebuilt, report = (str(root / name) for name in ("first", "second", "rebuilt", "report"))
-        Path(report).mkdir()
-        lines = [
-            stage("read", read, str(root / "raw-0"), str(root / "drop-0"), "drop-0"),
-            stage("sketch", _sketch, *drops[0]),
-            stage("build", build, drops[:1], first, []),
-            stage("report", _report, *drops[0], first, report),
-        ]
-        totals = {name: round(sum(line[name] for line in lines), 1) for name in ("cpu_s", "s")}
-        peak = max(line["peak_mb"] for line in lines)
-        fits = totals["s"] <= MOST_SECONDS and peak <= MOST_MIB
-        sys.stdout.write(json.dumps({"total": totals, "peak_mb": peak, "within_150_s_and_1_gib": fits}) + "\n")
-        later = [
-            stage("second: read", read, str(root / "raw-1"), str(root / "drop-1"), "drop-1"),
-            stage("second: sketch", _sketch, *drops[1]),
-            stage("second: build", build, drops, second, [first]),
-        ]
-        index = stage("index load and rewrite alone", build, drops[:1], rebuilt, [first])
-        cost = sum(line["cpu_s"] for line in later)
-        whole = sum(line["cpu_s"] for line in lines[:3])
-        shares = {"of_the_first": round(cost / whole, 4), "index_and_rewrite": round(index["cpu_s"] / cost, 4)}
-        sys.stdout.write(json.dumps({"second_drop_cpu_s": round(cost, 2), "shares": shares}) + "\n")
+        for made in (drop, root / "first", root / "second", root / "rebuilt", root / "report"):
+            shutil.rmtree(made, ignore_errors=True)
+        (drop / "sketches").mkdir(parents=True)
+    first, second, rebuilt, report = (str(root / name) for name in ("first", "second", "rebuilt", "report"))
+    Path(report).mkdir()
+    lines = [
+        stage("read", read, str(root / "raw-0"), str(root / "drop-0"), "drop-0"),
+        stage("sketch", _sketch, *drops[0]),
+        stage("build", build, drops[:1], first, []),
+    ]
+    totals = {name: round(sum(line[name] for line in lines), 1) for name in ("cpu_s", "s")}
+    peak = max(line["peak_mb"] for line in lines)
+    fits = totals["s"] <= MOST_SECONDS and peak <= MOST_MIB
+    sys.stdout.write(json.dumps({"total": totals, "peak_mb": peak, "within_150_s_and_1_gib": fits}) + "\n")
+    stage("report (apart)", _report, *drops[0], first, report)
+    later = [
+        stage("second: read", read, str(root / "raw-1"), str(root / "drop-1"), "drop-1"),
+        stage("second: sketch", _sketch, *drops[1]),
+        stage("second: build", build, drops, second, [first]),
+    ]
+    index = stage("index load and rewrite alone", build, drops[:1], rebuilt, [first])
+    cost = sum(line["cpu_s"] for line in later)
+    shares = {"of_the_first": round(cost / totals["cpu_s"], 4), "index_and_rewrite": round(index["cpu_s"] / cost, 4)}
+    sys.stdout.write(json.dumps({"second_drop_cpu_s": round(cost, 2), "shares": shares}) + "\n")
+    if given.keep is None:
+        shutil.rmtree(root)
 
 
 if __name__ == "__main__":

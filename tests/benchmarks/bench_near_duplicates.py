@@ -49,14 +49,19 @@ def ours(folder: Path, settings: PreferenceSettings) -> list[int]:
 
     from dpo_pipeline.preferences.catalogue import Catalogue
     from dpo_pipeline.preferences.deduplicate import near_duplicate_pairs
-    from dpo_pipeline.preferences.sketch import ROWS_FILE, sketch_drop
+    from dpo_pipeline.preferences.likeness import Likenesses
+    from dpo_pipeline.preferences.sketch import sketch_drop
+    from dpo_pipeline.preferences.sketch_tables import VERDICTS_FILE
     from dpo_pipeline.preferences.texts import DropTables
 
     sketch_drop(folder, folder, settings=settings, reporter=Quiet())
-    catalogue = Catalogue.read([DropTables("drop", folder, folder)])
-    count = len(catalogue.pair_ids)
-    near = near_duplicate_pairs(catalogue, np.arange(count), settings=settings, reporter=Quiet())
-    return components(count, near.edges)[pq.read_table(folder / ROWS_FILE).column("pair").to_numpy()].tolist()
+    catalogue = Catalogue([DropTables("drop", folder, folder)])
+    count = len(catalogue.pairs.ids)
+    with Likenesses(catalogue.pairs.ids, folder / "likeness.parquet") as known:
+        order = np.arange(count, dtype=np.int32)
+        near = near_duplicate_pairs(catalogue, order, likenesses=known, settings=settings, reporter=Quiet())
+    verdicts = pq.read_table(folder / VERDICTS_FILE, columns=["row", "pair"]).sort_by("row")
+    return components(count, near.edges)[verdicts["pair"].to_numpy()].tolist()
 
 
 def with_datasketch(folder: Path, bands: int, rows: int) -> list[tuple[int, int, float]]:

@@ -28,7 +28,8 @@ from dpo_pipeline.preferences.leakage import near_leaks
 from dpo_pipeline.preferences.likeness import Likenesses
 from dpo_pipeline.preferences.normalize import normalise
 from dpo_pipeline.preferences.settings import PreferenceSettings
-from dpo_pipeline.preferences.sketch import ROWS_FILE, sketch_drop
+from dpo_pipeline.preferences.sketch import sketch_drop
+from dpo_pipeline.preferences.sketch_tables import VERDICTS_FILE
 from dpo_pipeline.preferences.split import SPLIT_NAMES, split_prompts
 from dpo_pipeline.preferences.texts import DropTables
 
@@ -92,15 +93,15 @@ def by_normalised_hash(rows: Rows, seen: int) -> list[str]:
 
 def ours(rows: Rows, seen: int, tables: list[DropTables]) -> list[str]:
     """By clusters of near-duplicate prompts, decided once."""
-    catalogue = Catalogue.read(tables[:seen])
-    likenesses = Likenesses(catalogue.prompt_ids)
-    edges = prompt_neighbours(catalogue, likenesses=likenesses, settings=SETTINGS, reporter=Quiet())
-    first_drop, share, salt = catalogue.prompt_place.drop, SETTINGS.held_out_share, SETTINGS.split_salt
-    side = split_prompts(catalogue.prompt_ids, first_drop, edges, share=share, salt=salt).side[catalogue.prompt]
+    catalogue = Catalogue(tables[:seen])
+    with tempfile.TemporaryDirectory() as folder, Likenesses(catalogue.prompts.ids, Path(folder) / "x") as likenesses:
+        edges = prompt_neighbours(catalogue, likenesses=likenesses, settings=SETTINGS, reporter=Quiet())
+    first_drop, share, salt = catalogue.prompts.place.drop, SETTINGS.held_out_share, SETTINGS.split_salt
+    side = split_prompts(catalogue.prompts.ids, first_drop, edges, share=share, salt=salt).side[catalogue.prompt]
     found = []
-    for table, numbers in zip(tables, catalogue.pair_numbers, strict=False):
-        pair = pq.read_table(table.sketches / ROWS_FILE)["pair"].to_numpy()
-        found += [SPLIT_NAMES[one] for one in side[numbers[pair]]]
+    for table, numbers in zip(tables, catalogue.pairs.numbers, strict=False):
+        verdicts = pq.read_table(table.sketches / VERDICTS_FILE, columns=["row", "pair"]).sort_by("row")
+        found += [SPLIT_NAMES[one] for one in side[numbers[verdicts["pair"].to_numpy()]]]
     return found
 
 

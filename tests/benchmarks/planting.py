@@ -2,6 +2,7 @@
 
 import multiprocessing
 import resource
+import threading
 import time
 from typing import NamedTuple
 
@@ -161,7 +162,10 @@ def judgments_of(pairs: list[Pair], start: int, chance: np.random.Generator) -> 
 
 
 def measured(work, *arguments) -> dict[str, object]:
-    """What a function returns, with its CPU seconds, seconds and peak memory, in a process of its own."""
+    """What a function returns, with its CPU seconds, seconds and peak memory, in a process of its own.
+
+    `peak_mb` counts pages of mapped files, which the system may take back; `anonymous_mb` only what it may not.
+    """
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
     process = context.Process(target=_measure, args=(theirs, work, arguments))
@@ -173,7 +177,24 @@ def measured(work, *arguments) -> dict[str, object]:
         process.join()
 
 
+class _AnonymousMemory(threading.Thread):
+    """Looks now and then how much memory the process holds that no file on disk stands behind."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak_kb = 0
+
+    def run(self) -> None:
+        while True:
+            with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
+                kilobytes = next((int(line.split()[1]) for line in status if line.startswith("RssAnon:")), 0)
+            self.peak_kb = max(self.peak_kb, kilobytes)
+            time.sleep(0.05)
+
+
 def _measure(pipe, work, arguments) -> None:
+    anonymous = _AnonymousMemory()
+    anonymous.start()
     start = time.perf_counter()
     before = time.process_time()
     result = work(*arguments)
@@ -183,5 +204,6 @@ def _measure(pipe, work, arguments) -> None:
             "cpu_s": round(time.process_time() - before, 2),
             "s": round(time.perf_counter() - start, 2),
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "anonymous_mb": anonymous.peak_kb // 1024,
         }
     )

@@ -11,6 +11,7 @@ from dpo_pipeline.annotations.read import read_drop
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.tombstones import due, with_forgotten
 from dpo_pipeline.core.artifacts import Parent, Recipe
+from dpo_pipeline.core.environment import describe_code, describe_environment
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.preferences.build import DropTables, build_pairs
@@ -18,6 +19,7 @@ from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.sketch import sketch_drop
 from dpo_pipeline.samples.scenario import generate_scenario
 
+PLACE = {"dagster_run": "00000000-0000-4000-8000-000000000000", "profile": "demo"}
 KINDS = ("judgments", "rejected_records", "demonstrations")
 
 
@@ -27,7 +29,7 @@ def publish(home, recipe, folder, outcome, partition=None):
     attempt = f"run/{artifact.digest}/{sum(1 for _ in home.ledger.lines())}"
     same = {"attempt": attempt, "asset": recipe.kind, "partition": partition, "recipe": recipe.digest}
     opening = {name: artifact.manifest[name] for name in ("settings", "code_version", "parents")}
-    home.ledger.append("started", **same, **opening)
+    home.ledger.append("started", **same, **opening, **PLACE, code=describe_code(), environment=describe_environment())
     home.ledger.append("finished", **same, artifact=artifact.digest)
     return artifact
 
@@ -63,7 +65,8 @@ def read(home, raw, drop, parents):
     with home.store.staging() as folder:
         outcome = sketch_drop(judgments.path, folder, settings=PreferenceSettings(), reporter=Quiet())
         parents = (Parent(f"judgments/{drop}", "judgments", judgments.digest),)
-        recipe = Recipe("pair_sketches", preferences.CODE_VERSION, {"drop": drop}, parents)
+        settings = {"preferences": PreferenceSettings().model_dump(mode="json"), "drop": drop}
+        recipe = Recipe("pair_sketches", preferences.CODE_VERSION, settings, parents)
         return judgments, publish(home, recipe, folder, outcome, drop)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from dpo_pipeline.core.artifacts import Outcome, Recipe
 from dpo_pipeline.core.tables import write_table
-from dpo_pipeline.lineage.chain import ancestors, chain_of
+from dpo_pipeline.lineage.chain import ancestors, chain_of, with_rejected
 from dpo_pipeline.lineage.records import TABLES, check_annotators, check_books, check_rows
 from dpo_pipeline.lineage.results import check_near_leaks, check_split
 from dpo_pipeline.lineage.verify import verify
@@ -121,3 +121,22 @@ def test_a_near_copy_under_a_cluster_of_its_own_is_found(built, forged):
     [fault] = check_near_leaks(built, nodes).faults
     assert str(made.path) in fault
     assert "f" * 32 in fault
+
+
+def test_what_was_left_out_stands_beside_the_chain_and_is_proven_with_it(built):
+    drop = built.partitions("judgments")[0]
+    left_out = built.latest("rejected_records", drop)
+    nodes = with_rejected(built, nodes_of(built, built.latest("preference_pairs")))
+    assert nodes[left_out.digest].role == f"rejected_records/{drop}"
+    path = left_out.path / TABLES["rejected_records"]
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert any(str(path) in fault for check in verify(built, "preference_pairs") for fault in check.faults)
+
+
+def test_a_table_of_what_was_left_out_that_is_gone_is_named(built):
+    drop = built.partitions("judgments")[0]
+    left_out = built.latest("rejected_records", drop)
+    (left_out.path / "manifest.json").unlink()
+    [fault] = verify(built, f"judgments/{drop}")[1].faults
+    assert fault.startswith(f"rejected_records/{drop}, read together with judgments")
+    assert left_out.digest in fault

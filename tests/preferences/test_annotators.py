@@ -56,7 +56,7 @@ def test_planted_behaviour_is_found(world):
     out, outcome = report(world, world.drop("may", planted_rows(np.random.default_rng(2), 120)))
     rows = {row["annotator"]: row for row in pq.read_table(out / "annotators.parquet").to_pylist()}
     assert rows["first"]["suspected"] == ["disagrees", "picks_by_position"]
-    assert rows["random"]["suspected"] == ["disagrees", "too_fast", "one_justification"]
+    assert rows["random"]["suspected"] == ["disagrees", "too_fast", "one_justification", "short_justifications"]
     for name in ("d1", "d2", "d3", "d4"):
         assert rows[name]["suspected"] == []
         assert rows[name]["agreement"] > 0.75
@@ -104,7 +104,7 @@ def test_the_page_is_inert_and_escapes_what_annotators_wrote(world):
     assert "<img src=http" not in page
     assert "default-src 'none'" in page
     assert "&lt;script&gt;" in page
-    for picture in ("agreement.png", "course.png"):
+    for picture in ("agreement.png", "manners.png", "course.png", "pairs.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
 
 
@@ -127,7 +127,15 @@ def test_equal_inputs_give_equal_bytes(world):
     rows = planted_rows(np.random.default_rng(4), 10)
     one, _ = report(world, world.drop("may", rows))
     other, _ = report(world, world.drop("may", rows[::-1]))
-    for name in ("annotators.parquet", "report.json", "report.html", "agreement.png", "course.png"):
+    for name in (
+        "annotators.parquet",
+        "report.json",
+        "report.html",
+        "agreement.png",
+        "manners.png",
+        "course.png",
+        "pairs.png",
+    ):
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
@@ -145,10 +153,53 @@ def test_nothing_known_is_no_error(world, rows):
         (0.667, 1, "Annotators agree fairly (alpha 0.67), 1 annotator to look at again"),
         (0.57, 0, "Annotators agree moderately (alpha 0.57), nobody stands out"),
         (0.3, 2, "Annotators agree weakly (alpha 0.30), 2 annotators to look at again"),
-        (-0.1, 0, "Annotators agree hardly (alpha -0.10), nobody stands out"),
+        (-0.1, 0, "Annotators hardly agree (alpha -0.10), nobody stands out"),
         (None, 0, "No two judgments meet on one pair: agreement is unknown, nobody stands out"),
     ],
 )
 def test_the_headline_says_how_well_they_agree(alpha, suspected, sentence):
     people = [{"suspected": ["disagrees"]}] * suspected + [{"suspected": []}]
     assert headline({"overall": {"alpha_nominal": alpha}, "annotators": people}) == sentence
+
+
+def length_rows(chance, who_picks_longer, pair_count=150):
+    """Good replies are as often the shorter as the longer ones; three diligent people, one random, one in question."""
+    rows = []
+    for number in range(pair_count):
+        short, long = (
+            f"Yes, number {number}.",
+            f"A reply of very many words, number {number}, that goes on and on and on.",
+        )
+        good, bad = (short, long) if number % 2 else (long, short)
+        for name in ("d1", "d2", "d3", "random", "long"):
+            picks_good = chance.random() < (0.5 if name == "random" else 0.9)
+            if name == "long" and who_picks_longer:
+                picks_good = good == long
+            rows.append(judgment(f"Question number {number} about it", good, bad, "a" if picks_good else "b", name))
+    return rows
+
+
+def test_who_picks_by_length_is_told_from_who_errs(world):
+    out, _ = report(world, world.drop("may", length_rows(np.random.default_rng(3), who_picks_longer=True)))
+    rows = {row["annotator"]: row for row in pq.read_table(out / "annotators.parquet").to_pylist()}
+    assert rows["long"]["longer_share"] == 1.0
+    assert rows["long"]["length_z"] > 4
+    assert [name for name, row in rows.items() if "picks_by_length" in row["suspected"]] == ["long"]
+    assert abs(rows["random"]["length_z"]) < 3
+    assert rows["random"]["longer_low"] < rows["random"]["longer_share"] < rows["random"]["longer_high"]
+
+
+def test_where_the_better_reply_is_always_the_longer_one_length_accuses_nobody(world):
+    out, _ = report(world, world.drop("may", planted_rows(np.random.default_rng(2), 120)))
+    rows = pq.read_table(out / "annotators.parquet").to_pylist()
+    assert not any("picks_by_length" in row["suspected"] for row in rows)
+
+
+def test_the_report_carries_agreement_over_time_with_both_alphas(world):
+    out, _ = report(world, world.drop("may", planted_rows(np.random.default_rng(2), 20)))
+    content = json.loads((out / "report.json").read_text())
+    (drop,) = content["by_drop"]
+    assert set(drop) == {"name", "judgments", "annotators", "alpha_nominal", "alpha_ordinal", "raw_agreement"}
+    low, high = content["overall"]["alpha_nominal_interval"]
+    assert low < content["overall"]["alpha_nominal"] < high
+    assert content["label_noise"]["pairs_compared"] == 20

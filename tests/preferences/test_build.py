@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from preference_worlds import World, judgment
 
 from dpo_pipeline.core.errors import InputError
-from dpo_pipeline.preferences import training_texts, write
+from dpo_pipeline.preferences import (
+    catalogue,
+    likeness,
+    near_duplicates,
+    sketch,
+    spill,
+    texts,
+    verdict_file,
+    write,
+)
 from dpo_pipeline.preferences.schemas import EXCLUDED_PAIRS, PAIRS, SPLITS
 from dpo_pipeline.preferences.settings import PreferenceSettings
 
@@ -31,6 +40,24 @@ def read(folder, name="pairs"):
 def only(folder):
     (row,) = read(folder)
     return row
+
+
+def tiny(patch):
+    """Nothing but a few rows is ever in memory."""
+    for module, name, value in (
+        (texts, "BATCH_ROWS", 5),
+        (spill, "PENDING_BYTES", 300),
+        (spill, "RANGE_ROWS", 4),
+        (sketch, "ROWS_AT_ONCE", 3),
+        (catalogue, "IDS_AT_ONCE", 4),
+        (verdict_file, "PAIRS_AT_ONCE", 2),
+        (near_duplicates, "MOST_PENDING", 3),
+        (near_duplicates, "ROWS_AT_ONCE", 4),
+        (near_duplicates, "ROWS_PER_PIECE", 2),
+        (likeness, "EDGES_PER_READING", 2),
+        (write, "TEXTS_AT_ONCE", 2),
+    ):
+        patch.setattr(module, name, value)
 
 
 def reasons(folder):
@@ -269,10 +296,8 @@ def test_texts_redacted_by_other_rules_are_refused(world):
 
 
 def test_texts_come_in_the_order_of_the_pairs_from_many_row_groups_and_drops(world, monkeypatch):
-    """Buckets, row groups and slices are made tiny: each text must still stand beside the pair it belongs to."""
-    for module, name, value in ((training_texts, "ROWS_AT_ONCE", 3), (training_texts, "ROW_GROUP_ROWS", 7)):
-        monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(write, "ROW_GROUP_ROWS", 5)
+    """Ranges, row groups and slices are made tiny: each text must still stand beside the pair it belongs to."""
+    tiny(monkeypatch)
     numbers = [f"{number}{'lamp' * (number % 5)}" for number in range(60)]
     rows = [judgment(f"Ask {text}", f"{text} is better", f"{text} is worse") for text in numbers]
     out, _ = world.build(
@@ -392,6 +417,30 @@ def test_laws_of_the_build(tmp_path_factory, drops, method, chance):
             assert final[row["prompt_id"]] == (row["split"], row["cluster_id"], row["first_drop"])
         resumed, _ = world.build(*tables, settings=settings_, known=[early])
         assert [(resumed / name).read_bytes() for name in files] == [(out / name).read_bytes() for name in files]
+
+
+@settings(max_examples=8)
+@given(drops=DROPS, method=METHOD)
+def test_the_bounds_of_memory_change_no_byte(tmp_path_factory, drops, method):
+    """Law: sketched and built a few rows at a time, with and without an earlier build, the tables are the same."""
+    world = World(tmp_path_factory.mktemp("bounds"))
+    settings_ = PreferenceSettings(consensus=method, held_out_share=0.4)
+    drops = [unlike(rows) for rows in drops]
+    out, outcome = world.build(
+        *(world.drop(f"drop-{number}", rows) for number, rows in enumerate(drops)), settings=settings_
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        tiny(patch)
+        tables = [world.drop(f"drop-{number}", rows) for number, rows in enumerate(drops)]
+        again, bounded = world.build(*tables, settings=settings_)
+        early, _ = world.build(tables[0], settings=settings_)
+        resumed, _ = world.build(*tables, settings=settings_, known=[early])
+    files = sorted(path.name for path in out.iterdir())
+    for other in (again, resumed):
+        assert sorted(path.name for path in other.iterdir()) == files
+        assert [(other / name).read_bytes() for name in files] == [(out / name).read_bytes() for name in files]
+    assert (bounded.counts, bounded.facts) == (outcome.counts, outcome.facts)
+    assert bounded.books.as_dict() == outcome.books.as_dict()
 
 
 def test_a_later_build_measures_only_what_no_earlier_one_did(world):

@@ -7,6 +7,7 @@ from preference_worlds import judgment
 
 from dpo_pipeline.preferences.near_duplicates import propose
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.spill import Scratch
 
 MAJORITY = PreferenceSettings(consensus="majority")
 ASKED = "Is a shop right to ask for the receipt when somebody brings back a lamp that was a present?"
@@ -43,7 +44,7 @@ def test_responses_are_matched_as_fits_better_whichever_is_called_low(world):
     rows = [judgment(asked, f"{LONG} {word}", f"{short} {word}", annotator=word) for word in edits]
     drop = world.drop("may", [judgment(asked, LONG, short), *rows])
     texts = pq.read_table(drop.judgments / "judgments.parquet", columns=["response_a"])["response_a"].to_pylist()
-    sides = pq.read_table(drop.sketches / "rows.parquet")["b_is_low"].to_pylist()
+    sides = pq.read_table(drop.sketches / "verdicts.parquet")["b_is_low"].to_pylist()
     assert {text.startswith(LONG) for text in texts} == {True}
     assert set(sides) == {True, False}
     out, _ = world.build(drop, settings=MAJORITY)
@@ -81,6 +82,6 @@ def test_a_hundred_thousand_equal_texts_stay_linear():
     """Every band holds one bucket of all rows: the edges are counted, nine per row at most, not five billion."""
     count = 100_000
     bands = np.full((16, count), 7, np.uint32)
-    edges = propose(bands, np.arange(count))
+    edges = np.concatenate(list(propose(bands, np.arange(count), count, Scratch(None))))
     assert len(edges) < 9 * count
     assert set(edges[:, 1].tolist()) == set(range(1, count))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dpo_pipeline.preferences.near_duplicates import components, distinct, elect, jaccard, overlaps, propose
 from dpo_pipeline.preferences.shingles import NO_KEY, Shingles, band_keys, shingle, signatures
+from dpo_pipeline.preferences.spill import Scratch
 
 WORDS = st.sampled_from(["apple", "pear", "plum", "fig", "a", "of", "日", "é"])
 TEXTS = st.lists(WORDS, max_size=12).map(" ".join)
@@ -18,6 +19,11 @@ TEXTS = st.lists(WORDS, max_size=12).map(" ".join)
 
 def strings(texts):
     return pa.array(texts, pa.string())
+
+
+def proposed(bands):
+    count = bands.shape[1]
+    return np.concatenate([np.zeros((0, 2), np.int64), *propose(bands, np.arange(count), count, Scratch(None))])
 
 
 def sets_of(sets):
@@ -127,11 +133,11 @@ def test_band_keys_are_pinned_and_empty_texts_have_none():
 @given(st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=1, max_size=25), st.integers(1, 25))
 def test_proposed_edges_share_a_key_and_do_not_change_when_rows_are_appended(rows, count):
     bands = np.array(rows, np.uint32).T
-    edges = propose(bands, np.arange(len(rows)))
+    edges = proposed(bands)
     assert all(((bands[:, i] == bands[:, j]) & (bands[:, i] != 0)).any() for i, j in edges)
     assert len(set(map(tuple, edges.tolist()))) == len(edges)
     count = min(count, len(rows))
-    before = propose(bands[:, :count], np.arange(count))
+    before = proposed(bands[:, :count])
     within = edges[(edges < count).all(axis=1)]
     assert sorted(map(tuple, within.tolist())) == sorted(map(tuple, before.tolist()))
     # Whoever shares a bucket is connected: no row is lost, however large the bucket.

@@ -11,7 +11,7 @@ from dpo_pipeline.preferences.annotators import report_annotators
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.rankings import describe_rankings, responses_of
 from dpo_pipeline.preferences.settings import PreferenceSettings
-from dpo_pipeline.preferences.verdicts import load_verdicts
+from dpo_pipeline.preferences.verdict_file import VerdictFile
 
 
 def text_of(letter):
@@ -28,8 +28,8 @@ def ranked(prompt, order, annotator):
 
 def described(world, rows):
     drop = world.drop("may", rows)
-    catalogue = Catalogue.read([drop])
-    verdicts = load_verdicts([drop], catalogue.pair_numbers)
+    catalogue = Catalogue([drop])
+    verdicts = VerdictFile.merge(catalogue, Quiet()).take(0, len(catalogue.pairs.ids))
     return describe_rankings(responses_of(catalogue), catalogue.prompt, verdicts)
 
 
