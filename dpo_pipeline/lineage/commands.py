@@ -91,7 +91,7 @@ def lineage_forget(
     home = Home.default()
     value, plan_of = _one_of((annotator, forget.plan_annotator), (record, forget.plan_record), (pair, forget.plan_pair))
     plan = plan_of(home, value)
-    click.echo(forget.as_text(plan))
+    click.echo(forget.as_text(home, plan))
     if not yes:
         click.confirm("\nWrite the tombstone?", abort=True)
     stone = forget.bury(home, plan, person=person, reason=reason, unspeakable=annotator or "")
