@@ -53,6 +53,9 @@ class Aloud:
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Ignore the numbers."""
 
+    def note(self, **facts: Any) -> None:
+        """Ignore the facts."""
+
 
 def append_metrics(path: Path, step: int, values: Mapping[str, float]) -> None:
     """Add one line `{"step": ..., name: value}` to a metrics file; a number that is not finite becomes null."""

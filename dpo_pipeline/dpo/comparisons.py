@@ -123,11 +123,13 @@ def validate(
 
 
 def is_stale(history: Sequence[Mapping[str, Any]], *, patience: int) -> bool:
-    """Whether the last `patience` validations brought no better accuracy than the best before them.
+    """Whether a validation has just been made and the last `patience` of them brought no better accuracy than before.
 
     >>> lines = [{"validation/accuracy": value} for value in (0.6, 0.8, 0.8, 0.7)]
     >>> is_stale(lines, patience=2), is_stale(lines, patience=3), is_stale(lines, patience=0)
     (True, False, False)
     """
+    if not patience or not history or "validation/accuracy" not in history[-1]:
+        return False  # at every other step, so that looking back costs nothing
     seen = [line["validation/accuracy"] for line in history if "validation/accuracy" in line]
-    return 0 < patience < len(seen) and max(seen[-patience:]) <= max(seen[:-patience])
+    return patience < len(seen) and max(seen[-patience:]) <= max(seen[:-patience])

@@ -8,10 +8,11 @@ from pathlib import Path
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.dpo.settings import DpoSettings
+from dpo_pipeline.evaluation.benchmarks import require_harness
 from dpo_pipeline.evaluation.evidence import Material
 from dpo_pipeline.evaluation.first_screen import draw_first_screen
 from dpo_pipeline.evaluation.headline import headline_facts
-from dpo_pipeline.evaluation.hearing import Circumstances, Heard, hear_all
+from dpo_pipeline.evaluation.hearing import Circumstances, Heard, hear_all, take_benchmarks
 from dpo_pipeline.evaluation.held_out import Conversation, HeldOut, read_held_out
 from dpo_pipeline.evaluation.judging import make_judges, run_judges
 from dpo_pipeline.evaluation.memory import Memory
@@ -136,6 +137,8 @@ def weigh(
         where: Settings, machine, what is known, and who hears of progress.
     """
     clock, settings, reporter = _Clock(), where.settings, where.reporter
+    if settings.benchmarks is not None:
+        require_harness()
     reporter.say(
         f"{len(held_out.pairs)} held-out pairs, {len(held_out.prompts)} prompts to reply to, for "
         f"{', '.join(voice.name for voice in panel.voices)}"
@@ -143,6 +146,8 @@ def weigh(
     heard = hear_all(panel.voices, held_out, demonstrations, baseline=panel.baseline, where=where)
     clock.note("models_seconds")
     held_out = _scored_by_all(held_out, heard)
+    benchmarks = take_benchmarks(panel.voices, where)
+    clock.note("benchmarks_seconds")
     judges = make_judges(settings, work=work, device=choose_device(where.compute).kind, reporter=reporter)
     judged = run_judges(
         judges,
@@ -170,6 +175,7 @@ def weigh(
         challenger=panel.challenger,
         opponents=panel.opponents,
         notes=notes,
+        benchmarks=benchmarks,
     )
     report = build_report(material, settings=settings, beta=beta)
     clock.note("figures_seconds")

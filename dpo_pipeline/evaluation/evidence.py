@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Material:
         challenger: Name of the model under test.
         opponents: The models it is decided against, the baseline first.
         notes: What a reader should know of who takes part.
+        benchmarks: Per model, rows of standard benchmarks as plain values; empty where none were asked for.
     """
 
     held_out: HeldOut
@@ -44,6 +45,7 @@ class Material:
     challenger: str
     opponents: Sequence[str]
     notes: Sequence[str] = ()
+    benchmarks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def target_words(material: Material, *, settings: EvaluationSettings) -> str:

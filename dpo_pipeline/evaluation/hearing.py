@@ -1,13 +1,15 @@
 """Every model of an evaluation questioned, one in memory at a time; what is known already is not asked again."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from dpo_pipeline.core.digests import digest_of_json
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.evaluation import CODE_VERSION
+from dpo_pipeline.evaluation.benchmarks import run_benchmarks
 from dpo_pipeline.evaluation.held_out import Conversation, HeldOut
 from dpo_pipeline.evaluation.memory import Memory, Remembering
 from dpo_pipeline.evaluation.settings import EvaluationSettings
@@ -90,6 +92,40 @@ def hear_all(
     return Heard(statements, reference_samples, absent)
 
 
+def take_benchmarks(voices: Sequence[Voice], where: Circumstances) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the benchmarks the settings ask for, by model; empty where they ask for none.
+
+    A model made from random numbers does not take part: it answers at chance by construction.
+    """
+    settings = where.settings.benchmarks
+    if settings is None:
+        return {}
+    taken = {}
+    for voice in voices:
+        if voice.is_before_training and voice.settings.scratch is not None:
+            continue
+        with _opened(voice, where) as speaker:
+            rows = run_benchmarks(
+                speaker.model,
+                speaker.tokenizer,
+                settings=settings,
+                batch_size=where.settings.generation_batch_size,
+                reporter=where.reporter,
+            )
+        taken[voice.name] = [row.as_dict() for row in rows]
+    return taken
+
+
+def _opened(voice: Voice, where: Circumstances) -> AbstractContextManager[Any]:
+    return speaking(
+        voice,
+        model_settings=where.model,
+        compute=where.compute,
+        settings=where.settings,
+        reporter=where.reporter,
+    )
+
+
 @contextmanager
 def _remembering(voice: Voice, where: Circumstances) -> Iterator[Speaker]:
     device = choose_device(where.compute)
@@ -102,17 +138,7 @@ def _remembering(voice: Voice, where: Circumstances) -> Iterator[Speaker]:
     generation = [settings.max_new_tokens, settings.generation_batch_size]
     with ExitStack() as stack:
         yield Remembering(
-            _once(
-                lambda: stack.enter_context(
-                    speaking(
-                        voice,
-                        model_settings=where.model,
-                        compute=where.compute,
-                        settings=settings,
-                        reporter=where.reporter,
-                    )
-                )
-            ),
+            _once(lambda: stack.enter_context(_opened(voice, where))),
             identity=digest_of_json(identity),
             generation=digest_of_json(generation),
             memory=where.memory,

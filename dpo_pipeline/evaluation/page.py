@@ -54,6 +54,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         places=places,
         charts=_charts(report, places),
         now=report["generations"][report["challenger"]],
+        benchmarks=_benchmark_rows(report),
         moved=report["preferences"][report["challenger"]]["against_reference"],
     )
 
@@ -92,6 +93,17 @@ def _charts(report: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, A
         "calibration": charts.reliability(moved["calibration"]["bins"]) if moved else None,
         "curves": _curves(report, places),
     }
+
+
+def _benchmark_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per task and metric with each model's figure, in the order of the first model that took it."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, taken in report["benchmarks"].items():
+        for each in taken:
+            key = (each["task"], each["metric"])
+            row = rows.setdefault(key, {"task": key[0], "metric": key[1], "count": each["count"], "figures": {}})
+            row["figures"][name] = each
+    return list(rows.values())
 
 
 def _rule_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -80,6 +80,7 @@ def build_report(material: Material, *, settings: EvaluationSettings, beta: floa
         "rubric": None if settings.rubric is None else {"name": settings.rubric.name, "passed": settings.rubric.passed},
         "judges": [each.as_dict(seed=settings.seed, samples=settings.bootstrap_samples) for each in material.judged],
         "judge_agreement": _judge_agreement(material, settings),
+        "benchmarks": {name: [dict(row) for row in rows] for name, rows in material.benchmarks.items()},
         "notes": list(material.notes),
         "shown": _shown(material, settings),
         "settings": settings.model_dump(mode="json"),

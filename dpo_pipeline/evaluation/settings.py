@@ -105,6 +105,25 @@ class LanguageModelJudgeSettings(Settings):
     """Longest answer asked for, in tokens."""
 
 
+class BenchmarkSettings(Settings):
+    """Standard benchmarks through lm-evaluation-harness; needs the extra `lm-eval`, and mostly the network."""
+
+    tasks: list[str] = Field(min_length=1)
+    """Names of tasks or groups as the harness knows them, such as `ifeval` or `mmlu`."""
+
+    folder: str | None = None
+    """Folder with task files of one's own; they may name Python code, which is run."""
+
+    few_shots: int | None = Field(default=None, ge=0)
+    """Examples shown before each question; absent: the task's own number."""
+
+    limit: int | None = Field(default=None, ge=1)
+    """Most questions of each task; absent: all."""
+
+    chat_template: bool = True
+    """Whether questions are put as a user's turn."""
+
+
 class GateSettings(Settings):
     """When a checkpoint counts as better, and what it must not have broken."""
 
@@ -197,6 +216,9 @@ class EvaluationSettings(Settings):
 
     language_model_judge: LanguageModelJudgeSettings | None = None
     """A language model as judge; absent: none."""
+
+    benchmarks: BenchmarkSettings | None = None
+    """Standard benchmarks every trained model of the report takes; absent: none."""
 
     shown_replies: int = Field(default=24, ge=1)
     """Replies shown side by side in the report."""

@@ -7,6 +7,8 @@ from typing import Any
 from dpo_pipeline.lineage.graph import draw_chain
 
 TEMPLATES = Path(__file__).parent / "templates"
+SHOWN_FAULTS = 20
+"""Faults of one check that the page lists; the JSON lists all."""
 
 
 def render_page(audit: Mapping[str, Any]) -> str:
@@ -26,7 +28,7 @@ def render_page(audit: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     picture = Markup(draw_chain(audit["chain"])) if audit["chain"] else None  # noqa: S704 - the picture escapes its own
-    return environment.get_template("audit.html.j2").render(audit=audit, picture=picture)
+    return environment.get_template("audit.html.j2").render(audit=audit, picture=picture, shown=SHOWN_FAULTS)
 
 
 def render_chain(audit: Mapping[str, Any]) -> str:

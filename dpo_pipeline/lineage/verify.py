@@ -61,6 +61,10 @@ def verify(home: Home, subject: str, *, again: Callable[[str], None] | None = No
     return checks
 
 
+SHOWN_FAULTS = 20
+"""Faults of one check that are listed in a terminal."""
+
+
 def verdict(checks: Sequence[Check]) -> str:
     """FAIL if a check found a fault, INCOMPLETE if one did not run, else PASS."""
     outcomes = {check.outcome for check in checks}
@@ -74,7 +78,9 @@ def as_text(checks: Sequence[Check]) -> str:
     for check in checks:
         looked = f"  ({check.looked_at})" if check.looked_at else ""
         lines.append(f"  {words[check.outcome]}  {check.name}{looked}")
-        lines += [f"             {fault}" for fault in check.faults]
+        lines += [f"             {fault}" for fault in check.faults[:SHOWN_FAULTS]]
+        more = len(check.faults) - SHOWN_FAULTS
+        lines += [f"             and {more:,} more; --json lists all"] if more > 0 else []
         lines += [f"             {check.not_run}"] if check.not_run and not check.faults else []
         lines += [f"             note: {note}" for note in check.notes]
     return "\n".join(lines)

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-TILE_ELEMENTS = 1 << 22
-"""Most logits at once: 16 MiB in fp32."""
+TILE_ELEMENTS = 1 << 20
+"""Most logits at once, 4 MiB in fp32, unless that is too few rows."""
+LEAST_ROWS = 128
+"""Fewer rows would read the whole output matrix too often: at 128,256 tokens this is a tile of 63 MiB."""
 
 
 class Finish(NamedTuple):
@@ -114,6 +116,11 @@ def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     return logits if finish.cap is None else finish.cap * torch.tanh(logits / finish.cap)
 
 
+def rows_of_a_tile(vocabulary: int) -> int:
+    """How many tokens' logits are formed at once."""
+    return max(LEAST_ROWS, TILE_ELEMENTS // vocabulary)
+
+
 def _tiles(tokens: int, vocabulary: int) -> list[slice]:
-    rows = max(1, TILE_ELEMENTS // vocabulary)
+    rows = rows_of_a_tile(vocabulary)
     return [slice(start, min(start + rows, tokens)) for start in range(0, tokens, rows)]

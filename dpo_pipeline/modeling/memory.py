@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dpo_pipeline.modeling.device import Device
-from dpo_pipeline.modeling.head import TILE_ELEMENTS
+from dpo_pipeline.modeling.head import rows_of_a_tile
 from dpo_pipeline.modeling.settings import Architecture, ComputeSettings, ModelSettings, Precision
 from dpo_pipeline.modeling.shapes import adapter_parameter_count, parameter_count
 
@@ -57,7 +57,8 @@ def memory_terms(
         )
     else:
         yield Term("activations", tokens * layer * shape.layer_count, f"{tokens:,} tokens x {shape.layer_count} layers")
-    yield Term("logits", 2 * TILE_ELEMENTS * FP32, "one tile and its gradient")
+    rows = rows_of_a_tile(shape.vocabulary_size)
+    yield Term("logits", 2 * rows * shape.vocabulary_size * FP32, f"a tile of {rows:,} tokens and its gradient")
     yield Term("runtime", CONTEXT_BYTES[device.kind], "torch itself")
 
 

@@ -68,14 +68,18 @@ def linear_layers(shape: Architecture) -> list[tuple[int, int]]:
 
 def config_path(model: ModelSettings) -> Path | None:
     """The base model's config.json, if it is on this machine."""
-    name, revision = where_is(model)
-    if model.path is not None:
-        found: Any = Path(name) / "config.json"
-    else:
-        from huggingface_hub import try_to_load_from_cache
+    path = base_file(model, "config.json")
+    return path if path.is_file() else None
 
-        found = try_to_load_from_cache(name, "config.json", revision=revision)
-    return Path(found) if isinstance(found, str | Path) and Path(found).is_file() else None
+
+def base_file(model: ModelSettings, name: str) -> Path:
+    """Where a file of the base model would be on this machine: in its folder, or in the hub's cache."""
+    where, revision = where_is(model)
+    if model.path is not None:
+        return Path(where) / name
+    from huggingface_hub import try_to_load_from_cache
+
+    return Path(str(try_to_load_from_cache(where, name, revision=revision)))
 
 
 def _from_config(config: dict[str, Any]) -> Architecture:

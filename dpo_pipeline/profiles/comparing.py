@@ -1,4 +1,4 @@
-"""Any two checkpoints of a home compared under a profile: the same page, scores, replies and judges as a report."""
+"""Checkpoints of a home looked at under a profile: any two compared as in a report, any one on benchmarks."""
 
 import shutil
 from dataclasses import dataclass
@@ -10,11 +10,14 @@ from dpo_pipeline.core.digests import digest_of_json, short
 from dpo_pipeline.core.errors import ArtifactError, InputError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.evaluation.benchmarks import BenchmarkRow, require_harness, run_benchmarks
 from dpo_pipeline.evaluation.evaluate import Panel, weigh
 from dpo_pipeline.evaluation.hearing import Circumstances
 from dpo_pipeline.evaluation.held_out import read_held_out
 from dpo_pipeline.evaluation.memory import Memory
 from dpo_pipeline.evaluation.report import read_report
+from dpo_pipeline.evaluation.settings import BenchmarkSettings
+from dpo_pipeline.evaluation.speakers import speaking
 from dpo_pipeline.evaluation.training import demonstrations_of
 from dpo_pipeline.evaluation.voices import Voice
 from dpo_pipeline.lineage.subjects import CHAMPION, find_all
@@ -52,7 +55,7 @@ def compare_checkpoints(
         InputError: If both are the same checkpoint, or there is something in `out`.
         ArtifactError: If a subject is no checkpoint, or its files are not what was published.
     """
-    pair = [_checkpoint(home, subject) for subject in (first, second)]
+    pair = [checkpoint_of(home, subject) for subject in (first, second)]
     if pair[0].digest == pair[1].digest:
         raise InputError(
             f"{first} and {second} are the same checkpoint, {pair[0].digest}",
@@ -89,7 +92,12 @@ def compare_checkpoints(
     return Comparison(read_report(folder / "report.json"), folder)
 
 
-def _checkpoint(home: Home, subject: str) -> Artifact:
+def checkpoint_of(home: Home, subject: str) -> Artifact:
+    """The checkpoint a subject names, re-hashed.
+
+    Raises:
+        ArtifactError: If it is none, or its files are not what was published.
+    """
     artifact = find_all(home, subject)[-1]
     if artifact.kind not in CHECKPOINTS:
         raise ArtifactError(
@@ -142,3 +150,26 @@ def _kept_aside_by_both(demonstrations: list[Demonstrations]) -> list[Any]:
     learned = {digest_of_json(talk) for each in demonstrations for talk in each.train}
     kept = {digest_of_json(talk): talk for each in demonstrations for talk in each.held_out}
     return [talk for digest, talk in kept.items() if digest not in learned]
+
+
+def benchmark_checkpoint(
+    home: Home, subject: str, *, settings: BenchmarkSettings, profile: Profile, reporter: Reporter
+) -> list[BenchmarkRow]:
+    """One checkpoint on standard benchmarks; nothing of it goes into the ledger.
+
+    Raises:
+        CapacityError: If lm-eval is not installed.
+        ArtifactError: If the subject is no checkpoint, or its files are not what was published.
+        InputError: If a task cannot be run.
+    """
+    require_harness()
+    artifact = checkpoint_of(home, subject)
+    with speaking(
+        Voice(subject, artifact.path),
+        model_settings=profile.model,
+        compute=profile.compute,
+        settings=profile.evaluation,
+        reporter=reporter,
+    ) as speaker:
+        batch = profile.evaluation.generation_batch_size
+        return run_benchmarks(speaker.model, speaker.tokenizer, settings=settings, batch_size=batch, reporter=reporter)

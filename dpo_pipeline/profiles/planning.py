@@ -5,7 +5,7 @@ No weights are loaded.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,21 +16,31 @@ from dpo_pipeline.core.errors import ArtifactError, CapacityError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.modeling.base import where_is
 from dpo_pipeline.modeling.device import choose_device, require_bitsandbytes
-from dpo_pipeline.modeling.duration import flops_per_token, products_per_second
+from dpo_pipeline.modeling.duration import StepShape, seconds_per_step
 from dpo_pipeline.modeling.preflight import Plan, plan_training
 from dpo_pipeline.modeling.settings import ModelSettings
+from dpo_pipeline.modeling.shapes import base_file
 from dpo_pipeline.profiles import Profile
 
 CHARACTERS_PER_TOKEN = 3.5
+TEMPLATE_TOKENS = 6  # what a chat template puts around a text
+SAMPLED_TEXTS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """How much a stage learns from: how many examples, how many tokens all of them take, and how that is known."""
+    """How much a stage learns from: how many examples, tokens of each one's prompt and responses, how that is known."""
 
     count: int
-    tokens: float
+    prompt_tokens: float
+    response_tokens: tuple[float, ...]
     source: str
+
+    def step(self, batch_size: int) -> StepShape:
+        """An average step."""
+        return StepShape(
+            min(batch_size, max(1, self.count)), round(self.prompt_tokens), tuple(map(round, self.response_tokens))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +70,8 @@ def plan_profile(
             stages = " and ".join(stage for stage, its_kind in kinds.items() if its_kind == kind)
             lines += [f"{stages} with {kind}:", plan.as_text()]
             faults += _shortages(plan)
-        learned = {
-            "SFT": _demonstrations(home, demonstrations, model.max_length),
-            "DPO": _pairs(home, pairs, model.max_length),
-        }
-        lines += _schedules(profile, learned, next(iter(plans.values())).parameters)
+        learned = {"SFT": _demonstrations(home, demonstrations, model), "DPO": _pairs(home, pairs, model)}
+        lines += _schedules(profile, learned, fits=all(plan.fits for plan in plans.values()))
     except CapacityError as error:
         faults.append(str(error))
     faults += [*_missing_packages(profile), *_other_tokenizer(home, model)]
@@ -102,13 +109,7 @@ def _other_tokenizer(home: Home, model: ModelSettings) -> Iterator[str]:
     """A base model made from nothing has no tokenizer before its first training, and nothing to compare."""
     if model.scratch is not None:
         return
-    name, revision = where_is(model)
-    if model.path is not None:
-        base = Path(name) / "tokenizer.json"
-    else:
-        from huggingface_hub import try_to_load_from_cache
-
-        base = Path(str(try_to_load_from_cache(name, "tokenizer.json", revision=revision)))
+    base = base_file(model, "tokenizer.json")
     try:
         checkpoint = home.latest("sft_checkpoint").path / "model" / "tokenizer.json"
     except ArtifactError:
@@ -118,8 +119,8 @@ def _other_tokenizer(home: Home, model: ModelSettings) -> Iterator[str]:
         changed = sum(there.get(token) != number for token, number in _vocabulary(base).items())
         if changed:
             yield (
-                f"{changed:,} tokens of {name} have other numbers in this home's SFT checkpoint: it was made from "
-                "another base. Materialize sft_checkpoint under this profile before DPO"
+                f"{changed:,} tokens of {where_is(model)[0]} have other numbers in this home's SFT checkpoint: it was "
+                "made from another base. Materialize sft_checkpoint under this profile before DPO"
             )
 
 
@@ -132,64 +133,94 @@ def _vocabulary(path: Path) -> dict[str, int]:
     return {**dict(pairs), **{token["content"]: token["id"] for token in added}}
 
 
-def _schedules(profile: Profile, learned: dict[str, Examples | None], parameters: int) -> Iterator[str]:
+def _schedules(profile: Profile, learned: dict[str, Examples | None], *, fits: bool) -> Iterator[str]:
     model, compute = profile.model, profile.compute
     try:
-        budget, rate = choose_device(compute).batch_tokens, products_per_second(model, compute)
-        yield f"Products of this model's shape run at {rate / 1e9:,.0f} GFLOP/s here, measured just now."
+        budget = choose_device(compute).batch_tokens
     except CapacityError:
-        budget, rate = compute.batch_tokens, None
+        budget, fits = compute.batch_tokens, False
+    if fits:
+        yield "Times are those of steps like the stage's own, measured just now on random weights of the model's shape."
     for stage, unit, settings in (("SFT", "demonstrations", profile.sft), ("DPO", "pairs", profile.dpo)):
         examples = learned[stage]
         if examples is None:
             yield f"{stage}: this home has no {unit} yet; --{unit} N says how many to plan for."
             continue
         steps = math.ceil(settings.epochs * math.ceil(examples.count / settings.batch_size))
-        tokens = examples.tokens / max(examples.count, 1) * settings.batch_size
-        passes = math.ceil(tokens / budget)
-        flops = flops_per_token(model, compute, parameters) * examples.tokens * settings.epochs
-        lasts = "" if rate is None else f"; about {_duration(flops / rate)} at that rate, attention and data aside"
+        step = examples.step(settings.batch_size)
+        lasts = ""
+        if fits:
+            seconds = seconds_per_step(model, compute, optimizer=settings.optimizer, step=step)
+            alone = " in one process" if compute.processes > 1 else ""
+            lasts = f"; about {_duration(steps * seconds)}{alone} at {1_000 * seconds:,.0f} ms a step"
         yield (
             f"{stage}: {examples.count:,} {unit} ({examples.source}), {settings.batch_size} a step, "
-            f"{settings.epochs:g} epochs: about {steps:,} steps of {tokens:,.0f} tokens, "
-            f"in {passes} forward passes of at most {budget:,}{lasts}."
+            f"{settings.epochs:g} epochs: about {steps:,} steps of {step.tokens:,.0f} tokens, "
+            f"in {step.passes(budget)} forward passes of at most {budget:,}{lasts}."
         )
 
 
-def _pairs(home: Home, count: int | None, max_length: int) -> Examples | None:
+def _pairs(home: Home, count: int | None, model: ModelSettings) -> Examples | None:
     """Training pairs: the prompt once for all its pairs, and both responses."""
     if count is not None:
-        return _supposed(count, max_length)
+        return Examples(count, model.max_length / 4, (model.max_length / 8,) * 2, _supposing(model))
     try:
         table = pq.read_table(home.latest("preference_pairs").path / "pairs.parquet")
     except ArtifactError:
         return None
     table = table.filter(pc.field("split") == "train")
-    responses = sum(len(text) for name in ("chosen", "rejected") for text in table[name].to_pylist())
     texts = dict(zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True))
-    prompts = sum(len(turn["content"]) for prompt in texts.values() for turn in prompt)
-    return _counted(table.num_rows, prompts + responses)
+    prompts = ["\n".join(turn["content"] for turn in prompt) for prompt in texts.values()]
+    sizes, source = _tokens(home, model, prompts, table["chosen"].to_pylist(), table["rejected"].to_pylist())
+    rows = max(1, table.num_rows)
+    return Examples(table.num_rows, sizes[0] / rows, (sizes[1] / rows, sizes[2] / rows), source)
 
 
-def _demonstrations(home: Home, count: int | None, max_length: int) -> Examples | None:
+def _demonstrations(home: Home, count: int | None, model: ModelSettings) -> Examples | None:
     if count is not None:
-        return _supposed(count, max_length)
-    rows = characters = 0
+        return Examples(count, model.max_length / 4, (model.max_length / 4,), _supposing(model))
+    prompts, replies = list[str](), list[str]()
     for drop in home.partitions("demonstrations"):
         table = pq.read_table(home.latest("demonstrations", drop).path / "demonstrations.parquet", columns=["messages"])
-        rows += table.num_rows
-        characters += sum(len(turn["content"]) for turns in table["messages"].to_pylist() for turn in turns)
-    return _counted(rows, characters) if rows else None
+        for *before, last in table["messages"].to_pylist():
+            prompts.append("\n".join(turn["content"] for turn in before))
+            replies.append(last["content"])
+    if not replies:
+        return None
+    sizes, source = _tokens(home, model, prompts, replies)
+    return Examples(len(replies), sizes[0] / len(replies), (sizes[1] / len(replies),), source)
 
 
-def _supposed(count: int, max_length: int) -> Examples:
-    return Examples(count, count * max_length / 2, f"supposing {max_length // 2:,} tokens each, half of max_length")
+def _tokens(home: Home, model: ModelSettings, *texts: Sequence[str]) -> tuple[list[float], str]:
+    """About how many tokens each list of texts has, template included, and how that is known."""
+    tokenizer = _tokenizer_file(home, model)
+    if tokenizer is None:
+        rate = CHARACTERS_PER_TOKEN
+        source = f"this home's, at {rate} characters a token"
+    else:
+        from tokenizers import Tokenizer
+
+        sample = [text for each in texts for text in each[:: max(1, len(each) // SAMPLED_TEXTS)]]
+        encoded = Tokenizer.from_file(str(tokenizer)).encode_batch(sample, add_special_tokens=False)
+        rate = sum(map(len, sample)) / max(1, sum(len(item.ids) for item in encoded))
+        source = f"this home's, at {rate:.1f} characters a token by the tokenizer in {tokenizer.parent.name}"
+    return [sum(map(len, each)) / rate + TEMPLATE_TOKENS * len(each) for each in texts], source
 
 
-def _counted(count: int, characters: float) -> Examples:
-    return Examples(
-        count, characters / CHARACTERS_PER_TOKEN, f"this home's, at {CHARACTERS_PER_TOKEN} characters a token"
-    )
+def _tokenizer_file(home: Home, model: ModelSettings) -> Path | None:
+    """The tokenizer of the base, or where that is made from nothing, of this home's newest SFT checkpoint."""
+    if model.scratch is None:
+        path = base_file(model, "tokenizer.json")
+        return path if path.is_file() else None
+    try:
+        checkpoint = home.latest("sft_checkpoint").path / "model" / "tokenizer.json"
+    except ArtifactError:
+        return None
+    return checkpoint if checkpoint.is_file() else None
+
+
+def _supposing(model: ModelSettings) -> str:
+    return f"supposing {model.max_length // 2:,} tokens each, half of max_length"
 
 
 def _duration(seconds: float) -> str:

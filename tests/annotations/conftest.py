@@ -11,7 +11,7 @@ from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.core.metrics import Quiet
 
 
-def _read_folder(files, out, *, drop="drop", settings=None, key=b"test key"):
+def _read_folder(files, out, *, drop="drop", settings=None, key=b"test key", reporter=None):
     """Read `files` (a raw_annotations' files/ folder lies under its parent) into tables under `out`."""
     folders = {name: out / name for name in ("judgments", "rejected", "demonstrations")}
     for folder in folders.values():
@@ -21,7 +21,7 @@ def _read_folder(files, out, *, drop="drop", settings=None, key=b"test key"):
         drop=drop,
         settings=settings or AnnotationSettings(),
         pseudonym_key=key,
-        reporter=Quiet(),
+        reporter=reporter or Quiet(),
         **folders,
     )
     tables = {

@@ -62,6 +62,33 @@ def test_an_annotator_has_one_pseudonym_in_both_drops_and_no_address(scenario, r
     assert "203.0.113" not in text
 
 
+def test_the_log_names_nobody(read):
+    """Ids, addresses and what was written stay out of every line, whatever becomes of the record."""
+    said = []
+
+    class Listener:
+        def say(self, sentence):
+            said.append(sentence)
+
+        def metrics(self, step, values):
+            pass
+
+    secrets = ("anna.muster", "W-4711", "203.0.113.9", "hunter2")
+    record = {**PAIR, "who": secrets[0] + "@example.org", "email": secrets[1], "ip": secrets[2], "note": secrets[3]}
+    lines = [
+        record,
+        record,
+        record,
+        {**record, "verdict": secrets[3]},
+        {**record, "response_a": None},
+        {"who": secrets[0]},
+    ]
+    result = read({"export.jsonl": "\n".join(map(json.dumps, lines)), "drop.yaml": MAPPING}, reporter=Listener())
+    assert len(result.rejected) == 3
+    assert said
+    assert not [sentence for sentence in said for secret in secrets if secret in sentence]
+
+
 def test_the_scenario_keeps_strength_sides_and_dimensions(scenario, read):
     home, _ = scenario
     folder = home / "inbox" / "2026-10-second"

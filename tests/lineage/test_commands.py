@@ -76,7 +76,11 @@ def test_verify_exits_with_one_on_a_fault_and_writes_page_and_json(shell, built,
     assert result.exit_code == 1
     assert result.output.startswith("FAIL")
     assert json.loads((tmp_path / "audit.json").read_text())["verdict"] == "FAIL"
-    assert re.search(r"<h1>FAIL</h1>.*?1 of \d+ checks found", (tmp_path / "audit.html").read_text(), re.DOTALL)
+    assert re.search(
+        r"<h1>FAIL</h1>.*?\d of \d+ checks found a fault. The first: .*?splits.parquet hashes to",
+        (tmp_path / "audit.html").read_text(),
+        re.DOTALL,
+    )
 
 
 def test_rebuild_says_how_far_it_is(shell):

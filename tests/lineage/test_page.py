@@ -3,9 +3,10 @@
 import json
 
 from dpo_pipeline.lineage.audit import describe_audit
+from dpo_pipeline.lineage.checks import Check
 from dpo_pipeline.lineage.graph import draw_chain
 from dpo_pipeline.lineage.page import render_chain, render_page
-from dpo_pipeline.lineage.verify import verify
+from dpo_pipeline.lineage.verify import as_text, verify
 
 EVIL = "<script>alert(1)</script>"
 
@@ -80,3 +81,13 @@ def test_the_chain_alone_claims_no_verdict(built_once):
     assert page.index("<h1>Lineage</h1>") < page.index("<svg")
     assert not any(f"<h1>{word}" in page for word in ("PASS", "FAIL", "INCOMPLETE"))
     assert "<h2>Checks" not in page
+
+
+def test_of_many_faults_page_and_terminal_list_some_and_say_how_many_more_there_are(built_once):
+    check = Check("files are what was published", "all", tuple(f"fault {number}." for number in range(300)))
+    page = render_page(describe_audit(built_once, "preference_pairs", [check, Check("other", "")]))
+    assert "1 of 2 checks found a fault. The first: " in page
+    assert "fault 19." in page
+    assert "fault 20." not in page
+    assert "and 280 more" in page
+    assert as_text([check]).endswith("fault 19.\n             and 280 more; --json lists all")

@@ -2,12 +2,22 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
+from worlds import tokenizer
 
 from dpo_pipeline.cli import commands
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.modeling.duration import StepShape, seconds_per_step
+from dpo_pipeline.modeling.settings import (
+    AdapterSettings,
+    ComputeSettings,
+    ModelSettings,
+    OptimizerSettings,
+    ScratchModel,
+)
 from dpo_pipeline.profiles import load_profile
-from dpo_pipeline.profiles.planning import _other_tokenizer, plan_profile
+from dpo_pipeline.profiles.planning import _other_tokenizer, _tokens, plan_profile
 
 
 def test_steps_are_examples_over_batches_times_epochs(tmp_path):
@@ -56,3 +66,31 @@ def test_a_checkpoint_with_another_tokenizer_than_the_base_is_a_fault(tmp_path, 
     monkeypatch.setattr(made, "path", tmp_path / "same")
     tokenizer(tmp_path / "same" / "model", {"a": 0, "b": 1, "c": 2, "<|im_start|>": 3})
     assert list(_other_tokenizer(home, model)) == []
+
+
+def test_a_step_is_measured_on_layers_like_the_models_own_and_more_layers_take_longer():
+    """The times themselves are the machine's; that they grow with layers and with passes is the contract."""
+    compute = ComputeSettings(device="cpu", threads=1)
+    adamw = OptimizerSettings(learning_rate=1e-4)
+
+    def seconds(layers, examples=4, **changes):
+        scratch = ScratchModel(vocabulary_size=320, hidden_size=128, intermediate_size=256, layer_count=layers)
+        model = ModelSettings(scratch=scratch, max_length=256, **changes)
+        return seconds_per_step(model, compute, optimizer=adamw, step=StepShape(examples, 100, (40, 40)))
+
+    few, many = seconds(2), seconds(40)
+    assert 0 < few < many
+    assert seconds(2, examples=60) > few  # ten passes of 1,024 tokens instead of one
+    assert seconds(2, adapter=AdapterSettings(rank=4)) > 0
+
+
+def test_tokens_are_counted_with_the_bases_own_tokenizer_where_it_is_here(tmp_path):
+    base = tmp_path / "base"
+    tokenizer().save_pretrained(base)
+    model = ModelSettings(path=str(base))
+    texts = [["Order 1: my lamp is broken. Help me! Ann"] * 3, ["Dear Ann, I am sorry that your lamp is broken."]]
+    sizes, source = _tokens(Home(tmp_path), model, *texts)
+    exact = [sum(len(tokenizer()(text)["input_ids"]) for text in each) for each in texts]
+    assert "by the tokenizer in base" in source
+    for size, count, each in zip(sizes, exact, texts, strict=True):
+        assert size == pytest.approx(count + 6 * len(each), abs=5)  # six for what the template puts around each

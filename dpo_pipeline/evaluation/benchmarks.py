@@ -1,0 +1,114 @@
+"""Standard benchmarks through EleutherAI's lm-evaluation-harness, an extra: `pip install 'dpo-pipeline[lm-eval]'`."""
+
+import importlib.util
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.errors import CapacityError, InputError
+from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.evaluation.settings import BenchmarkSettings
+
+Z_95 = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkRow:
+    """One figure of one task: `low` and `high` are value -+ 1.96 of the harness's own standard error, where it has one.
+
+    Attributes:
+        task: The harness's name of the task.
+        metric: Its name of the figure, with the filter it was taken after unless that is `none`.
+        value: The figure.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        count: Questions asked.
+    """
+
+    task: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def require_harness() -> None:
+    """Refuse before anything is spent.
+
+    Raises:
+        CapacityError: If the harness is not installed.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        raise CapacityError(
+            "benchmarks need the package lm-eval, which is not installed",
+            do="Run `pip install 'dpo-pipeline[lm-eval]'`, or leave evaluation.benchmarks out of the profile",
+        )
+
+
+def run_benchmarks(
+    model: Any, tokenizer: Any, *, settings: BenchmarkSettings, batch_size: int, reporter: Reporter
+) -> list[BenchmarkRow]:
+    """The figures of each task for a loaded model, in the order of the tasks' names.
+
+    Args:
+        model: As `policy.load_policy` returns it.
+        tokenizer: The model's tokenizer.
+        settings: Which tasks, how many questions of each.
+        batch_size: Questions asked at once.
+        reporter: Hears which tasks are run.
+
+    Raises:
+        CapacityError: If the harness is not installed.
+        InputError: If a task is not known, its data cannot be had, or it fails.
+    """
+    require_harness()
+    from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]  an extra
+    from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]  an extra
+    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]  an extra
+
+    reporter.say(f"Benchmarks: {', '.join(settings.tasks)}")
+    folder = None if settings.folder is None else str(Path(settings.folder).resolve())
+    try:
+        found = simple_evaluate(
+            model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
+            tasks=list(settings.tasks),
+            num_fewshot=settings.few_shots,
+            limit=settings.limit,
+            apply_chat_template=settings.chat_template,
+            task_manager=TaskManager(include_path=folder),
+            bootstrap_iters=1_000,
+            log_samples=False,
+        )
+    except Exception as error:  # tasks are other people's code and data: whatever they raise ends in a sentence
+        raise InputError(
+            f"the benchmarks {', '.join(settings.tasks)} could not be run: {type(error).__name__}: {error}",
+            expected="tasks the harness knows (`lm_eval ls tasks`), with their data on this machine or within reach",
+            do="Correct evaluation.benchmarks, or fetch the data sets beforehand",
+        ) from error
+    return list(_rows(found or {}))
+
+
+def _rows(found: Mapping[str, Any]) -> Iterator[BenchmarkRow]:
+    """The harness's figures `name,filter`, each beside its `name_stderr,filter`."""
+    for task, figures in sorted(found.get("results", {}).items()):
+        count = int(found.get("n-samples", {}).get(task, {}).get("effective", 0))
+        for key, value in sorted(figures.items()):
+            name, _, way = key.partition(",")
+            if not way or name.endswith("_stderr") or not isinstance(value, int | float):
+                continue
+            error = figures.get(f"{name}_stderr,{way}")
+            half = Z_95 * error if isinstance(error, int | float) else None
+            metric = name if way == "none" else f"{name}, {way}"
+            low, high = (None, None) if half is None else (_rounded(value - half), _rounded(value + half))
+            yield BenchmarkRow(task, metric, _rounded(value), low, high, count)
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.6g}") if math.isfinite(value) else None
