@@ -41,14 +41,26 @@ def drop_yaml_of(proposals: Sequence[Mapping[str, Any]]) -> str:
     """A whole `drop.yaml` from proposed rules; what a person must answer stands above each as a comment."""
     if not proposals:
         return "# Every file is recognised: no drop.yaml is needed.\n"
-    lines = ["files:"]
-    for proposal in proposals:
-        lines += [f"  # {question}" for question in proposal["open_questions"]]
-        rule = {name: proposal[name] for name in RULE if proposal.get(name)}
-        rule["mapping"] = {name: value for name, value in proposal["mapping"].items() if value}
-        text = yaml.safe_dump([rule], sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
-        lines += [f"  {line}" for line in text.splitlines()]
+    rules = [_rule(proposal) for proposal in proposals]
+    lines = ["files:"] if any(is_whole for is_whole, _ in rules) else []
+    for _, text in rules:
+        lines += text
     return "\n".join(lines) + "\n"
+
+
+def _rule(proposal: Mapping[str, Any]) -> tuple[bool, list[str]]:
+    """Whether a rule names all it needs, and its lines below what is asked; as comments where it does not."""
+    rule = {name: proposal[name] for name in RULE if proposal.get(name)}
+    mapping = {name: value for name, value in proposal["mapping"].items() if value}
+    is_whole = "prompt" in mapping and (
+        {"response_a", "verdict"} <= mapping.keys() or bool({"ranks", "ratings", "ranking"} & mapping.keys())
+    )
+    if not is_whole:
+        rule["columns, to be used in the mapping"] = proposal["columns"]
+    rule["mapping"] = mapping
+    text = yaml.safe_dump([rule], sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    questions = [f"  # {question}" for question in proposal["open_questions"]]
+    return is_whole, questions + [f"  {line}" if is_whole else f"  # {line}" for line in text.splitlines()]
 
 
 def _file(file: Mapping[str, Any]) -> Iterator[str]:

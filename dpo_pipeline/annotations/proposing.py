@@ -23,7 +23,7 @@ MOST_WORDS = 20
 LEAST_RESPONSE_CHARACTERS = 10
 
 _NAMES = {
-    "prompt": r"prompt|question|instruction|query|conversation|context|user_?(input|message|request)|^input|dialog",
+    "prompt": r"prompt|question|instruction|query|conversation|context|user_?(inp|messag|request)|^input|dialog|histor",
     "annotator": r"worker|annotator|rater|labell?er|contributor|expert|user_?id|completed_?by|attempted_?by|reviewer",
     "strength": r"strength|degree|confidence|how_?much|magnitude|margin",
     "verdict": r"preferen|verdict|winner|overall|choice|better|comparison|label|select|rating|likert|score|chosen|pick",
@@ -101,9 +101,10 @@ class _Proposal:
         self._ask_for_missing()
         words = Counter(str(value).strip().casefold() for value in self.values.get(self.mapping.get("verdict", ""), []))
         scale = propose_scale(words, self.questions)
-        vocabulary = propose_vocabulary(words, scale, self.questions)
+        vocabulary = propose_vocabulary(words, scale, self._labels(responses), self.questions)
         self.mapping["dimensions"] = self._dimensions(responses, set(words))
         return {
+            "columns": self.columns,
             "mapping": self.mapping,
             "vocabulary": vocabulary,
             "scale": scale,
@@ -178,7 +179,7 @@ class _Proposal:
         if not values:
             return False
         if role == "seconds":
-            return are_numbers(values)
+            return are_numbers(values) and "difference" not in tokens_of(name)
         if role == "judged_at":
             rules = Rules()
             return all(rules.time(value) is not None for value in values[:50])
@@ -212,6 +213,17 @@ class _Proposal:
             if name not in self.taken and len(said) > 1 and said <= words:
                 found[name] = name
         return found
+
+    def _labels(self, responses: Family) -> tuple[str, ...]:
+        """What tells the two responses' columns apart: by itself, it may also be a verdict."""
+        tokens = [tokens_of(name) for name in responses]
+        return (
+            tuple(
+                next((one for one in some if one not in tokens[1 - place]), "") for place, some in enumerate(tokens[:2])
+            )
+            if len(tokens) == 2
+            else ()
+        )
 
     def _time_unit(self) -> str | None:
         name = str(self.mapping.get("seconds", "")).casefold()

@@ -1,7 +1,7 @@
 """What the words and numbers of a verdict column probably mean: which scale, which vocabulary, what to ask."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dpo_pipeline.annotations.rules import COMMON_WORDS, STRENGTH_WORDS
@@ -33,13 +33,24 @@ def propose_scale(words: Mapping[str, int], questions: list[str]) -> str | None:
     return scale if frequent <= set(allowed) else None
 
 
-def propose_vocabulary(words: Iterable[str], scale: str | None, questions: list[str]) -> dict[str, Any]:
-    """Meaning per word that does not mean the same everywhere; numbers of the scale need none."""
+def propose_vocabulary(
+    words: Iterable[str], scale: str | None, labels: Sequence[str], questions: list[str]
+) -> dict[str, Any]:
+    """Meaning per word that does not mean the same everywhere; numbers of the scale need none.
+
+    Args:
+        words: The verdicts.
+        scale: The scale proposed for the numbers among them.
+        labels: What the columns of response a and b are told apart by. A bare number means a response only if it is
+            one of these: a 1 may stand for the first response, for the second, or for "yes, the first".
+        questions: Is given a question for each word that is not understood.
+    """
     vocabulary = {}
     for word in sorted(words):
         if scale is not None and _NUMBER.fullmatch(word):
             continue
-        meaning = meaning_of(word)
+        is_number = _NUMBER.fullmatch(word) is not None
+        meaning = dict(zip(labels, (-2, 2), strict=False)).get(word) if is_number else meaning_of(word)
         if meaning is None:
             questions.append(f"What does the verdict {word!r} mean?")
         elif COMMON_WORDS.get(word) != meaning:

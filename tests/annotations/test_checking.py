@@ -187,3 +187,26 @@ def test_an_appen_report_without_a_mapping_is_asked_about(tmp_path):
     assert findings["files"]["f1.csv"]["source"] == "appen"
     (proposal,) = proposals_of(findings)
     assert proposal["mapping"]["verdict"] == "which_is_better"
+
+
+def test_a_bare_number_means_a_response_only_where_the_columns_are_told_apart_by_it(tmp_path):
+    """0 and 1 beside response_0 and response_1 are theirs; beside text_a and text_b nobody can know."""
+    rows = "Is it {n}?,It is number {n} I think.,It is certainly not {n}.,{v}\n"
+    own, other = tmp_path / "own.csv", tmp_path / "other.csv"
+    own.write_text("prompt,response_0,response_1,better_response_id\n" + rows.format(n=1, v=0) + rows.format(n=2, v=1))
+    other.write_text("prompt,text_a,text_b,label\n" + rows.format(n=3, v=0) + rows.format(n=4, v=1))
+    assert propose_mapping(own)["vocabulary"] == {"0": -2, "1": 2}
+    proposal = propose_mapping(other)
+    assert proposal["vocabulary"] == {}
+    assert proposal["open_questions"] == ["What does the verdict '0' mean?", "What does the verdict '1' mean?"]
+
+
+def test_a_rule_that_lacks_what_it_needs_is_proposed_as_a_comment(tmp_path):
+    (tmp_path / "notes.csv").write_text("title,body\nx,y\n")
+    (tmp_path / "sheet.csv").write_text(SHEETS["ranks"][0])
+    text = drop_yaml_of(proposals_of(check_drop(tmp_path, AnnotationSettings())))
+    assert [rule["match"] for rule in yaml.safe_load(text)["files"]] == ["sheet.csv"]
+    assert "  # - match: notes.csv\n" in text
+    assert "[title, body]" in text
+    (tmp_path / "drop.yaml").write_text(text)
+    assert check_drop(tmp_path, AnnotationSettings())["judgments"] == 3

@@ -1,4 +1,4 @@
-"""The adapter to lm-evaluation-harness: its figures as rows, on a task and data of one's own; clear words without it."""
+"""The adapter to lm-evaluation-harness: its figures as rows, on a task of one's own; clear words without it."""
 
 import importlib.util
 import json

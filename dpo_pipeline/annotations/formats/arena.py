@@ -1,8 +1,9 @@
 """LMSYS / LMArena battles: two models' conversations and the winner, in the releases of 33k, 55k (Kaggle) and 140k.
 
 https://huggingface.co/datasets/lmsys/chatbot_arena_conversations,
-https://huggingface.co/datasets/lmarena-ai/arena-human-preference-140k. In battles of several turns each model was
-answered separately, so the contexts differ and only the battles whose contexts are equal become judgments.
+https://huggingface.co/datasets/lmarena-ai/arena-human-preference-140k; MT-bench's human judgments have the same shape,
+https://huggingface.co/datasets/lmsys/mt_bench_human_judgments. In battles of several turns each model was answered
+separately, so the contexts differ and only the battles whose contexts are equal become judgments.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,11 +79,12 @@ def _winner(record: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _conversations(record: Mapping[str, Any]) -> tuple[Turns, str, str]:
-    return split_at_last_turn(
-        turns_of(record.get("conversation_a"), "conversation_a"),
-        turns_of(record.get("conversation_b"), "conversation_b"),
-        names=("conversation_a", "conversation_b"),
-    )
+    """Both conversations up to the turn that was judged; MT-bench holds later ones as well."""
+    names = ("conversation_a", "conversation_b")
+    judged = record.get("turn")
+    end = 2 * judged if isinstance(judged, int) and judged > 0 else None
+    ours, theirs = (turns_of(record.get(name), name)[:end] for name in names)
+    return split_at_last_turn(ours, theirs, names=names)
 
 
 def _kaggle(record: Mapping[str, Any]) -> tuple[Turns, str, str]:

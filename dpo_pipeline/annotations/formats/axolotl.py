@@ -6,6 +6,7 @@ https://github.com/axolotl-ai-cloud/axolotl (docs/rlhf.qmd)
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dpo_pipeline.annotations.formats.hh_rlhf import turns_of_dialogue
 from dpo_pipeline.annotations.formats.kway import pairs_by_rank
 from dpo_pipeline.annotations.formats.shared import preferred, share_with
 from dpo_pipeline.annotations.reasons import Reason
@@ -31,14 +32,15 @@ _REPLIES = (("chosen", "rejected"), ("chosen_response", "rejected_response"))
 def recognise(sample: Sequence[Mapping[str, Any]]) -> float:
     """How sure it is that these records are of this format, 0..1."""
     shapes = (
-        ("messages", "chosen", "rejected"),
         ("question", "chosen", "rejected"),
         ("chosen_response", "rejected_response"),
         ("system", "input", "chosen", "rejected"),
         ("system", "prompt", "chosen", "rejected"),
         ("prompt", "answers"),
     )
-    return 0.9 * max(share_with(sample, *shape) for shape in shapes)
+    # With whole conversations under `chosen`, as in UltraFeedback binarized, `messages` is one of them and no prompt.
+    after_messages = sum("messages" in record and isinstance(record.get("chosen"), dict) for record in sample)
+    return 0.9 * max(after_messages / len(sample), *(share_with(sample, *shape) for shape in shapes))
 
 
 def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
@@ -57,6 +59,12 @@ def _prompt(record: Mapping[str, Any]) -> Turns:
         raise Unusable(Reason.PROMPT_MISSING, f"none of {', '.join(_QUESTIONS)}")
     system = record.get("system")
     return single_prompt(text_of(record, name), system=system if isinstance(system, str) else None)
+
+
+def _dialogue(text: str) -> Turns:
+    """A dialogue as text that ends with an open turn of the assistant."""
+    turns = turns_of_dialogue(text, "prompt")
+    return check_prompt(turns[:-1] if turns[-1] == ("assistant", "") else turns)
 
 
 def _reply(record: Mapping[str, Any], name: str) -> str:
@@ -82,8 +90,9 @@ def _nectar(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
         if not isinstance(rank, (int, float)) or isinstance(rank, bool):
             raise Unusable(Reason.UNKNOWN_VERDICT, f"a rank is {shown(rank)}")
         ranks.append(float(rank))
+    prompt = text_of(record, "prompt")
     return pairs_by_rank(
-        single_prompt(text_of(record, "prompt")),
+        _dialogue(prompt) if prompt.startswith(("\n\nHuman:", "\n\nAssistant:")) else single_prompt(prompt),
         [text_of(answer, "answer") for answer in answers],
         ranks,
         group="ranking",

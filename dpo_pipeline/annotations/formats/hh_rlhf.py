@@ -31,12 +31,17 @@ def recognise(sample: Sequence[Mapping[str, Any]]) -> float:
 
 def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     """One judgment per record, cut before the assistant's last turn."""
-    ours, theirs = (_turns(text_of(record, name), name) for name in ("chosen", "rejected"))
+    ours, theirs = (turns_of_dialogue(text_of(record, name), name) for name in ("chosen", "rejected"))
     prompt, better, worse = split_at_last_turn(ours, theirs)
     return (preferred(prompt, better, worse, rules, sft_by_default=False),)
 
 
-def _turns(text: str, name: str) -> Turns:
+def turns_of_dialogue(text: str, name: str) -> Turns:
+    """The turns of a dialogue as text.
+
+    Raises:
+        Unusable: If it does not start with one.
+    """
     before, *pieces = _TURN.split(text)
     if before.strip() or not pieces:
         raise Unusable(Reason.PROMPT_MISSING, f"{name} does not start with a turn of Human or Assistant")

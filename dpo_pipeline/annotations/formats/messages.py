@@ -19,6 +19,7 @@ def recognise(sample: Sequence[Mapping[str, Any]]) -> float:
         and bool(messages)
         and isinstance(messages[0], dict)
         and "role" in messages[0]
+        and "rejected" not in record
         for record in sample
     )
     return 0.85 * fits / len(sample)
