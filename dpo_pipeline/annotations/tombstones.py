@@ -6,7 +6,7 @@ from typing import Any
 
 from dpo_pipeline.annotations.forgotten import SETTING, Forgotten
 from dpo_pipeline.core.artifacts import Artifact, Recipe
-from dpo_pipeline.core.errors import ArtifactError
+from dpo_pipeline.core.errors import ArtifactError, InputError
 from dpo_pipeline.core.home import Home
 
 EVENT = "forgotten"
@@ -36,6 +36,7 @@ class Tombstone:
         forgotten: The same, as a reading matches it.
         drops: The drops in whose tables some of it was found at that time.
         checkpoints: Digests of the checkpoints that had learned from it by then.
+        key: Fingerprint of the pseudonym key it was written under.
     """
 
     number: int
@@ -46,6 +47,12 @@ class Tombstone:
     forgotten: Forgotten
     drops: tuple[str, ...]
     checkpoints: tuple[str, ...]
+    key: str
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether only the key it was written under can say whom or what it means."""
+        return bool(self.forgotten.annotators or self.forgotten.texts)
 
 
 def tombstones(home: Home) -> list[Tombstone]:
@@ -60,6 +67,7 @@ def tombstones(home: Home) -> list[Tombstone]:
             Forgotten.parse(line["forgotten"], where=f"ledger line {line['seq'] + 1}"),
             tuple(line["drops"]),
             tuple(line["checkpoints"]),
+            line["pseudonyms"],
         )
         for line in home.ledger.lines()
         if line["event"] == EVENT
@@ -76,9 +84,18 @@ def due(home: Home, reading: Recipe) -> Forgotten:
     Args:
         home: Whose ledger is asked.
         reading: The recipe of the drop's `judgments`, without what is forgotten.
+
+    Raises:
+        InputError: If a tombstone was written under another pseudonym key: nobody could tell whom it means.
     """
     applied = Forgotten()
     known = tombstones(home)
+    if other := [stone for stone in known if stone.needs_key and stone.key != home.pseudonym_fingerprint()]:
+        raise InputError(
+            f"the tombstone on ledger line {other[0].number} was written under another pseudonym key",
+            expected="the key whose fingerprint it names: with another nobody can tell whose work must be left out",
+            do=f"Restore {home.root / 'keys' / 'pseudonym.key'} from its backup, or begin a new home without that work",
+        )
     made = {(line["recipe"], line["seq"]) for line in home.finished()} if known else set()
     for stone in known:
         digest = with_forgotten(reading, applied).digest

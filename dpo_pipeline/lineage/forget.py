@@ -15,6 +15,7 @@ from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.digests import short
 from dpo_pipeline.core.errors import ArtifactError, InputError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.promotions import champion_digest
 from dpo_pipeline.lineage import trace
 from dpo_pipeline.lineage.records import TABLES
 from dpo_pipeline.lineage.witnesses import installed_views
@@ -105,8 +106,11 @@ def plan_pair(home: Home, pair: str) -> Plan:
     return Plan(f"pair {pair}", Forgotten(texts=tuple(sorted(texts))), _drops(home, traced.hits), traced)
 
 
-def as_text(plan: Plan) -> str:
+def as_text(home: Home, plan: Plan) -> str:
     """What holds it, what a tombstone changes, and what it leaves."""
+    champion = champion_digest(home)
+    is_champions = any(found.path.name == champion for found in plan.checkpoints)
+    warning = ["Today's champion learned from it. Whether it stays is for people: `dpo-pipeline champion rollback`."]
     saw = [f"{found.kind}/{short(found.path.name)}" for found in plan.checkpoints]
     drops = ", ".join(plan.drops)
     return "\n".join(
@@ -115,6 +119,7 @@ def as_text(plan: Plan) -> str:
             "",
             f"A tombstone leaves this out of drop {drops} and of every later delivery, from the next reading on.",
             f"Checkpoints that learned from it stay as they are and are marked: {', '.join(saw) or 'none'}.",
+            *(warning if is_champions else []),
             f"The raw files of drop {drops} and the artifacts listed above keep it until a person deletes them:",
             "docs/forgetting.md says how, and what an audit says then.",
         ]
@@ -154,6 +159,7 @@ def bury(home: Home, plan: Plan, *, person: str, reason: str, unspeakable: str =
         forgotten=plan.forgotten.model_dump(mode="json"),
         drops=list(plan.drops),
         checkpoints=sorted(found.path.name for found in plan.checkpoints),
+        pseudonyms=home.pseudonym_fingerprint(),
     )
     return next(stone for stone in tombstones(home) if stone.number == line["seq"] + 1)
 

@@ -30,9 +30,11 @@ def check_forgotten(home: Home, nodes: Mapping[str, Node]) -> Check:
         holders = holders_of(stone, nodes, key)
         faults += _faults(stone, holders, nodes)
         notes += _notes(stone, holders, nodes)
-    unread = [stone for stone in stones if stone.forgotten.texts and key is None]
-    lost = f"without keys/pseudonym.key the texts of {len(unread)} tombstones cannot be recognised" if unread else None
-    return Check(NAME, looked, tuple(faults), lost, tuple(notes))
+    fingerprint = None if key is None else home.pseudonym_fingerprint()
+    unread = [stone.number for stone in stones if stone.needs_key and stone.key != fingerprint]
+    lines = ", ".join(str(number) for number in unread)
+    lost = f"keys/pseudonym.key is not the one under which the tombstones on ledger lines {lines} were written"
+    return Check(NAME, looked, tuple(faults), lost if unread else None, tuple(notes))
 
 
 def holders_of(stone: Tombstone, nodes: Mapping[str, Node], key: bytes | None) -> dict[str, int]:

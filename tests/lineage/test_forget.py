@@ -11,6 +11,7 @@ from dpo_pipeline.annotations.tombstones import drops_to_read_again, refuse_forg
 from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
 from dpo_pipeline.core.errors import ArtifactError, InputError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.promotions import Promotion, promote
 from dpo_pipeline.lineage import forget
 from dpo_pipeline.lineage.chain import ancestors, chain_of
 from dpo_pipeline.lineage.forgotten import check_forgotten
@@ -184,7 +185,7 @@ def test_the_checkpoints_that_learned_from_it_are_listed_and_their_attempts_mark
     attempt = small.latest_line("dpo_checkpoint")["attempt"]
     plan = forget.plan_annotator(small, "carol")
     assert [found.digest for found in plan.checkpoints] == [made.digest]
-    assert f"are marked: dpo_checkpoint/{made.digest[:12]}" in forget.as_text(plan)
+    assert f"are marked: dpo_checkpoint/{made.digest[:12]}" in forget.as_text(small, plan)
     stone = bury(small, plan)
     assert stone.checkpoints == (made.digest,)
     assert forget.marks_of(small) == {
@@ -253,3 +254,31 @@ def test_a_tombstone_needs_a_reason_and_something_known(small):
     with pytest.raises(InputError, match="is forgotten already"):
         forget.plan_record(small, "may/verdicts.jsonl:1")
     assert len(tombstones(small)) == 1
+
+
+def test_under_another_key_nothing_is_read_or_trained_and_an_audit_says_why(small, graph):
+    """Whoever withdrew would come back unrecognised: so the reading is refused, not done without them."""
+    stone = bury(small, forget.plan_annotator(small, "alice"))
+    (small.root / "keys" / "pseudonym.key").write_bytes(b"another key, of thirty-two bytes")
+    with pytest.raises(
+        InputError, match=f"tombstone on ledger line {stone.number} was written under another pseudonym key"
+    ):
+        graph.again(small, "may")
+    with pytest.raises(InputError, match="under another pseudonym key"):
+        refuse_forgotten(small, "dpo_checkpoint", small.latest("preference_pairs"))
+    found = check(small, "preference_pairs")
+    assert f"tombstones on ledger lines {stone.number} were written" in found.not_run
+    (small.root / "keys" / "pseudonym.key").unlink()
+    assert check(small, "preference_pairs").not_run == found.not_run
+    assert not (small.root / "keys" / "pseudonym.key").exists()
+
+
+def test_the_preview_says_that_todays_champion_learned_from_it(small, published):
+    parents = (Parent("preference_pairs", "preference_pairs", small.latest("preference_pairs").digest),)
+    with small.store.staging() as folder:
+        (folder / "weights").write_text("w")
+        made = published(small, Recipe("dpo_checkpoint", "1", {}, parents), folder, Outcome())
+    plan = forget.plan_annotator(small, "carol")
+    assert "champion" not in forget.as_text(small, plan)
+    promote(small, Promotion(made.digest, None, "r" * 64, "d" * 64))
+    assert "Today's champion learned from it." in forget.as_text(small, plan)
