@@ -64,22 +64,6 @@ def losses_and_sums(
     return losses, torch.stack([column.sum() for column in columns]).to("cpu", torch.float64)
 
 
-def guard(losses: torch.Tensor, *, step: int, names: Sequence[str]) -> None:
-    """Stop before the backward pass if a pair's loss is not finite.
-
-    Raises:
-        TrainingError: Naming the pairs.
-    """
-    if bool(torch.isfinite(losses).all()):
-        return
-    bad = [name for name, is_finite in zip(names, torch.isfinite(losses).tolist(), strict=True) if not is_finite]
-    raise TrainingError(
-        f"the loss of step {step + 1} is not finite for the pairs {', '.join(bad)}",
-        expected="finite numbers",
-        do="Look at these pairs; lower dpo.optimizer.learning_rate or dpo.beta if they are sound",
-    )
-
-
 @torch.no_grad()
 def assert_same_policy(scorer: Scorer, groups: Sequence[Group], reference: ReferenceLogps) -> None:
     """Make sure that training starts where the reference stands: rewards of zero, a loss of ln 2.

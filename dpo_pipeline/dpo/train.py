@@ -13,7 +13,6 @@ from dpo_pipeline.dpo.comparisons import (
     METRICS,
     ReferenceLogps,
     assert_same_policy,
-    guard,
     is_stale,
     losses_and_sums,
     validate,
@@ -26,6 +25,7 @@ from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups
 from dpo_pipeline.modeling.curves import DPO_PANELS
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
+from dpo_pipeline.modeling.guard import guard
 from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
 from dpo_pipeline.modeling.policy import open_for_training, parameter_counts, policy_digest
 from dpo_pipeline.modeling.preflight import require_fit
@@ -150,7 +150,8 @@ def backpropagate(
         for part in cut_by_tokens(processes.share_of(batch), batch_tokens=device.batch_tokens):
             packed = pack(part, device.torch)
             losses, of_part = losses_and_sums(scorer, packed, data=data, reference=reference, dpo=dpo)
-            guard(losses, step=step, names=[data.names[row] for row in packed.rows])
+            names = [data.names[row] for row in packed.rows]
+            guard(losses, step=step, names=names, lower="dpo.optimizer.learning_rate or dpo.beta")
             # A mean over the whole step's pairs, so that cutting the step differently changes nothing.
             (losses.sum() / pair_count).backward()
             sums += of_part

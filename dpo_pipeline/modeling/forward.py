@@ -22,6 +22,10 @@ from dpo_pipeline.modeling.settings import Precision
 # Largest disagreement with the model's own forward pass, in nats per response token, that counts as rounding.
 PROBE_TOLERANCE = {Precision.FP32: 1e-3, Precision.BF16: 5e-2}
 PROBE_GROUPS = 2
+# What an architecture or an attention kernel that cannot serve a way raises; missing memory is none of its faults.
+FAULTS_OF_A_WAY = (
+    AssertionError, AttributeError, ImportError, IndexError, KeyError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 
 
 class NeededRows:
@@ -178,7 +182,7 @@ def _try(scorer: Scorer, batch: Packed) -> torch.Tensor | str:
     try:
         with scorer.session():
             return scorer.logps(batch)
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except FAULTS_OF_A_WAY as error:
         if is_out_of_memory(error):
             raise
         return f"{type(error).__name__}: {error}"

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,12 +24,14 @@ class Demonstrations:
 
     Attributes:
         train: To learn from.
+        names: What each of those is called: its demonstration_id, or the pair_id of a chosen response.
         held_out: Kept aside, by prompt, to measure perplexity on.
         books: In = train + held_out + merged (exact repeats) + rejected by reason.
         against_permission: Conversations learned from although their source forbids it (`override_sft_permission`).
     """
 
     train: list[Conversation] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     held_out: list[Conversation] = field(default_factory=list)
     books: Books = field(default_factory=Books)
     against_permission: int = 0
@@ -52,9 +53,10 @@ def read_demonstrations(
     """
     held_out = HeldOutPrompts(pairs, similarity=settings.held_out_similarity)
     result, seen = Demonstrations(), set[tuple[str, str]]()
-    for messages, permitted in _conversations(demonstrations, pairs, settings):
+    for messages, names, permitted in _conversations(demonstrations, pairs, settings):
         ids, reasons = held_out.reasons([conversation[:-1] for conversation in messages])
-        for conversation, is_permitted, prompt_id, reason in zip(messages, permitted, ids, reasons, strict=True):
+        rows = zip(messages, names, permitted, ids, reasons, strict=True)
+        for conversation, name, is_permitted, prompt_id, reason in rows:
             result.books.records_in += 1
             identity = (prompt_id, conversation[-1]["content"])
             if not (is_permitted or settings.override_sft_permission):
@@ -66,32 +68,36 @@ def read_demonstrations(
             else:
                 seen.add(identity)
                 result.against_permission += not is_permitted
-                _file(result, conversation, prompt_id, settings=settings, seed=seed)
+                if _is_held_out(prompt_id, share=settings.held_out_share, seed=seed):
+                    result.held_out.append(conversation)
+                else:
+                    result.train.append(conversation)
+                    result.names.append(name)
     result.books.kept = Counter(train=len(result.train), held_out=len(result.held_out))
     result.books.assert_balanced(of="the demonstrations")
     return result
 
 
-def _file(result: Demonstrations, conversation: Any, prompt_id: str, *, settings: SftSettings, seed: int) -> None:
-    is_held_out = seed_for(seed, "sft held out", prompt_id) < settings.held_out_share * 2**63
-    (result.held_out if is_held_out else result.train).append(conversation)
+def _is_held_out(prompt_id: str, *, share: float, seed: int) -> bool:
+    return seed_for(seed, "sft held out", prompt_id) < share * 2**63
 
 
 def _conversations(
     demonstrations: Sequence[Path], pairs: Path, settings: SftSettings
-) -> Iterator[tuple[list[list[dict[str, str]]], list[bool]]]:
-    """Batches of conversations that end with the assistant's turn, and whether their source lets SFT learn them."""
+) -> Iterator[tuple[list[list[dict[str, str]]], list[str], list[bool]]]:
+    """Batches of conversations that end with the assistant's turn, their names, whether their source permits SFT."""
     for folder in demonstrations:
         with pq.ParquetFile(folder / DEMONSTRATIONS) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=["messages"]):
-                messages = batch.column("messages").to_pylist()
-                yield messages, [True] * len(messages)
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=["demonstration_id", "messages"]):
+                names, messages = (batch.column(name).to_pylist() for name in ("demonstration_id", "messages"))
+                yield messages, names, [True] * len(messages)
     if not settings.chosen_as_demonstrations:
         return
     with pq.ParquetFile(pairs / PAIRS) as file:
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=["prompt", "chosen", "split", "sft_allowed"]):
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=["pair_id", "prompt", "chosen", "split", "sft_allowed"]):
             rows = batch.filter(pc.field("split") == "train").to_pylist()
             yield (
                 [[*row["prompt"], {"role": "assistant", "content": row["chosen"]}] for row in rows],
+                [row["pair_id"] for row in rows],
                 [row["sft_allowed"] for row in rows],
             )

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from dpo_pipeline.core.artifacts import Outcome
-from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.digests import digest_of_json
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.metrics import Reporter
@@ -18,26 +17,28 @@ from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups
 from dpo_pipeline.modeling.curves import SFT_PANELS
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
+from dpo_pipeline.modeling.guard import guard
 from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
-from dpo_pipeline.modeling.policy import make_trainable, parameter_counts
+from dpo_pipeline.modeling.policy import make_trainable, open_for_training, parameter_counts, policy_digest
 from dpo_pipeline.modeling.preflight import require_fit
 from dpo_pipeline.modeling.scoring import mean_nll
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.modeling.spawning import in_processes
 from dpo_pipeline.modeling.template import Conversation, LeftOut, encode
-from dpo_pipeline.sft.demonstrations import read_demonstrations
+from dpo_pipeline.sft.demonstrations import Demonstrations, read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
 
 
 @capacity_in_words("training")
 @in_processes
-def train_sft(
+def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, three settings, a reporter
     demonstrations: Sequence[Path],
     pairs: Path,
     out: Path,
     *,
     work: Path,
+    start: Path | None = None,
     sft: SftSettings,
     model: ModelSettings,
     compute: ComputeSettings,
@@ -50,6 +51,7 @@ def train_sft(
         pairs: The `preference_pairs` artifact folder: its held-out prompts are kept out of training.
         out: Empty folder; gets model/, metrics.jsonl, curves.png, training.json.
         work: Folder kept between attempts; an attempt that was stopped is resumed from it.
+        start: Folder of a checkpoint artifact to go on from instead of the base model.
         sft: Settings of this stage.
         model: The base model.
         compute: The machine.
@@ -68,9 +70,13 @@ def train_sft(
     reporter.say(device.sentence)
     require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter, folder=work)
     data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
-    policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
-    policy = make_trainable(policy, device, settings=model, compute=compute)
-    groups, cut = _encode(tokenizer, data.train, model, data.books)
+    if start is None:
+        policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
+        policy = make_trainable(policy, device, settings=model, compute=compute)
+    else:
+        reporter.say(f"Going on from the champion {start.name[:12]}.")
+        policy, tokenizer = open_for_training(start / "model", device, settings=model, compute=compute)
+    groups, names, cut = _encode(tokenizer, data, model)
     if not groups:
         raise InputError("no demonstration is left to learn from", do=f"Look at the books: {data.books.as_dict()}")
     steps = plan_steps(
@@ -82,7 +88,10 @@ def train_sft(
     scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    key = digest_of_json([CODE_VERSION, settings, device.precision, device.batch_tokens, digest_of_groups(groups)])
+    begun = policy_digest(start / "model") if start else "base"
+    key = digest_of_json(
+        [CODE_VERSION, settings, device.precision, device.batch_tokens, digest_of_groups(groups), begun]
+    )
 
     with Session(
         work, key=key, steps=len(steps), checkpoint_minutes=sft.checkpoint_minutes, device=device, reporter=reporter
@@ -92,8 +101,9 @@ def train_sft(
             policy.train()
             for step in session.remaining():
                 batch = [groups[index] for index in steps[step]]
-                loss = backpropagate(scorer, batch)
-                values = session.update(step, loss=loss, examples=[f"number {index}" for index in steps[step]])
+                examples = [names[index] for index in steps[step]]
+                loss = backpropagate(scorer, batch, step=step, names=examples)
+                values = session.update(step, loss=loss, examples=examples)
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
 
         take_means(optimizer)
@@ -120,18 +130,24 @@ def train_sft(
     return Outcome(counts=counts, facts=facts, books=data.books, remarks=remarks)
 
 
-def backpropagate(scorer: Scorer, batch: Sequence[Group]) -> float:
+def backpropagate(scorer: Scorer, batch: Sequence[Group], *, step: int, names: Sequence[str]) -> float:
     """The step's mean loss per response token into the gradients, micro-batch by micro-batch; that loss.
 
     Where several processes share the training, the gradients are those of this process's part of the batch and the
     loss is over all of it.
+
+    Raises:
+        TrainingError: Naming the conversations whose loss is not finite.
     """
+    name_of = {id(group): name for group, name in zip(batch, names, strict=True)}
     response_tokens = sum(len(group.responses[0]) for group in batch)
     loss = torch.zeros((), dtype=torch.float64)
     with processes.faults_shared():
         for part in cut_by_tokens(processes.share_of(batch), batch_tokens=scorer.device.batch_tokens):
+            logps = scorer.logps(pack(part, scorer.device.torch))
+            guard(logps, step=step, names=[name_of[id(group)] for group in part], lower="sft.optimizer.learning_rate")
             # A mean over the whole step's tokens, so that cutting the step differently changes nothing.
-            nll = -scorer.logps(pack(part, scorer.device.torch)).sum() / response_tokens
+            nll = -logps.sum() / response_tokens
             nll.backward()
             loss += nll.item()
     return processes.summed(loss).item()
@@ -141,20 +157,19 @@ def _texts(conversations: Sequence[Conversation]) -> Any:
     return (message["content"] for conversation in conversations for message in conversation)
 
 
-def _encode(
-    tokenizer: Any, conversations: Sequence[Conversation], model: ModelSettings, books: Books
-) -> tuple[list[Group], list[int]]:
-    """The conversations as groups of one response, and the cut of each prompt that was too long; books kept."""
+def _encode(tokenizer: Any, data: Demonstrations, model: ModelSettings) -> tuple[list[Group], list[str], list[int]]:
+    """The conversations as groups of one response, their names, the cuts of prompts that were too long; books kept."""
     encoded = encode(
         tokenizer,
-        [conversation[:-1] for conversation in conversations],
-        [[conversation[-1]["content"]] for conversation in conversations],
+        [conversation[:-1] for conversation in data.train],
+        [[conversation[-1]["content"]] for conversation in data.train],
         max_length=model.max_length,
     )
     for item in encoded:
         if isinstance(item, LeftOut):
-            books.kept["train"] -= 1
-            books.rejected[str(item)] += 1
-    whole = [item for item in encoded if not isinstance(item, LeftOut)]
-    cut = [item.prompt_tokens_cut for item in whole if item.prompt_tokens_cut]
-    return [Group(item.prompt, item.responses) for item in whole], cut
+            data.books.kept["train"] -= 1
+            data.books.rejected[str(item)] += 1
+    pairs = zip(encoded, data.names, strict=True)
+    whole = [(item, name) for item, name in pairs if not isinstance(item, LeftOut)]
+    cut = [item.prompt_tokens_cut for item, _ in whole if item.prompt_tokens_cut]
+    return [Group(item.prompt, item.responses) for item, _ in whole], [name for _, name in whole], cut

@@ -1,21 +1,33 @@
-"""The evaluation's further input: today's champion by the ledger, none before the first promotion."""
+"""The evaluation's further input: whom the newest checkpoint stands against, by the ledger."""
 
-from assets.evaluation import todays_champion
 from dpo_pipeline.core.artifacts import Outcome, Recipe
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.promotions import Promotion, promote
+from dpo_pipeline.evaluation.standing import opponent_of_newest
 
 
 def checkpoint(home, words):
     with home.store.staging() as folder:
         (folder / "weights").write_text(words)
-        return home.store.publish(folder, Recipe("dpo_checkpoint", "1", {"w": words}, ()), Outcome())
+        artifact = home.store.publish(folder, Recipe("dpo_checkpoint", "1", {"w": words}, ()), Outcome())
+    home.ledger.append("finished", asset="dpo_checkpoint", partition=None, artifact=artifact.digest)
+    return artifact
 
 
-def test_the_champion_is_what_was_promoted_last_and_not_the_newest(tmp_path):
+def test_the_opponent_is_what_was_promoted_last_and_not_the_newest(tmp_path):
     home = Home(tmp_path)
-    assert todays_champion(home) == {}
+    assert opponent_of_newest(home) == {}
     first, second, _newest = (checkpoint(home, words) for words in ("a", "b", "c"))
     promote(home, Promotion(first.digest, None, report="r", decision="d1"))
     promote(home, Promotion(second.digest, first.digest, report="r", decision="d2"))
-    assert todays_champion(home)["champion"].digest == second.digest
+    assert opponent_of_newest(home)["champion"].digest == second.digest
+
+
+def test_a_champion_stands_against_the_one_it_replaced(tmp_path):
+    home = Home(tmp_path)
+    first = checkpoint(home, "a")
+    promote(home, Promotion(first.digest, None, report="r", decision="d1"))
+    assert opponent_of_newest(home) == {}, "the first replaced nobody"
+    second = checkpoint(home, "b")
+    promote(home, Promotion(second.digest, first.digest, report="r", decision="d2"))
+    assert opponent_of_newest(home)["champion"].digest == first.digest

@@ -108,7 +108,7 @@ def write_pairs(folder, triples, *, held_out_every=5, sft_allowed=True):
 def write_demonstrations(folder, conversations):
     """A `demonstrations` artifact folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"messages": messages} for messages in conversations]
+    rows = [{"demonstration_id": f"said-{n}", "messages": messages} for n, messages in enumerate(conversations)]
     write_table(folder / "demonstrations.parquet", filled(DEMONSTRATIONS, rows))
     return folder
 

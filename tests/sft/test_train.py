@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import torch
 from worlds import (
     ADAPTED,
     COMPUTE,
@@ -22,6 +23,7 @@ from dpo_pipeline.core.errors import InputError, TrainingError
 from dpo_pipeline.core.metrics import read_metrics
 from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.modeling.batches import plan_steps
+from dpo_pipeline.modeling.forward import Scorer
 from dpo_pipeline.modeling.locks import sole_owner
 from dpo_pipeline.modeling.policy import load_policy
 from dpo_pipeline.modeling.settings import ModelSettings, OptimizerSettings
@@ -114,6 +116,28 @@ def test_nothing_to_learn_from_is_said(root):
     write_demonstrations(root / "none", [])
     with pytest.raises(InputError, match="no text to train the tokenizer on"):
         train(root, "nothing", drops=["none"])
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_conversation_named(root, monkeypatch):
+    real = Scorer.logps
+
+    def poisoned(self, batch):
+        values = real(self, batch)
+        return values * torch.where(torch.arange(len(values)) == 1, math.nan, 1.0) if values.requires_grad else values
+
+    monkeypatch.setattr(Scorer, "logps", poisoned)
+    work = root / "work poisoned"
+    with pytest.raises(TrainingError, match=r"loss of step 1 is not finite for said-\d+\. .* lower sft\.optimizer"):
+        train(root, "poisoned", work=work)
+    monkeypatch.setattr(Scorer, "logps", real)
+    train(root, "after poisoned", work=work)
+
+
+def test_the_averaged_weights_are_published(root):
+    averaged = SFT.model_copy(update={"optimizer": SFT.optimizer.model_copy(update={"ema_decay": 0.9})})
+    (last, _), (mean, _) = train(root, "last"), train(root, "averaged", sft=averaged)
+    assert losses(mean) == losses(last)
+    assert same_bytes(mean / "model", last / "model") == ["model.safetensors"]
 
 
 def test_over_long_and_injected_conversations_are_booked(root):
