@@ -103,13 +103,7 @@ def build_pairs(
         order = ranks.best_first(np.flatnonzero(fates.is_alive))
         near = near_duplicate_pairs(catalogue, order, likenesses=of_pairs, settings=settings, reporter=reporter)
     _merge_same_responses(catalogue, verdicts, fates, near, ranks)
-    add_up = consensus_of(catalogue, verdicts, settings)
-    p_low = scratch.empty(pair_count, np.float64)
-    for start, end, some in verdicts.slices():
-        agreed = add_up(start, some)
-        p_low[start:end] = agreed.p_low
-        ranks.judged[start:end] = np.bincount(some.pair[some.is_counted], minlength=end - start)
-        _exclude_undecided(some, fates.of(start, end), agreed, settings)
+    p_low = _decide(catalogue, verdicts, fates, ranks, settings)
     _exclude_near_duplicates(fates, near, ranks)
 
     write_splits(out, catalogue, splits)
@@ -191,6 +185,20 @@ def _merge_same_responses(
     fates.exclude_for(losers, winners, Reason.NEAR_DUPLICATE)
     fates.is_moved[losers] = True
     verdicts.move(losers, winners)
+
+
+def _decide(
+    catalogue: Catalogue, verdicts: VerdictFile, fates: Fates, ranks: Ranks, settings: PreferenceSettings
+) -> np.ndarray:
+    """Leave out undecided pairs; return the probability that each pair's low response is better, `(P,)`."""
+    add_up = consensus_of(catalogue, verdicts, settings)
+    p_low = catalogue.scratch.empty(len(catalogue.pairs.ids), np.float64)
+    for start, end, some in verdicts.slices():
+        agreed = add_up(start, some)
+        p_low[start:end] = agreed.p_low
+        ranks.judged[start:end] = np.bincount(some.pair[some.is_counted], minlength=end - start)
+        _exclude_undecided(some, fates.of(start, end), agreed, settings)
+    return p_low
 
 
 def _exclude_undecided(verdicts: Verdicts, fates: Fates, agreed: Consensus, settings: PreferenceSettings) -> None:
