@@ -38,6 +38,19 @@ def export_dataset(home: Home, subject: str, folder: Path, *, release: ReleaseSe
     return sum(contents.splits.values())
 
 
+def export_model_card(home: Home, path: Path) -> str:
+    """Write the model card of the newest release; the digest of the release.
+
+    Raises:
+        ArtifactError: If nothing was released yet, or the release is not what was published.
+    """
+    release = home.latest("release")
+    if faults := release.verify():
+        raise ArtifactError(f"the release is not what was published: {'; '.join(faults)}", do="Restore it first")
+    path.write_bytes((release.path / "model" / "README.md").read_bytes())
+    return release.digest
+
+
 def _pairs_behind(home: Home, subject: str) -> Node:
     found = next(of_kind(ancestors(chain_of(home, subject)), "preference_pairs"), None)
     if found is None:

@@ -8,8 +8,9 @@ import pytest
 from openlineage.client import facet_v2
 from openlineage.client.generated import base
 
+from dpo_pipeline.core.artifacts import Outcome, Recipe
 from dpo_pipeline.core.errors import ArtifactError, InputError
-from dpo_pipeline.lineage.exports import export_dataset, export_events
+from dpo_pipeline.lineage.exports import export_dataset, export_events, export_model_card
 from dpo_pipeline.lineage.openlineage import EVENT_SCHEMA, run_events
 from dpo_pipeline.release.settings import ReleaseSettings
 
@@ -162,3 +163,16 @@ def test_a_folder_with_something_in_it_and_a_subject_without_pairs_are_refused(b
     with pytest.raises(ArtifactError, match="no preference_pairs stand behind"):
         drop = built_once.partitions("judgments")[0]
         export_dataset(built_once, f"judgments/{drop}", tmp_path / "new", release=ReleaseSettings())
+
+
+def test_the_model_card_is_the_newest_releases_unless_that_was_altered(home, published, tmp_path):
+    with home.store.staging() as folder:
+        (folder / "model").mkdir()
+        (folder / "model" / "README.md").write_text("# Fernhill")
+        release = published(home, Recipe("release", "1", {}, ()), folder, Outcome())
+    assert export_model_card(home, tmp_path / "card.md") == release.digest
+    assert (tmp_path / "card.md").read_text() == "# Fernhill"
+    (release.path / "model" / "README.md").write_text("# Nothing to see here")
+    with pytest.raises(ArtifactError, match="the release is not what was published"):
+        export_model_card(home, tmp_path / "other.md")
+    assert not (tmp_path / "other.md").exists()
