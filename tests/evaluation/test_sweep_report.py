@@ -32,7 +32,7 @@ def test_a_point_that_another_one_dominates_is_not_on_the_frontier(home, tmp_pat
     }
     outcome = report_sweep(points, tmp_path)
     assert outcome.counts == {"points": 5, "points_on_frontier": 3, "points_broken": 1}
-    assert outcome.facts == {"frontier": ["beta=0.5", "beta=0.2", "beta=0.05"]}
+    assert outcome.facts == {"frontier": ["beta=0.5", "beta=0.2", "beta=0.05"], "frontier_of_target": ["beta=0.2"]}
     rows = json.loads((tmp_path / "sweep.json").read_text())["points"]
     assert [row["point"] for row in rows] == ["beta=0.5", "beta=0.2", "beta=0.1", "beta=0.05", "beta=9"]
     assert rows[4]["implicit_accuracy"] is None
