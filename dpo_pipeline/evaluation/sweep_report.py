@@ -23,7 +23,7 @@ AXES = ("loss", "beta", "learning_rate", "epochs")
 
 
 def report_sweep(points: Mapping[str, Artifact], out: Path) -> Outcome:
-    """Write `sweep.json`, `frontier.png`, `points.md` and `report.html`.
+    """Write `sweep.json`, `frontier.png`, `table.md` and `report.html`.
 
     Args:
         points: The sweep_point artifacts by name, all from the same tables and the same SFT checkpoint.
@@ -45,11 +45,14 @@ def report_sweep(points: Mapping[str, Artifact], out: Path) -> Outcome:
     (out / "sweep.json").write_text(json.dumps({"schema": SCHEMA, "points": rows}, indent=1) + "\n", encoding="utf-8")
     picture = draw_frontier(rows)
     (out / "frontier.png").write_bytes(picture)
-    (out / "points.md").write_text(_markdown(rows), encoding="utf-8")
+    (out / "table.md").write_text(_markdown(rows), encoding="utf-8")
     (out / "report.html").write_text(_page(rows, picture), encoding="utf-8")
     best = [row["point"] for row in rows if ACCURACY in row["frontier_of"]]
     counts = {"points_on_frontier": len(best), "points_broken": sum(row["is_broken"] for row in rows)}
-    facts = {"frontier": best, "frontier_of_target": [row["point"] for row in rows if TARGET in row["frontier_of"]]}
+    facts = {
+        "on_frontier": best,
+        "on_frontier_of_target": [row["point"] for row in rows if TARGET in row["frontier_of"]],
+    }
     return Outcome(counts={"points": len(rows), **counts}, facts=facts)
 
 
