@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from dpo_pipeline.modeling.batches import EncodedPair, Group, group_pairs
 from dpo_pipeline.modeling.device import Device
 from dpo_pipeline.modeling.scoring import Pair, encode_pairs
 from dpo_pipeline.modeling.settings import ModelSettings
+from dpo_pipeline.preferences.golden import golden_rows
 
 PAIRS = "pairs.parquet"
 COLUMNS = ["pair_id", "split", "prompt", "chosen", "rejected", "p_chosen", "margin"]
@@ -41,9 +43,12 @@ class PreferencePairs(NamedTuple):
 
 
 def read_pairs(folder: Path) -> PreferencePairs:
-    """All pairs of a `preference_pairs` artifact folder."""
+    """All pairs of a `preference_pairs` artifact folder; the golden ones last, each once, with its own verdict."""
     pairs = PreferencePairs([], [], [], [])
-    for row in _rows(folder / PAIRS):
+    golden = golden_rows(folder, COLUMNS).to_pylist()
+    own = {row["pair_id"] for row in golden}
+    others = (row for row in _rows(folder / PAIRS) if row["pair_id"] not in own)
+    for row in chain(others, golden):
         pairs.texts.append(Pair(row["pair_id"], row["prompt"], row["chosen"], row["rejected"]))
         pairs.splits.append(row["split"])
         pairs.p_chosen.append(row["p_chosen"])

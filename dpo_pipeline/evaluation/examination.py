@@ -16,6 +16,7 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.evaluation.report import read_report
 from dpo_pipeline.evaluation.settings import ChampionSettings
 from dpo_pipeline.evaluation.standing import Standing, pairs_behind, trained_on
+from dpo_pipeline.preferences.golden import golden_leaks, held_out_rows
 from dpo_pipeline.preferences.leakage import near_leaks
 
 CONDITIONS = ("report_is_complete", "held_out_is_intact", "nothing_leaked")
@@ -136,6 +137,8 @@ def nothing_leaked(
     numbers["in demonstrations"] = learned
     copies = {held_out for _, held_out, _ in near_leaks(pairs, jaccard=jaccard)}
     numbers["near copies"] = len(copies)
+    if golden := golden_leaks(pairs, similarity=jaccard):
+        faults.append(f"{len(golden)} trained prompts are near copies of golden ones, such as {golden[0]}")
     if len(copies) > allowed * len(prompts):
         faults.append(f"{len(copies)} of {len(prompts)} held-out prompts have a near copy on the training side")
     return Condition(
@@ -188,4 +191,6 @@ def undecided(conditions: Sequence[Condition]) -> list[Condition]:
 
 
 def _ids(pairs: Path, split: str, column: str) -> list[str]:
+    if split == "held_out":
+        return held_out_rows(pairs, [column])[column].to_pylist()
     return pq.read_table(pairs / "pairs.parquet", columns=[column], filters=[("split", "=", split)])[column].to_pylist()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dpo_pipeline.core.digests import digest_of_json
 from dpo_pipeline.evaluation.preferences import PairScores
 from dpo_pipeline.evaluation.replies import words_of
+from dpo_pipeline.preferences.golden import SOURCE, held_out_rows
 
 Row = Mapping[str, Any]
 Conversation = Sequence[Mapping[str, str]]
@@ -49,12 +50,12 @@ def read_held_out(
     Args:
         pairs: A preference_pairs artifact folder.
         reference: A reference_logprobs artifact folder; None: the pairs are all to be scored.
-        prompt_count: Most prompts to reply to; chosen by the order of their ids, so the choice is stable as data grows.
+        prompt_count: Most prompts to reply to, a golden set's first; chosen by the order of their ids, so the choice is
+            stable as data grows.
         learned: The conversations SFT learned from, to look for held-out prompts among them.
     """
     path = pairs / "pairs.parquet"
-    rows = pq.read_table(path, filters=[("split", "=", "held_out")]).to_pylist()
-    rows.sort(key=lambda row: row["pair_id"])
+    rows = sorted(held_out_rows(pairs).to_pylist(), key=lambda row: row["pair_id"])
     scored = None if reference is None else _reference_rows(reference, wanted={row["pair_id"] for row in rows})
     kept = rows if scored is None else [row for row in rows if row["pair_id"] in scored]
     seen = pq.read_table(path, columns=["prompt_id", "cluster_id"], filters=[("split", "=", "train")])
@@ -85,11 +86,12 @@ def _reference_rows(reference: Path, *, wanted: set[str]) -> dict[str, Row]:
 
 
 def _prompts(rows: list[Row], count: int) -> list[Row]:
-    """One row per distinct prompt, the first `count` by prompt_id."""
+    """One row per distinct prompt, the first `count` by prompt_id; those of a golden set come first."""
     first: dict[str, Row] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: SOURCE not in row["sources"]):
         first.setdefault(row["prompt_id"], row)
-    return [first[prompt_id] for prompt_id in sorted(first)[:count]]
+    in_order = sorted(first, key=lambda prompt_id: (SOURCE not in first[prompt_id]["sources"], prompt_id))
+    return [first[prompt_id] for prompt_id in in_order[:count]]
 
 
 def _contamination(

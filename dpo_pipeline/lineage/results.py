@@ -78,7 +78,11 @@ def _table(node: Node, file: str, columns: list[str] | None = None) -> list[dict
 
 def _splits(node: Node) -> dict[str, str]:
     pairs = parents_of_kind(node, "preference_pairs")[0]
-    return {row["pair_id"]: row["split"] for row in _table(pairs, "pairs.parquet", ["pair_id", "split"])}
+    from dpo_pipeline.preferences.golden import golden_rows
+
+    golden = golden_rows(pairs.artifact.path, ["pair_id", "split"]).to_pylist()
+    rows = [*_table(pairs, "pairs.parquet", ["pair_id", "split"]), *golden]
+    return {row["pair_id"]: row["split"] for row in rows}
 
 
 def _dpo(node: Node) -> Iterator[str]:

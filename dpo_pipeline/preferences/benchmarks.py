@@ -134,7 +134,7 @@ def _read(files: tuple[BenchmarkFile, ...]) -> _Items:
 
 def _texts(file: BenchmarkFile) -> Iterator[str]:
     path = file.checked_path()
-    for number, row in enumerate(_rows(path), start=1):
+    for number, row in enumerate(rows_of(path), start=1):
         text = row.get(file.field) if isinstance(row, dict) else None
         if not isinstance(text, str):
             raise InputError(
@@ -145,7 +145,12 @@ def _texts(file: BenchmarkFile) -> Iterator[str]:
         yield text
 
 
-def _rows(path: Path) -> Iterable[object]:
+def rows_of(path: Path) -> Iterable[object]:
+    """The items of a file: JSON lines, a JSON list, CSV or Parquet, plain or `.gz`.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
     name = path.name.removesuffix(".gz")
     content = path.read_bytes()
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.books import Books
@@ -22,6 +23,7 @@ from dpo_pipeline.preferences.consensus import Consensus
 from dpo_pipeline.preferences.contamination import write_contamination
 from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs, prompt_neighbours
 from dpo_pipeline.preferences.fates import Fates
+from dpo_pipeline.preferences.golden import like_golden, read_golden, write_golden
 from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, PROMPTS_LIKENESS_FILE, Likenesses
 from dpo_pipeline.preferences.near_duplicates import elect
 from dpo_pipeline.preferences.noise import label_noise, noise_sentence
@@ -84,12 +86,14 @@ def build_pairs(
     paths = [folder / PROMPTS_LIKENESS_FILE for folder in known]
     with Likenesses(catalogue.prompts.ids, out / PROMPTS_LIKENESS_FILE, paths) as of_prompts:
         neighbours = prompt_neighbours(catalogue, likenesses=of_prompts, settings=settings, reporter=reporter)
+    golden, pinned = _golden(catalogue, settings, reporter)
     splits = split_prompts(
         catalogue.prompts.ids,
         catalogue.prompts.place.drop,
         neighbours,
         share=settings.held_out_share,
         salt=settings.split_salt,
+        pinned=pinned,
     )
     fates.exclude(splits.side[catalogue.prompt] == QUARANTINED, Reason.SPLIT_CONFLICT)
 
@@ -108,6 +112,8 @@ def build_pairs(
     _exclude_near_duplicates(fates, near, Ranks(catalogue, _judged(verdicts, ranks.judged)))
 
     write_splits(out, catalogue, splits)
+    if golden is not None:
+        write_golden(out, golden)
     tally, progress = Tally(), Progress(reporter, "judgments written", len(verdicts))
     with TableWriter(out, catalogue, verdicts, splits, settings) as writer:
         for start, end, some in verdicts.slices():
@@ -119,7 +125,7 @@ def build_pairs(
     reporter.say(noise_sentence(noise))
     tally.books.assert_balanced(of="preference_pairs")
     return Outcome(
-        counts=_counts(catalogue, tally, fates, found, splits),
+        counts=_counts(catalogue, tally, fates, found, splits) | _golden_counts(golden, pinned),
         facts=_facts(splits, settings) | {"label_noise": noise} | contamination,
         books=tally.books,
         remarks={
@@ -251,6 +257,25 @@ class Tally:
         pair, _, side, *_ = counted(verdicts)
         toward = np.stack([np.bincount(pair[side == sign], minlength=len(fates.reason)) for sign in (LOW, HIGH)])
         self.toward.append(toward[:, toward.sum(axis=0) > 1])
+
+
+def _golden(
+    catalogue: Catalogue, settings: PreferenceSettings, reporter: Reporter
+) -> tuple[pa.Table | None, np.ndarray | None]:
+    """The golden set's pairs, and which prompts are like one of theirs; nothing where no set is pinned."""
+    if settings.golden_set is None:
+        return None, None
+    golden = read_golden(settings.golden_set, similarity=settings.prompt_cluster_jaccard)
+    pinned = like_golden(catalogue, golden, similarity=settings.prompt_cluster_jaccard)
+    name, count = settings.golden_set.name, int(pinned.sum())
+    reporter.say(f"{golden.num_rows:,} pairs of the {name}; {count:,} prompts of the drops are like theirs")
+    return golden, pinned
+
+
+def _golden_counts(golden: pa.Table | None, pinned: np.ndarray | None) -> dict[str, int]:
+    if golden is None or pinned is None:
+        return {}
+    return {"pairs_golden": golden.num_rows, "prompts_like_golden": int(pinned.sum())}
 
 
 def _noise(tally: Tally, fates: Fates, p_low: np.ndarray) -> dict[str, Any]:

@@ -66,6 +66,13 @@ class BenchmarkFile(PinnedFile):
         return self.name or self.sha256[:12]
 
 
+class GoldenSet(PinnedFile):
+    """Pairs for evaluation alone: JSON lines, a JSON list, CSV or Parquet with `prompt`, `chosen` and `rejected`."""
+
+    name: str = Field(default="golden set", min_length=1)
+    """What reports call it."""
+
+
 class HubFile(Settings):
     """A file of a Hugging Face repository, pinned to a commit."""
 

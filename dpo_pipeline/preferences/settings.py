@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from dpo_pipeline.core.settings import Settings
-from dpo_pipeline.preferences.pinned import BenchmarkFile, HubFile, PinnedFile, PinnedFolder
+from dpo_pipeline.preferences.pinned import BenchmarkFile, GoldenSet, HubFile, PinnedFile, PinnedFolder
 
 Action = Literal["off", "flag", "drop"]
 """What a cleaning rule does: nothing, name itself in the pair's flags, or keep the pair out of training."""
@@ -144,6 +144,9 @@ class PreferenceSettings(Settings):
     tokenizer: PinnedFile | HubFile | None = None
     """The `tokenizer.json` that counts them: a file, `{hub: owner/name@commit}`, or in a profile the word `model` for
     that of `model.hub`; absent: four characters per token. One that is not byte-level has to count every text."""
+
+    golden_set: GoldenSet | None = None
+    """Pairs every model is evaluated on and none is trained on, nor on anything that resembles their prompts."""
 
     benchmarks: tuple[BenchmarkFile, ...] = ()
     """What models will be tested on: prompts that overlap are found by the rule `benchmark_overlap`."""

@@ -27,10 +27,19 @@ class Splits(NamedTuple):
     cluster: np.ndarray
 
 
-def split_prompts(prompts: np.ndarray, first_drop: np.ndarray, edges: np.ndarray, *, share: float, salt: str) -> Splits:
+def split_prompts(
+    prompts: np.ndarray,
+    first_drop: np.ndarray,
+    edges: np.ndarray,
+    *,
+    share: float,
+    salt: str,
+    pinned: np.ndarray | None = None,
+) -> Splits:
     """Replay the drops: each new prompt joins what it touches, or founds a cluster whose side its hash decides.
 
-    Laws: appending drops changes no earlier prompt's side or cluster; the order of prompts and edges does not matter.
+    Laws: appending drops changes no earlier prompt's side or cluster; the order of prompts and edges does not matter;
+    pinning prompts moves none from held-out to train.
 
     Args:
         prompts: Identities, sorted, `(M, 2)` uint64.
@@ -38,6 +47,7 @@ def split_prompts(prompts: np.ndarray, first_drop: np.ndarray, edges: np.ndarray
         edges: Prompts that must stand on the same side, `(E, 2)`.
         share: Share of new clusters held out.
         salt: Salt of the hash.
+        pinned: Prompts that are like the golden set's, `(M,)` bool: what is connected with one is never trained on.
     """
     count = len(prompts)
     side, cluster = np.full(count, -1, np.int8), np.arange(count, dtype=np.int32)
@@ -54,6 +64,9 @@ def split_prompts(prompts: np.ndarray, first_drop: np.ndarray, edges: np.ndarray
         for_train, for_held_out = (
             _smallest(len(new), component, known, side, cluster, of=one) for one in (TRAIN, HELD_OUT)
         )
+        if pinned is not None:
+            at = label[np.flatnonzero(pinned[new])]
+            for_held_out[at] = np.where(for_held_out[at] >= 0, for_held_out[at], new[at])
         is_held_out, is_train = for_held_out >= 0, for_train >= 0
         decided = np.where(is_held_out, HELD_OUT, TRAIN).astype(np.int8)
         home = np.where(is_held_out, for_held_out, np.where(is_train, for_train, new))

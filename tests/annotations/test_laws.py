@@ -5,9 +5,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dpo_pipeline.annotations.drop_rules import DropRules
+from dpo_pipeline.annotations.findings import drop_yaml_of
+from dpo_pipeline.annotations.proposing import propose_for
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import CHOICES, Demonstration, Judgment, Unusable
 from dpo_pipeline.annotations.registry import FORMATS
@@ -134,3 +138,42 @@ def test_every_record_is_kept_or_rejected_once_and_file_names_do_not_matter(read
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_a_sentence(reason):
     assert reason.sentence.endswith(".")
+
+
+LONG = st.text("abc de", min_size=12, max_size=30)
+CELLS = st.sampled_from(
+    ["a", "b", "B > A", "a is much better", 1, 2, 3, "1", "4", 0, "slightly", "tie", "", None, True, 2.5]
+)
+SHEETS = [
+    ("prompt", "response_a", "response_b", "verdict", "strength", "seconds", "tone (1)", "tone (2)", "x"),
+    ("question", "Answer 1", "Answer 2", "Better", "labeler", "submitted_at", "shown_first"),
+    ("prompt", "answer_a", "answer_b", "answer_c", "ranking", "worker"),
+    ("prompt", "text_0", "text_1", "text_2", "rank_0", "rank_1", "rank_2", "score 1", "score 2", "score 3"),
+]
+
+
+@st.composite
+def sheets(draw):
+    """Rows of a spreadsheet whose long texts are where they should be, and anything in its other columns."""
+    columns = draw(st.sampled_from(SHEETS))
+    names = ("prompt", "question", "response", "Answer", "answer", "text")
+    row = st.fixed_dictionaries({name: LONG if name.startswith(names) else CELLS | ANY for name in columns})
+    regular = st.fixed_dictionaries({name: LONG if name.startswith(names) else CELLS for name in columns})
+    return draw(st.lists(draw(st.sampled_from([row, regular, regular])), min_size=1, max_size=4))
+
+
+@settings(max_examples=200, deadline=None)
+@given(sheets() | st.lists(st.dictionaries(st.text(max_size=5), ANY, max_size=8), max_size=3))
+def test_whatever_the_columns_hold_what_is_proposed_can_be_put_beside_the_files(sample):
+    proposal = {"match": "export.csv", **propose_for(sample)}
+    rules = DropRules.parse(yaml.safe_load(drop_yaml_of([proposal])) or {}, where="the proposal")
+    columns = {str(name) for record in sample for name in record}
+    for rule in rules.files:
+        assert set(rule.mapping.columns) <= columns
+        for record in sample:
+            try:
+                parts = FORMATS["columns"].parse(record, Rules(rule))
+            except Unusable as problem:
+                parts = [problem]
+            for part in parts:
+                assert isinstance(part, Unusable) or assert_sound(part) is None
