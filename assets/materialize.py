@@ -1,7 +1,7 @@
 """Materialize from a terminal what the UI's buttons materialize: `python -m assets.materialize [JOB]`.
 
-Takes in every complete drop of the inbox that is new or changed, one run a drop, then runs the job; in Dagster's own
-storage, so the UI shows the same runs.
+Takes in every complete drop of the inbox that is new or changed, one run a drop, then runs the job, then reconciles; in
+Dagster's own storage, so the UI shows the same runs.
 """
 
 import argparse
@@ -17,10 +17,14 @@ import dagster as dg
 from assets.abandoned import close_abandoned
 from assets.arrivals import READ_AGAIN, in_words, is_read, look
 from assets.definitions import build_definitions
+from assets.reconcile import reconcile
 from assets.tracked import DROPS_NAME
 from dpo_pipeline.annotations.arrivals import states_taken_in
 from dpo_pipeline.core.home import Home
+from resources.findings import Findings
 from resources.instance import prepare_instance
+
+FAULTS_SHOWN = 10
 
 
 class OwnWords(logging.Filter):
@@ -35,6 +39,9 @@ class OwnWords(logging.Filter):
         record.words = words
         if event is not None and event.event_type_value == "STEP_FAILURE":
             record.words = _why(event.step_failure_data)
+            return True
+        if event is not None and "blocked by limit for pool" in (event.message or ""):
+            record.words = "waits: another run holds the device; it starts when that one ends"
             return True
         is_ours = event is None and not words.startswith("[pipes]")
         return is_ours and record.levelno in {logging.INFO, logging.WARNING}
@@ -75,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with dg.DagsterInstance.get() as instance:
         definitions = build_definitions(loggers={"console": terminal_logger})
         ok = materialize(definitions, instance, home=Home.default(), job=options.job)
+        close_books(reconcile(Home.default(), instance, (definitions.resources or {})["tracking"]))
     sys.stderr.write(f"\n{'All done' if ok else 'FAILED'} after {time.monotonic() - started:.0f} s.\n")
     return 0 if ok else 1
 
@@ -90,6 +98,18 @@ def materialize(definitions: dg.Definitions, instance: dg.DagsterInstance, *, ho
     if not _take_in(definitions, instance, home):
         return False
     return job == "ingest" or _run(definitions, instance, job)
+
+
+def close_books(findings: Findings) -> None:
+    """Say what the last reconcile did and found: a line where all is well, the faults where it is not."""
+    signed = sum(deed.startswith("signed ") for deed in findings.deeds)
+    said = [deed for deed in findings.deeds if not deed.startswith("signed ")]
+    said += [f"{signed} artifacts were signed"] if signed else []
+    said += [f"DOES NOT AGREE: {fault}" for fault in findings.faults[:FAULTS_SHOWN]]
+    if len(findings.faults) > FAULTS_SHOWN:
+        said.append(f"... {len(findings.faults)} in all; `dpo-pipeline lineage reconcile` lists them")
+    said += [] if findings.faults else ["ledger, Dagster, MLflow and disk agree"]
+    sys.stderr.write("\n" + "".join(f"lineage: {sentence}\n" for sentence in said))
 
 
 def _take_in(definitions: dg.Definitions, instance: dg.DagsterInstance, home: Home) -> bool:

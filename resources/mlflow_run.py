@@ -34,30 +34,37 @@ def open_run(client: Any, experiment: str, opening: Opening) -> str:
 
 def send_points(client: Any, run_id: str, points: Sequence[Point]) -> None:
     """Send measured numbers with their own steps and times; those MLflow already has, it keeps once."""
-    from mlflow.entities import Metric
-
-    metrics = [Metric(name_for_mlflow(point.name), point.value, point.milliseconds, point.step) for point in points]
-    for batch in _batches(metrics, BATCH_METRICS):
+    for batch in _batches(_metrics(points), BATCH_METRICS):
         client.log_batch(run_id, metrics=batch)
 
 
-def close_run(client: Any, run_id: str, end: Mapping[str, Any], artifact: Artifact | None, *, folder: Path) -> None:
-    """Say how an attempt ended, show its small files, register a checkpoint; the status comes last.
+def close_run(
+    client: Any,
+    run_id: str,
+    end: Mapping[str, Any],
+    artifact: Artifact | None,
+    *,
+    points: Sequence[Point],
+    folder: Path,
+) -> None:
+    """Send the last numbers, say how an attempt ended, show its small files, register a checkpoint; status comes last.
 
     Args:
         client: MLflow.
         run_id: The attempt's run.
         end: The ledger's `finished`, `failed` or `killed` line.
         artifact: What was made; None where nothing was, or where it is gone.
+        points: What was measured and not sent yet.
         folder: The home's `mlflow/`.
     """
     from mlflow.entities import Metric, RunTag
 
     closing = closing_of(end, artifact)
-    metrics = [Metric(name, value, closing.ended, 0) for name, value in closing.metrics.items()]
-    for batch in _batches(metrics, BATCH_METRICS):
+    metrics = [*_metrics(points), *(Metric(name, value, closing.ended, 0) for name, value in closing.metrics.items())]
+    *most, last = list(_batches(metrics, BATCH_METRICS - BATCH_PARAMS)) or [[]]
+    for batch in most:
         client.log_batch(run_id, metrics=batch)
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in closing.tags.items()])
+    client.log_batch(run_id, metrics=last, tags=[RunTag(name, value) for name, value in closing.tags.items()])
     if artifact is not None:
         for path in _small_files(artifact.path):
             client.log_artifact(run_id, str(path))
@@ -65,6 +72,12 @@ def close_run(client: Any, run_id: str, end: Mapping[str, Any], artifact: Artifa
             tags = {"attempt": end["attempt"], "dagster.run": end["attempt"].partition("/")[0]}
             register_version(client, folder, artifact, run_id=run_id, tags=tags)
     client.set_terminated(run_id, closing.status, end_time=closing.ended)
+
+
+def _metrics(points: Sequence[Point]) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [Metric(name_for_mlflow(point.name), point.value, point.milliseconds, point.step) for point in points]
 
 
 def _log_params(client: Any, run_id: str, params: Mapping[str, str]) -> None:

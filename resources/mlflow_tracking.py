@@ -113,9 +113,9 @@ class MlflowRun:
         """Send the rest, close the run as the ledger's line says, forget the spool; or leave it to the reconciler."""
 
         def close(client: Any) -> None:
-            self._flush(client)
             assert self.run_id is not None
-            close_run(client, self.run_id, line, artifact, folder=self._home.mlflow)
+            points, _ = self._spool.read(self._sent)
+            close_run(client, self.run_id, line, artifact, points=points, folder=self._home.mlflow)
             self._spool.remove()
 
         if self._thread is not None and self._thread.is_alive():

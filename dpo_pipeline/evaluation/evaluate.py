@@ -14,7 +14,7 @@ from dpo_pipeline.evaluation.first_screen import draw_first_screen
 from dpo_pipeline.evaluation.headline import headline_facts
 from dpo_pipeline.evaluation.hearing import Circumstances, Heard, hear_all, take_benchmarks
 from dpo_pipeline.evaluation.held_out import Conversation, HeldOut, read_held_out
-from dpo_pipeline.evaluation.judging import make_judges, run_judges
+from dpo_pipeline.evaluation.judging import make_judges, paid_verdicts, run_judges
 from dpo_pipeline.evaluation.memory import Memory
 from dpo_pipeline.evaluation.page import render_page
 from dpo_pipeline.evaluation.report import build_report, write_report
@@ -148,7 +148,13 @@ def weigh(
     held_out = _scored_by_all(held_out, heard)
     benchmarks = take_benchmarks(panel.voices, where)
     clock.note("benchmarks_seconds")
-    judges = make_judges(settings, work=work, device=choose_device(where.compute).kind, reporter=reporter)
+    judges = make_judges(
+        settings,
+        work=work,
+        device=choose_device(where.compute).kind,
+        reporter=reporter,
+        known=where.memory.verdicts,
+    )
     judged = run_judges(
         judges,
         held_out,
@@ -180,7 +186,7 @@ def weigh(
     report = build_report(material, settings=settings, beta=beta)
     clock.note("figures_seconds")
     write_tables(out, material, beta=beta, rubric=settings.rubric)
-    where.memory.write(out)
+    where.memory.write(out, paid_verdicts(judges))
     write_report(out / "report.json", report)
     (out / "report.html").write_text(render_page(report), encoding="utf-8")
     draw_first_screen(report, out / "first_screen.png")

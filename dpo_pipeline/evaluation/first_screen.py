@@ -1,6 +1,7 @@
 """The report's first screen as a picture of 1200 by 630 pixels, for the pages of Dagster and MLflow."""
 
 import textwrap
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from dpo_pipeline.evaluation import headline, tiles
+from dpo_pipeline.evaluation.wording import visible
 
 INK, SOFT, FAINT, RULE = "#14181f", "#5b6472", "#8b94a3", "#e3e7ee"
 MODELS = ("#8a94a6", "#1f56d8", "#b4690e", "#b7a48b")
@@ -31,7 +33,8 @@ def draw_first_screen(report: Mapping[str, Any], path: Path) -> None:
     axes.set_ylim(HEIGHT, 0)
     axes.axis("off")
     decision = report["decision"]
-    chip = axes.text(
+    chip = _text(
+        axes,
         52,
         56,
         decision["words"],
@@ -42,22 +45,33 @@ def draw_first_screen(report: Mapping[str, Any], path: Path) -> None:
         bbox={"boxstyle": "round,pad=0.45,rounding_size=1", "fc": OUTCOMES[decision["outcome"]], "ec": "none"},
     )
     edge = chip.get_window_extent().x1
-    axes.text(edge + 24, 56, headline.kicker(report), size=12, color=SOFT, va="center")
+    _text(axes, edge + 24, 56, headline.kicker(report), size=12, color=SOFT, va="center")
     places = headline.places_of(report)
     _key(axes, places)
-    axes.text(40, 118, headline.title(report), size=27, weight="bold", color=INK, va="center", parse_math=False)
-    axes.text(40, 150, _reasons(report), size=11.5, color=SOFT, va="top", linespacing=1.4, parse_math=False)
+    _text(axes, 40, 118, headline.title(report), size=27, weight="bold", color=INK, va="center")
+    _text(axes, 40, 150, _reasons(report), size=11.5, color=SOFT, va="top", linespacing=1.4)
     for at, tile in enumerate(tiles.tiles(report)):
         _tile(axes, tile, (40 + 380 * (at % 3), 208 + 194 * (at // 3)), places)
-    axes.text(40, 607, headline.cost(report), size=9.5, color=SOFT, va="center", parse_math=False)
-    figure.savefig(path, dpi=100, metadata={"Software": None})
+    _text(axes, 40, 607, headline.cost(report), size=9.5, color=SOFT, va="center")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box is drawn in its place
+        figure.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def _text(axes: Any, x: float, y: float, words: str, **style: Any) -> Any:
+    """Words as they are: no mathematics, no control or direction characters at work."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        drawn = axes.text(x, y, visible(words), parse_math=False, **style)
+        drawn.get_window_extent()
+    return drawn
 
 
 def _key(axes: Any, places: Mapping[str, int]) -> None:
     """Which colour is which model, in the upper right corner."""
     spot = WIDTH - 40
     for name in reversed(list(places)):
-        drawn = axes.text(spot, 56, name, size=11, color=SOFT, va="center", ha="right", parse_math=False)
+        drawn = _text(axes, spot, 56, name, size=11, color=SOFT, va="center", ha="right")
         spot = drawn.get_window_extent().x0 - 11
         axes.plot([spot], [56], "o", color=MODELS[places[name] % len(MODELS)], ms=7)
         spot -= 24
@@ -79,17 +93,17 @@ def _tile(axes: Any, tile: tiles.Tile, corner: tuple[float, float], places: Mapp
     axes.add_patch(
         FancyBboxPatch(corner, 360, 178, boxstyle="round,pad=0,rounding_size=10", fc="white", ec=RULE, lw=1.2)
     )
-    axes.text(x + 20, y + 26, tile.label, size=11, weight="bold", color=SOFT, va="center", parse_math=False)
+    _text(axes, x + 20, y + 26, tile.label, size=11, weight="bold", color=SOFT, va="center")
     spot = x + 20
     for words, colour, size in ((tile.before, MODELS[0], 25), ("→", FAINT, 18), (tile.after, INK, 25)):
         if words and (tile.before or words != "→"):
-            drawn = axes.text(spot, y + 65, words, size=size, weight="bold", color=colour, va="center")
+            drawn = _text(axes, spot, y + 65, words, size=size, weight="bold", color=colour, va="center")
             spot = drawn.get_window_extent().x1 + 10
     if tile.scale and tile.marks:
         _strip(axes, tile, (x + 20, y + 102), places)
-    axes.text(x + 20, y + 122, f"95 %: {tile.interval}" if tile.interval else "", size=9.5, color=SOFT, va="center")
+    _text(axes, x + 20, y + 122, f"95 %: {tile.interval}" if tile.interval else "", size=9.5, color=SOFT, va="center")
     note = textwrap.fill(tile.note, 48)
-    axes.text(x + 20, y + 137, note, size=9, color=SOFT, va="top", linespacing=1.35, parse_math=False)
+    _text(axes, x + 20, y + 137, note, size=9, color=SOFT, va="top", linespacing=1.35)
 
 
 def _strip(axes: Any, tile: tiles.Tile, start: tuple[float, float], places: Mapping[str, int]) -> None:

@@ -76,7 +76,9 @@ class JudgeResult:
         }
 
 
-def make_judges(settings: EvaluationSettings, *, work: Path, device: str, reporter: Reporter) -> list[Judge]:
+def make_judges(
+    settings: EvaluationSettings, *, work: Path, device: str, reporter: Reporter, known: Mapping[str, Verdict]
+) -> list[Judge]:
     """The judges the settings name, the rubric first.
 
     Args:
@@ -84,6 +86,7 @@ def make_judges(settings: EvaluationSettings, *, work: Path, device: str, report
         work: Folder where verdicts that cost money are kept between attempts.
         device: A torch device name, for judges that are models.
         reporter: Hears of trouble with a judge.
+        known: Verdicts of earlier evaluations that cost money, by the digest of the question.
     """
     judges: list[Judge] = []
     if settings.rubric is not None:
@@ -91,7 +94,8 @@ def make_judges(settings: EvaluationSettings, *, work: Path, device: str, report
     if settings.reward_judge is not None:
         judges.append(RewardJudge(settings.reward_judge, device=device))
     if settings.language_model_judge is not None:
-        judges.append(LanguageModelJudge(settings.language_model_judge, cache=work / "verdicts", reporter=reporter))
+        asked = settings.language_model_judge
+        judges.append(LanguageModelJudge(asked, cache=work / "verdicts", known=known, reporter=reporter))
     return judges
 
 
@@ -122,6 +126,13 @@ def run_judges(
             ids, clusters = (tuple(row[name] for row in held_out.prompts) for name in ("prompt_id", "cluster_id"))
             results.append(JudgeResult(judge.name, opponent.name, ids, clusters, comparisons, judged, people))
     return results
+
+
+def paid_verdicts(judges: Sequence[Judge]) -> dict[str, Verdict]:
+    """The verdicts that cost money, by the digest of the question, known ones included."""
+    return {
+        key: verdict for judge in judges if isinstance(judge, LanguageModelJudge) for key, verdict in judge.used.items()
+    }
 
 
 def _ask_about_people(judge: Judge, pairs: Sequence[Row]) -> Judged | None:

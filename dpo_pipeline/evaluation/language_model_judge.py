@@ -1,7 +1,8 @@
 """A language model as judge, behind an OpenAI-compatible endpoint that may be slow, broken or talkative.
 
-Verdicts are kept on disk by the digest of the whole question, so a retry or a second evaluation asks nothing twice.
-The key is read from the environment when a request is sent and stands in no file, log line or error.
+Verdicts are kept by the digest of the whole question, on disk at once and then in the report's verdicts.jsonl: neither
+a retry nor a later evaluation asks anything twice. The key is read from the environment when a request is sent and
+stands in no file, log line or error.
 """
 
 import http.client
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ class LanguageModelJudge:
 
     Args:
         settings: Endpoint, model, guideline, patience and budget.
-        cache: Folder in which verdicts are kept.
+        cache: Folder in which verdicts are kept at once, so that a retry finds them.
+        known: Verdicts of earlier evaluations by the digest of the question.
         reporter: Hears of trouble, in sentences without the key or the replies.
         pause: Sleeps so many seconds; tests replace it.
 
@@ -51,6 +53,7 @@ class LanguageModelJudge:
         settings: LanguageModelJudgeSettings,
         *,
         cache: Path,
+        known: Mapping[str, Verdict] | None = None,
         reporter: Reporter,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -63,6 +66,7 @@ class LanguageModelJudge:
         self.settings, self.cache, self.reporter = settings, cache, reporter
         self.name = f"language model: {settings.model}"
         self.requests_sent = 0
+        self.known, self.used = dict(known or {}), dict[str, Verdict]()
         self._pause, self._last_sent, self._gave_up = pause, -math.inf, False
         self._opener = urllib.request.build_opener(_NoRedirects)
 
@@ -72,18 +76,23 @@ class LanguageModelJudge:
 
     def _verdict(self, comparison: Comparison) -> Verdict | None:
         question = self._question(comparison)
-        path = self.cache / f"{digest_of_json([self.settings.base_url, question])}.json"
-        known = _read_cached(path)
-        if known is not None:
-            return known
-        answer = self._ask(question)
-        verdict = None if answer is None else _parsed(answer)
+        key = digest_of_json([self.settings.base_url, question])
+        path = self.cache / f"{key}.json"
+        verdict = self.known.get(key) or _read_cached(path)
+        if verdict is None:
+            answer = self._ask(question)
+            verdict = None if answer is None else _parsed(answer)
+            if verdict is not None:
+                self._keep(path, verdict)
         if verdict is not None:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(f".{os.getpid()}")
-            aside.write_text(json.dumps({"verdict": verdict.value}), encoding="utf-8")
-            aside.replace(path)
+            self.used[key] = verdict
         return verdict
+
+    def _keep(self, path: Path, verdict: Verdict) -> None:
+        self.cache.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}")
+        aside.write_text(json.dumps({"verdict": verdict.value}), encoding="utf-8")
+        aside.replace(path)
 
     def _question(self, comparison: Comparison) -> dict[str, Any]:
         turns = "\n\n".join(f"[{role}]\n{content}" for role, content in comparison.conversation)

@@ -1,9 +1,10 @@
-"""What models answered in earlier evaluations, so that base, SFT and champion are not asked the same thing again.
+"""What models and paid judges answered in earlier evaluations, so that nobody is asked the same thing again.
 
 A cache and never an input: a key holds the digests of weights, tokenizer, text, settings, device and code, and without
 any of it the report is the same (to rounding, where a batch is cut differently).
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pyarrow.parquet as pq
 
 from dpo_pipeline.core.digests import digest_of_json
 from dpo_pipeline.core.tables import write_table
+from dpo_pipeline.evaluation.judges import Verdict
 from dpo_pipeline.evaluation.schemas import ANSWERS
 from dpo_pipeline.evaluation.witness import Answer, Conversation, Question, Speaker, Spoken
 
-ANSWERS_FILE, REPLIES_FILE = "answers.parquet", "replies.parquet"
+ANSWERS_FILE, REPLIES_FILE, VERDICTS_FILE = "answers.parquet", "replies.parquet", "verdicts.jsonl"
 VALUES = ("chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens")
 
 
@@ -32,7 +34,9 @@ class Memory:
         self._answers: dict[str, Answer | None] = {}
         self._replies: dict[str, Spoken] = {}
         self.used: dict[str, Answer | None] = {}
+        self.verdicts: dict[str, Verdict] = {}
         for folder in reversed(folders):
+            self.verdicts |= _verdicts(folder / VERDICTS_FILE)
             for row in _rows(folder / ANSWERS_FILE, ["key", *VALUES]):
                 values = [row[name] for name in VALUES]
                 self._answers[row["key"]] = None if row["chosen_tokens"] is None else Answer(*values)
@@ -58,13 +62,19 @@ class Memory:
         found = [self._replies[key] for key in keys if key in self._replies]
         return found if len(found) == len(keys) else None
 
-    def write(self, folder: Path) -> None:
-        """Write the answers used in this evaluation; replies.parquet, with its keys, is the report's own table."""
+    def write(self, folder: Path, verdicts: Mapping[str, Verdict]) -> None:
+        """Write the answers used in this evaluation and the verdicts that cost money, where there are any.
+
+        replies.parquet, with its keys, is the report's own table.
+        """
         rows = [
             {"key": key, **{name: None if answer is None else getattr(answer, name) for name in VALUES}}
             for key, answer in sorted(self.used.items())
         ]
         write_table(folder / ANSWERS_FILE, pa.Table.from_pylist(rows, schema=ANSWERS))
+        if verdicts:
+            lines = [json.dumps({"key": key, "verdict": verdict.value}) for key, verdict in sorted(verdicts.items())]
+            (folder / VERDICTS_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 class Remembering:
@@ -110,6 +120,14 @@ def _plain(part: object) -> object:
     if isinstance(part, Sequence) and not isinstance(part, str):
         return [dict(each) if isinstance(each, Mapping) else each for each in part]
     return part
+
+
+def _verdicts(path: Path) -> dict[str, Verdict]:
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {str(line["key"]): Verdict(line["verdict"]) for line in lines}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """report.html from report.json: one self-contained page without script, every text escaped."""
 
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "number": wording.number,
         "interval": wording.interval,
         "p_value": wording.p_value,
-        "visible": visible,
+        "visible": wording.visible,
     }
     places = headline.places_of(report)
     figures = tiles.tiles(report)
@@ -56,20 +55,6 @@ def render_page(report: Mapping[str, Any]) -> str:
         now=report["generations"][report["challenger"]],
         benchmarks=_benchmark_rows(report),
         moved=report["preferences"][report["challenger"]]["against_reference"],
-    )
-
-
-def visible(text: str) -> str:
-    r"""Text with control and direction-changing characters spelled out, so that none can act on the page.
-
-    >>> visible("a\x00b\u202ec\nd")
-    'a\\x00b\\u202ec\nd'
-    """
-    return "".join(
-        character
-        if character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cf", "Cs"} or character == "\u200d"
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
     )
 
 
@@ -128,7 +113,7 @@ def _slices(report: Mapping[str, Any], places: Mapping[str, int], figure: str, t
     rows, family = [], None
     for each in report["slices"]:
         row = {
-            "label": visible(each["label"]),
+            "label": wording.visible(each["label"]),
             "note": f"n {each['count']}",
             "figures": {name: each[figure].get(name) for name in places},
         }

@@ -1,5 +1,6 @@
 """Figures in words: the same rounding, dashes and minus signs on the page, in the picture and on the terminal."""
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,3 +68,17 @@ def p_value(value: float) -> str:
     ('= 0.042', '< 0.001')
     """
     return "< 0.001" if value < 0.001 else f"= {value:.2g}"
+
+
+def visible(text: str) -> str:
+    r"""Text with control and direction-changing characters spelled out, so that none can act on the page.
+
+    >>> visible("a\x00b\u202ec\nd")
+    'a\\x00b\\u202ec\nd'
+    """
+    return "".join(
+        character
+        if character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cf", "Cs"} or character == "\u200d"
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )

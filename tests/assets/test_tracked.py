@@ -1,5 +1,6 @@
 """`tracked`: attempts leave their lines in the ledger, inputs are pinned and re-hashed, equal recipes are reused."""
 
+import json
 from collections.abc import Iterator
 
 import dagster as dg
@@ -12,7 +13,7 @@ from dpo_pipeline.core.artifacts import Outcome, Parent
 from dpo_pipeline.core.errors import InputError
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
-from resources.mlflow_tracking import NoTracking
+from resources.mlflow_tracking import MlflowTracking, NoTracking
 from resources.settings import PipelineSettings
 
 
@@ -43,11 +44,11 @@ def asset(name, *, writes="text", reads=(), error=None, **options):
     return made, body
 
 
-def run(home, *assets, instance=None, overrides=None, **options):
+def run(home, *assets, instance=None, overrides=None, tracking=None, **options):
     resources = {
         "settings": PipelineSettings(profile="demo", overrides=overrides or {}),
         "home": ArtifactHome(folder=str(home.root)),
-        "tracking": NoTracking(),
+        "tracking": tracking or NoTracking(),
         "gpu": Gpu(launcher="inline"),
     }
     return dg.materialize(
@@ -184,7 +185,7 @@ def test_a_partitioned_input_is_read_for_all_drops_in_order_of_arrival(home):
 def test_an_input_that_is_no_dependency_is_pinned_rehashed_and_in_the_recipe_or_simply_not_there(home):
     champion, _ = asset("champion_checkpoint")
 
-    def todays(current):
+    def todays(current, _profile):
         made = current.latest_line("champion_checkpoint")
         return {"champion": current.latest("champion_checkpoint")} if made else {}
 
@@ -209,6 +210,37 @@ def test_an_input_that_is_no_dependency_is_pinned_rehashed_and_in_the_recipe_or_
     (reigning.path / "file.txt").write_text("tezt")
     result = run(home, report)
     assert "file.txt hashes to" in result.failure_data_for_node("compare").user_failure_data.description
+
+
+def test_what_the_work_finds_out_is_on_record_also_where_it_fails(home):
+    def body(step: Step) -> Outcome:
+        step.note(device="cpu", resumed_from_step=0)
+        step.note(resumed_from_step=12)
+        step.metrics(13, {"loss": 0.5})
+        step.metrics(14, {"loss": float("nan")})
+        raise InputError("the loss is not finite")
+
+    broken = tracked(Made("broken", "A toy."), stage="toys", code_version="1", settings=["model"])(body)
+    assert not run(home, broken).success
+    started, failed = home.ledger.lines()
+    assert started["seeds"] == {"model.seed": 17}
+    installed = home.ledger.path.with_name("environments") / f"{started['environment']['installed_sha256']}.json"
+    assert json.loads(installed.read_text())["pyarrow"] == started["environment"]["versions"]["pyarrow"]
+    assert failed["noted"] == {"device": "cpu", "resumed_from_step": 12}
+    assert failed["curves"] == {"loss": {"points": 1, "step": 13, "value": 0.5}}
+
+
+def test_where_the_profile_insists_on_mlflow_nothing_begins_without_it(home):
+    first, body = asset("first", on_gpu=True)
+    away = MlflowTracking(uri="http://127.0.0.1:9")
+    result = run(home, first, tracking=away, overrides={"tracking": {"when_away": "refuse"}})
+    assert not result.success
+    assert body.calls == 0
+    description = result.failure_data_for_node("first").user_failure_data.description
+    assert description.startswith("MLflow at http://127.0.0.1:9 cannot be reached")
+    assert events(home) == [("started", "first"), ("failed", "first")]
+    assert list(home.ledger.lines())[1]["reason"] == description
+    assert run(home, first, tracking=away).success
 
 
 def test_a_faulty_profile_fails_with_all_its_faults(home):

@@ -13,6 +13,7 @@ COMMANDS = (
     "bench_tables.py",
     "bench_end_to_end.py",
     "bench_training.py",
+    "bench_tracking.py",
     "bench_linear.py",
 )
 NEEDS = {"bench_training.py": "DPO_BENCH_HH"}  # the path of Anthropic's hh_rlhf_harmless/test.jsonl.gz

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -239,3 +240,53 @@ def test_an_address_that_is_none_is_refused_without_repeating_it(address, tmp_pa
     with pytest.raises(SettingsError) as caught:
         LanguageModelJudge(LanguageModelJudgeSettings(base_url=address, model="m"), cache=tmp_path, reporter=Quiet())
     assert "sesame" not in str(caught.value)
+
+
+@pytest.fixture
+def judged_world(ask, make_world, speakers, monkeypatch):
+    """A whole evaluation whose only judge stands behind a server with a script; returns (world, server, run)."""
+
+    def start(*script):
+        _, server, _, _ = ask(*script)
+        world = make_world(pair_count=80)
+        judge = {"base_url": server.address, "model": "judge-1", "requests_per_minute": 1e9, "attempts": 1}
+
+        def run(**rest):
+            return world.evaluate(speakers, monkeypatch, rubric=None, language_model_judge=judge, **rest)
+
+        return world, server, run
+
+    return start
+
+
+def test_a_report_whose_judge_answers_nonsense_is_no_crash_and_no_pass(judged_world):
+    world, _, run = judged_world("Both replies are lovely, as an AI I cannot choose.")
+    assert run().facts["outcome"] == "not_enough_evidence"
+    report = world.report()
+    assert (report["judges"][0]["wins"], report["judges"][0]["win_rate"]["value"]) == (0, None)
+    assert report["judges"][0]["unanswered"] == report["judges"][0]["compared"] == 40
+    assert "language model: judge-1 left 40 of 40 comparisons unanswered." in report["warnings"]
+    assert "Not enough evidence" in world.page()
+    assert "no usable answer" in world.page()
+    assert "Win rate could not be measured" in world.page()
+
+
+def test_a_judge_that_refuses_is_no_crash_and_no_pass(judged_world):
+    world, server, run = judged_world(401)
+    assert run().facts["outcome"] == "not_enough_evidence"
+    assert len(server.requests) == 1
+    assert KEY not in (world.root / "out" / "report.json").read_text()
+
+
+def test_a_later_evaluation_pays_for_no_verdict_twice(judged_world):
+    world, server, run = judged_world("A")
+    run(out="first")
+    paid = len(server.requests)
+    assert paid > 80
+    kept = (world.root / "first" / "verdicts.jsonl").read_text()
+    assert len(kept.splitlines()) == paid
+    assert not any(word in kept for word in (KEY, "sorry", "http"))
+    shutil.rmtree(world.root / "work")
+    run(out="second", known=["first"])
+    assert len(server.requests) == paid
+    assert world.report("second") == world.report("first")

@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 import pytest
 
 from dpo_pipeline.evaluation import charts
-from dpo_pipeline.evaluation.page import render_page, visible
+from dpo_pipeline.evaluation.first_screen import draw_first_screen
+from dpo_pipeline.evaluation.page import render_page
+from dpo_pipeline.evaluation.wording import visible
 
 HOSTILE = (
     "</p></style><script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>"
@@ -95,3 +97,15 @@ def test_charts_of_nothing_do_not_crash():
     missing = {"value": None, "low": None, "high": None, "count": 0}
     rows = [{"label": "a", "note": "", "figures": {"dpo": missing}}]
     assert "not measured" in charts.interval_rows(rows, {"dpo": 1}, title="t")
+
+
+def test_the_picture_takes_hostile_words_for_words(make_world, speakers, monkeypatch, tmp_path):
+    """Names and reasons with mathematics, markup, control and direction characters are drawn, never interpreted."""
+    world = make_world(pair_count=80)
+    world.evaluate(speakers, monkeypatch)
+    report = world.report()
+    report["rubric"]["passed"] = HOSTILE
+    report["decision"]["reason"] = HOSTILE * 20
+    report["judges"][0]["opponent"] = "$\\frac{"
+    draw_first_screen(report, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
