@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 
 from dpo_pipeline.core.artifacts import Outcome
-from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences.adding_up import consensus_of, counted
@@ -33,9 +32,10 @@ from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.sketch_tables import Choice
 from dpo_pipeline.preferences.spill import Scratch
 from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, Splits, split_prompts
+from dpo_pipeline.preferences.tally import Tally
 from dpo_pipeline.preferences.texts import DropTables
 from dpo_pipeline.preferences.verdict_file import VerdictFile
-from dpo_pipeline.preferences.verdicts import HIGH, LOW, Status, Verdicts
+from dpo_pipeline.preferences.verdicts import Verdicts
 from dpo_pipeline.preferences.write import TableWriter, write_splits
 
 __all__ = ["DropTables", "build_pairs"]
@@ -232,39 +232,6 @@ def _exclude_near_duplicates(fates: Fates, near: NearPairs, ranks: Ranks) -> Non
         is_match = (losers[place] == loser) & (winners[place] == kept) if len(losers) else np.zeros(len(loser), bool)
         likeness[place[is_match]] = near.similarity[is_match]
     fates.exclude_for(losers, winners, Reason.NEAR_DUPLICATE, value=likeness)
-
-
-class Tally:
-    """What became of every judgment, each exactly once, and how they came."""
-
-    def __init__(self) -> None:
-        self.books = Books()
-        self.books.kept["judgments"] = 0
-        self.repeated = self.redelivered = self.shown_in_both_orders = 0
-        self.toward: list[np.ndarray] = [np.zeros((2, 0), np.int64)]
-        """Verdicts toward the low and the high response of the pairs with several, `(2, P')` a range."""
-
-    def add(self, verdicts: Verdicts, fates: Fates) -> None:
-        """Count the judgments on a range of pairs."""
-        books, status = self.books, verdicts.status
-        books.records_in += len(verdicts)
-        repeated, redelivered = status == Status.REPEAT, status == Status.REDELIVERED
-        is_merged = repeated | redelivered
-        self.repeated += int(repeated.sum())
-        self.redelivered += int(redelivered.sum())
-        books.merged += int(is_merged.sum())
-        in_kept = fates.is_alive[verdicts.pair] & ~is_merged
-        books.kept["judgments"] += int((in_kept & verdicts.is_counted).sum())
-        for number, reason in ((Status.SKIPPED, Reason.SKIPPED), (Status.NOT_RATEABLE, Reason.NOT_RATEABLE)):
-            if hits := int((in_kept & (status == number)).sum()):
-                books.rejected[reason.value] += hits
-        of_pair = np.bincount(fates.reason[verdicts.pair[~in_kept & ~is_merged]], minlength=len(fates.names))
-        books.rejected.update({name: int(hits) for name, hits in zip(fates.names, of_pair, strict=True) if hits})
-        shown = [np.bincount(verdicts.pair[verdicts.b_is_low == side], minlength=len(fates.reason)) for side in (0, 1)]
-        self.shown_in_both_orders += int(((shown[0] > 0) & (shown[1] > 0)).sum())
-        pair, _, side, *_ = counted(verdicts)
-        toward = np.stack([np.bincount(pair[side == sign], minlength=len(fates.reason)) for sign in (LOW, HIGH)])
-        self.toward.append(toward[:, toward.sum(axis=0) > 1])
 
 
 def _golden(
