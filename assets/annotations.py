@@ -15,7 +15,11 @@ PARQUET = frozenset({"parquet"})
 
 
 @tracked(
-    Made("raw_annotations", "The files of one drop as the platform exported them: copied in, hashed, never changed."),
+    Made(
+        "raw_annotations",
+        "The files of one drop as the platform exported them: copied in, hashed, never changed.",
+        frozenset({"file"}),
+    ),
     stage="annotations",
     code_version=CODE_VERSION,
     by_drop=True,

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.definition import Definition, Made
-from assets.described import describe, describe_remarks
+from assets.described import describe, describe_remarks, describe_versions
 from assets.inputs import recipe_of
 from assets.step import Step
 from dpo_pipeline.core.artifacts import Artifact, Recipe
@@ -80,6 +80,8 @@ class Attempt:
         """What Dagster's UI shows of the materialization, with links to the lineage page and the tracking run."""
         found = describe(artifact, table=self.made.table, pages=pages)
         found.update(describe_remarks(remarks))
+        if self.made.name == "raw_annotations" and self.step.partition is not None:
+            found["versions"] = describe_versions(self.step.home, self.step.partition)
         found["attempt"] = self.start["attempt"]
         if self.run is not None and self.run.url:
             found["MLflow run"] = dg.MetadataValue.url(self.run.url)

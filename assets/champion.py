@@ -55,7 +55,7 @@ def _follow(step: Step, decision: Artifact, tracking: Tracking) -> None:
     stage="evaluation",
     code_version=CODE_VERSION,
     reads=["evaluation_report", "dpo_checkpoint", "preference_pairs"],
-    also_reads=opponent_of_newest,
+    also_reads=lambda home, _profile: opponent_of_newest(home),
     settings=["champion"],
     config=Word,
     also_shaped=_withdrawn,

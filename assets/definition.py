@@ -12,7 +12,7 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.profiles import Profile
 from resources.mlflow_tracking import Tracking
 
-AlsoReads = Callable[[Home], Mapping[str, Artifact]]
+AlsoReads = Callable[[Home, Profile], Mapping[str, Artifact]]
 AlsoShaped = Callable[[Home, Recipe], Mapping[str, Any]]
 ProfileOf = Callable[[Profile, str], Profile]
 Settle = Callable[[Step, Artifact, Tracking], None]

@@ -19,6 +19,7 @@ from resources.alerts import WEBHOOK_VARIABLE, LogAlerts, WebhookAlerts
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
 from resources.mlflow_tracking import MlflowTracking
+from resources.ports import served_at
 from resources.settings import PipelineSettings
 
 ASSETS = [
@@ -44,11 +45,13 @@ def default_resources() -> dict[str, Any]:
     return {
         "settings": PipelineSettings(profile=os.environ.get("DPO_PIPELINE_PROFILE") or "demo"),
         "home": ArtifactHome(
-            folder=os.environ.get(HOME_VARIABLE) or "home", inbox=os.environ.get(INBOX_VARIABLE) or ""
+            folder=os.environ.get(HOME_VARIABLE) or "home",
+            inbox=os.environ.get(INBOX_VARIABLE) or "",
+            pages=served_at("pages"),
         ),
         "tracking": MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or ""),
         "gpu": Gpu(),
-        "alerts": WebhookAlerts() if os.environ.get(WEBHOOK_VARIABLE) else LogAlerts(),
+        "alerts": WebhookAlerts(ui=served_at("dagster")) if os.environ.get(WEBHOOK_VARIABLE) else LogAlerts(),
     }
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import dagster as dg
 
+from assets.column_lineage import column_lineage
 from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.books import Books
+from dpo_pipeline.core.home import Home
 
 LARGEST_PICTURE_BYTES = 600_000
 LARGEST_PAGE_BYTES = 50_000
@@ -30,6 +32,7 @@ def describe(artifact: Artifact, *, table: str | None, pages: str) -> dict[str, 
         metadata["books"] = dg.MetadataValue.md(books_as_markdown(artifact.books))
     if table is not None:
         metadata.update(_table(artifact.path / table))
+        metadata.update(column_lineage(artifact.kind))
     metadata["lineage"] = dg.MetadataValue.url(f"{pages}/lineage/{artifact.kind}/{artifact.digest}.html")
     if (artifact.path / "report.html").exists():
         metadata["report"] = dg.MetadataValue.url(f"{pages}/{artifact.kind}/{artifact.digest}/report.html")
@@ -54,6 +57,16 @@ def describe_remarks(remarks: Mapping[str, Any]) -> dict[str, Any]:
         draw_curves(history, picture, panels=SPEED_PANELS)
         metadata["speed"] = dg.MetadataValue.md(_picture("speed", picture.getvalue()))
     return metadata
+
+
+def describe_versions(home: Home, drop: str) -> dg.MarkdownMetadataValue:
+    """Every content a drop was taken in with; earlier ones are kept under their digests."""
+    from dpo_pipeline.annotations.listing import versions_of
+
+    *earlier, newest = versions_of(home, drop)
+    rows = [(one, "kept") for one in earlier] + [(newest, "newest")]
+    lines = [f"| {one['version']} | {what} | {one['time'][:16]} | `{one['digest'][:12]}` |" for one, what in rows]
+    return dg.MetadataValue.md("\n".join(["| version | | first taken in | digest |", "|---:|---|---|---|", *lines]))
 
 
 def books_as_markdown(books: Books) -> str:

@@ -19,7 +19,7 @@ KNOWN_REPORTS = 3
     stage="evaluation",
     code_version=CODE_VERSION,
     reads=["preference_pairs", "demonstrations", "sft_checkpoint", "dpo_checkpoint", "reference_logprobs"],
-    also_reads=opponent_of_newest,
+    also_reads=lambda home, _profile: opponent_of_newest(home),
     settings=["evaluation", "dpo", "model", "compute"],
     on_gpu=True,
 )

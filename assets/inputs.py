@@ -7,10 +7,11 @@ from assets.step import Step
 from dpo_pipeline.core.artifacts import Artifact, Parent, Recipe
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.profiles import Profile
 
 
 def pin_inputs(
-    definition: Definition, home: Home, drop: str | None
+    definition: Definition, home: Home, profile: Profile, drop: str | None
 ) -> Mapping[str, Sequence[tuple[str | None, Artifact]]]:
     """The newest artifact of each input by the ledger (never by Dagster's events), every file re-hashed."""
     from dpo_pipeline.annotations.tombstones import refuse_forgotten
@@ -25,7 +26,7 @@ def pin_inputs(
             drops = home.partitions(asset)
         pinned[asset] = [(name, home.latest(asset, name)) for name in drops]
     if definition.also_reads is not None:
-        pinned.update({role: [(None, artifact)] for role, artifact in definition.also_reads(home).items()})
+        pinned.update({role: [(None, artifact)] for role, artifact in definition.also_reads(home, profile).items()})
     for found in pinned.values():
         for _, artifact in found:
             _refuse_altered(definition, artifact)

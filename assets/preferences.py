@@ -29,7 +29,11 @@ def follows(*assets: str) -> dg.AutomationCondition:
 
 
 @tracked(
-    Made("pair_sketches", "Keys and signatures by which duplicates are found; made once per drop."),
+    Made(
+        "pair_sketches",
+        "Keys and signatures by which duplicates are found; made once per drop.",
+        frozenset({"parquet"}),
+    ),
     stage="preferences",
     code_version=CODE_VERSION,
     reads=["judgments"],

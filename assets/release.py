@@ -6,10 +6,11 @@ from typing import Any
 from assets.tracked import Made, Step, tracked
 from dpo_pipeline.core.artifacts import Artifact, Outcome, Recipe
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.profiles import Profile
 from dpo_pipeline.release import CODE_VERSION
 
 
-def _champions_own(home: Home) -> Mapping[str, Artifact]:
+def _champions_own(home: Home, _profile: Profile) -> Mapping[str, Artifact]:
     """The champion with the report and the pairs it was promoted on; the newest ones before the first promotion."""
     from dpo_pipeline.release.choice import choose_release
 
@@ -24,7 +25,11 @@ def _promotion(home: Home, _recipe: Recipe) -> Mapping[str, Any]:
 
 
 @tracked(
-    Made("release", "The champion with its card, and its pairs as TRL and hosted services read them."),
+    Made(
+        "release",
+        "The champion with its card, and its pairs as TRL and hosted services read them.",
+        frozenset({"huggingface"}),
+    ),
     stage="release",
     code_version=CODE_VERSION,
     after=["champion"],

@@ -1,8 +1,19 @@
 """The base model learns from demonstrations."""
 
+from collections.abc import Mapping
+
 from assets.tracked import Made, Step, tracked
-from dpo_pipeline.core.artifacts import Outcome
+from dpo_pipeline.core.artifacts import Artifact, Outcome
+from dpo_pipeline.core.home import Home
+from dpo_pipeline.profiles import Profile
 from dpo_pipeline.sft import CODE_VERSION
+
+
+def _start(home: Home, profile: Profile) -> Mapping[str, Artifact]:
+    """Nothing or the champion, as the profile's `operation.start_from` says."""
+    from dpo_pipeline.sft.starting import start_of
+
+    return start_of(home, profile.operation.start_from)
 
 
 @tracked(
@@ -10,6 +21,7 @@ from dpo_pipeline.sft import CODE_VERSION
     stage="sft",
     code_version=CODE_VERSION,
     reads=["demonstrations", "preference_pairs"],
+    also_reads=_start,
     settings=["sft", "model", "compute"],
     on_gpu=True,
 )
@@ -21,6 +33,7 @@ def sft_checkpoint(step: Step) -> Outcome:
         pairs=step.read("preference_pairs"),
         out=step.folder(),
         work=step.work / "checkpoints",
+        start=step.find("champion"),
         sft=step.profile.sft,
         model=step.profile.model,
         compute=step.profile.compute,

@@ -69,7 +69,7 @@ def _shared(point: Artifact) -> Mapping[str, object]:
     stage="sweeps",
     code_version=CODE_VERSION,
     after=["sweep_point"],
-    also_reads=comparable_points,
+    also_reads=lambda home, _profile: comparable_points(home),
 )
 def sweep_report(step: Step) -> Outcome:
     """Draw the frontier."""

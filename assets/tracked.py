@@ -17,6 +17,7 @@ from resources.tracking import Tracking
 DROPS_NAME = "drops"
 DROPS = dg.DynamicPartitionsDefinition(name=DROPS_NAME)
 OWNERS = ["team:alignment"]
+STAGES = ("annotations", "preferences", "sft", "dpo", "evaluation", "release", "sweeps")
 TRACKED: list[dg.AssetsDefinition] = []
 
 
@@ -26,6 +27,11 @@ class Points:
 
     partitions: dg.PartitionsDefinition
     profile_of: ProfileOf
+
+
+def group_of(stage: str) -> str:
+    """The group an asset is shown in: numbered in the order of the data, since the UI sorts groups by name."""
+    return f"{STAGES.index(stage) + 1}_{stage}" if stage in STAGES else stage
 
 
 def assert_all_tracked(assets: Sequence[dg.AssetsDefinition]) -> None:
@@ -70,8 +76,9 @@ def tracked(  # noqa: PLR0913 - one keyword per column of the asset table
         code_version: The room's CODE_VERSION; raising it makes everything downstream stale.
         reads: Assets it reads. A partitioned one is read for this drop, or for all drops if this is unpartitioned.
         after: Assets that come first although none of their files is read; they do not shape the recipe.
-        also_reads: Asked when the attempt begins for further inputs by role, such as today's champion: artifacts that
-            are no Dagster dependency, yet pinned, re-hashed and part of the recipe like every other. May be none.
+        also_reads: Asked, with the profile, when the attempt begins for further inputs by role, such as today's
+            champion: artifacts that are no Dagster dependency, yet pinned, re-hashed and part of the recipe like every
+            other. May be none.
         settings: Sections of the profile it uses; with the drop they shape the recipe.
         also_shaped: Asked when the attempt begins, with the recipe so far, for what else of the home shapes it, such as
             who withdrew; stands in the recipe and in the step's `shaped`.
@@ -110,7 +117,7 @@ def tracked(  # noqa: PLR0913 - one keyword per column of the asset table
                 deps=[*reads, *after],
                 description=item.description,
                 kinds=set(item.kinds),
-                group_name=stage,
+                group_name=group_of(stage),
                 owners=OWNERS,
                 code_version=code_version,
                 automation_condition=automation_condition,

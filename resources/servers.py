@@ -21,8 +21,8 @@ from pathlib import Path
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from resources.instance import create_storage, prepare_instance, shipped
+from resources.ports import LOOPBACK, PORTS, port_of, served_at
 
-LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
 STOP_SECONDS = 15
 PAGE_TYPES = {".html", ".json", ".png", ".svg"}
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     home = Home.default()
     variables = prepare_instance(home)
     create_storage()
-    ports = {name: int(os.environ.get(f"{name.upper()}_PORT", port)) for name, port in _PORTS.items()}
+    ports = {name: port_of(name) for name in PORTS}
     pages = serve_pages(home.store.root, ports["pages"])
     commands = (
         {"dagster": [_webserver_command(ports["dagster"], "--read-only")]}
@@ -94,12 +94,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     settings = {**variables, **_MLFLOW_ENVIRONMENT}
     processes = [_start(command, settings) for several in commands.values() for command in several]
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for ending in (signal.SIGINT, signal.SIGTERM):  # a shell's background job starts with SIGINT ignored
+        signal.signal(ending, signal.default_int_handler)
     try:
-        at = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
+        at = {name: served_at(name) for name in PORTS}
         _wait_until_up([f"{at[name]}/{_HEALTH[name]}" for name in commands])
+        at["dagster"] += graph_path()
         print("\n" + "\n".join(f"  {_NAMES[name]:8} {at[name]}" for name in commands))
-        print(f"  reports  {at['pages']}  (linked from Dagster)\n\n  Ctrl-C stops all.\n", flush=True)
+        print(f"  reports  {at['pages']}  (linked from Dagster)\n")
+        print(_FIRST_STEPS if not read_only and not home.finished() else "", end="")
+        print("  Ctrl-C stops all.\n", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
         print("one of the servers ended; stopping the others", file=sys.stderr)
@@ -112,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-_PORTS = {"dagster": 3000, "pages": 3001, "mlflow": 5000}
+GROUPS = ("1_annotations", "2_preferences", "3_sft", "4_dpo", "5_evaluation", "6_release", "7_sweeps")
 _NAMES = {"dagster": "Dagster", "mlflow": "MLflow"}
 _HEALTH = {"dagster": "server_info", "mlflow": "health"}
 _DAEMON = [
@@ -131,6 +135,17 @@ _MLFLOW_ENVIRONMENT = {
     "MLFLOW_MODEL_CATALOG_URI": "",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
+
+
+_FIRST_STEPS = """  Nothing was taken in yet. Put a delivery into the inbox (`dpo-pipeline drop add PATH --name NAME`,
+  or the bundled scenario by `dpo-pipeline sample`), switch on `new_drops` under Automation, run the job `everything`.
+
+"""
+
+
+def graph_path() -> str:
+    """Where Dagster shows the whole graph with every group open; its front page shows an empty timeline at first."""
+    return "/asset-groups?expanded=" + "%2C".join(f"global%40global%3A{group}" for group in GROUPS)
 
 
 def serve_pages(root: Path, port: int) -> http.server.ThreadingHTTPServer:

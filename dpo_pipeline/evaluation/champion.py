@@ -159,16 +159,15 @@ def _opponent(standing: Standing, report: Mapping[str, Any]) -> str:
 
     Where the challenger is champion itself there is nothing to decide; the figures against whom it replaced are shown.
     """
-    if standing.is_champion or standing.champion is None:
+    if standing.is_champion or standing.champion is None or standing.scored == standing.champion:
+        # Without a column of its own the champion has the weights of the challenger or of the baseline.
         return CHAMPION_ROLE if CHAMPION_ROLE in report["decisions"] else report["baseline"]
-    if standing.scored != standing.champion or CHAMPION_ROLE not in report["decisions"]:
-        raise ArtifactError(
-            f"the report {standing.report.digest} compares with {standing.scored or 'no champion'}; "
-            f"today's champion is {standing.champion}",
-            expected="a report that holds the challenger up against today's champion",
-            do="Materialize evaluation_report again, then champion",
-        )
-    return CHAMPION_ROLE
+    raise ArtifactError(
+        f"the report {standing.report.digest} compares with {standing.scored or 'no champion'}; "
+        f"today's champion is {standing.champion}",
+        expected="a report that holds the challenger up against today's champion",
+        do="Materialize evaluation_report again, then champion",
+    )
 
 
 def _rule(
@@ -182,6 +181,8 @@ def _rule(
     """The ruling and why, in the order in which the reasons weigh."""
     if standing.is_champion:
         return Ruling.IS_CHAMPION, "The newest checkpoint is today's champion; nothing changes."
+    if standing.has_champions_weights:
+        return Ruling.IS_CHAMPION, "The newest checkpoint has the very weights of today's champion; nothing changes."
     if faults := broken(conditions):
         return Ruling.BLOCKED, " ".join(f"{_sentence(each.found)} {_sentence(each.advice)}" for each in faults)
     if by_hand.promote:

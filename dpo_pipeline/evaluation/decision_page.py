@@ -23,8 +23,10 @@ def decision_as_markdown(decision: Mapping[str, Any]) -> str:
         decision: The values of decision.json.
     """
     verdict, by_hand = decision["verdict"], decision["by_hand"]
-    against = "SFT, for there is no champion yet" if decision["opponent"] != "champion" else "today's champion"
-    if decision["challenger"] == decision["champion"]:
+    against = "today's champion" if decision["opponent"] == "champion" else "SFT, which has the champion's weights"
+    if decision["champion"] is None:
+        against = "SFT, for there is no champion yet"
+    elif decision["challenger"] == decision["champion"]:
         against = "whom it replaced" if decision["opponent"] == "champion" else "SFT, for it is the first champion"
     lines = [
         f"## {HEADINGS[decision['ruling']]}",

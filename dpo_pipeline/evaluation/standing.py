@@ -23,6 +23,8 @@ class Standing:
         champion: Digest of today's champion; None before the first promotion.
         scored: Digest of the champion the report holds up against the challenger; None: none.
         withdrawn: The reasons for which the challenger's place was taken away before, oldest first.
+        has_champions_weights: Whether the challenger's weights and tokenizer are the champion's, to the byte: a drop of
+            nothing but held-out pairs trains the same model again.
     """
 
     report: Artifact
@@ -30,6 +32,7 @@ class Standing:
     champion: str | None
     scored: str | None
     withdrawn: tuple[str, ...]
+    has_champions_weights: bool = False
 
     @property
     def is_champion(self) -> bool:
@@ -68,7 +71,16 @@ def standing_of(home: Home, report: Artifact | None = None) -> Standing:
             do="Materialize evaluation_report again",
         )
     withdrawn = tuple(change.reason for change in rollbacks_of(home, challenger))
-    return Standing(report, challenger, champion_digest(home), parents.get(CHAMPION_ROLE), withdrawn)
+    champion = champion_digest(home)
+    weights = _weights(home, challenger)
+    is_same = champion is not None and bool(weights) and weights == _weights(home, champion)
+    return Standing(report, challenger, champion, parents.get(CHAMPION_ROLE), withdrawn, is_same)
+
+
+def _weights(home: Home, digest: str) -> dict[str, str]:
+    """The digests of a checkpoint's model files by name."""
+    files = home.store.get(CHAMPION_KIND, digest).manifest["files"]
+    return {entry["name"]: entry["sha256"] for entry in files if entry["name"].startswith("model/")}
 
 
 def opponent_of_newest(home: Home) -> Mapping[str, Artifact]:

@@ -23,7 +23,7 @@ AXES = ("loss", "beta", "learning_rate", "epochs")
 
 
 def report_sweep(points: Mapping[str, Artifact], out: Path) -> Outcome:
-    """Write `sweep.json`, `frontier.png`, `points.md` and `report.html`.
+    """Write `sweep.json`, `frontier.png`, `table.md` and `report.html`.
 
     Args:
         points: The sweep_point artifacts by name, all from the same tables and the same SFT checkpoint.
@@ -39,29 +39,32 @@ def report_sweep(points: Mapping[str, Artifact], out: Path) -> Outcome:
             do="Run `dpo-pipeline sweep --beta 0.05 0.1 0.5`, or materialize partitions of sweep_point",
         )
     rows = sorted((_row(name, artifact) for name, artifact in points.items()), key=_order)
-    for row in frontier(rows):
-        row["on_frontier"] = True
+    for figure in (ACCURACY, TARGET):
+        for row in frontier(rows, figure):
+            row["frontier_of"].append(figure)
     (out / "sweep.json").write_text(json.dumps({"schema": SCHEMA, "points": rows}, indent=1) + "\n", encoding="utf-8")
     picture = draw_frontier(rows)
     (out / "frontier.png").write_bytes(picture)
-    (out / "points.md").write_text(_markdown(rows), encoding="utf-8")
+    (out / "table.md").write_text(_markdown(rows), encoding="utf-8")
     (out / "report.html").write_text(_page(rows, picture), encoding="utf-8")
-    best = [row["point"] for row in rows if row["on_frontier"]]
-    return Outcome(
-        counts={"points": len(rows), "points_on_frontier": len(best), "points_broken": sum(_broken(r) for r in rows)},
-        facts={"frontier": best},
-    )
+    best = [row["point"] for row in rows if ACCURACY in row["frontier_of"]]
+    counts = {"points_on_frontier": len(best), "points_broken": sum(row["is_broken"] for row in rows)}
+    facts = {
+        "on_frontier": best,
+        "on_frontier_of_target": [row["point"] for row in rows if TARGET in row["frontier_of"]],
+    }
+    return Outcome(counts={"points": len(rows), **counts}, facts=facts)
 
 
-def frontier(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def frontier(rows: Sequence[dict[str, Any]], figure: str = ACCURACY) -> list[dict[str, Any]]:
     """The rows that no other one dominates, by KL ascending; rows with a figure missing are on no frontier.
 
-    Law: every row left out has more or equal KL and less or equal accuracy than some row of the frontier.
+    Law: every row left out has more or equal KL and a figure less than or equal to that of some row of the frontier.
     """
-    known = [row for row in rows if _value(row, ACCURACY) is not None and _value(row, DIVERGENCE) is not None]
+    known = [row for row in rows if _value(row, figure) is not None and _value(row, DIVERGENCE) is not None]
     kept: list[dict[str, Any]] = []
-    for row in sorted(known, key=lambda row: (row[DIVERGENCE][0], -row[ACCURACY][0])):
-        if not kept or row[ACCURACY][0] > kept[-1][ACCURACY][0]:
+    for row in sorted(known, key=lambda row: (row[DIVERGENCE][0], -row[figure][0])):
+        if not kept or row[figure][0] > kept[-1][figure][0]:
             kept.append(row)
     return kept
 
@@ -76,7 +79,8 @@ def _row(name: str, artifact: Artifact) -> dict[str, Any]:
         **{figure: _figure(facts, figure) for figure in (ACCURACY, DIVERGENCE, TARGET)},
         "outcome": facts["outcome"],
         "reason": facts["reason"],
-        "on_frontier": False,
+        "is_broken": str(facts["reason"]).startswith("A guarded figure is broken"),
+        "frontier_of": [],
     }
 
 
@@ -91,10 +95,6 @@ def _value(row: Mapping[str, Any], name: str) -> float | None:
 def _order(row: Mapping[str, Any]) -> tuple[float, str]:
     divergence = _value(row, DIVERGENCE)
     return (float("inf") if divergence is None else divergence, row["point"])
-
-
-def _broken(row: Mapping[str, Any]) -> bool:
-    return str(row["reason"]).startswith("A guarded figure is broken")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -130,20 +130,26 @@ def _shown(figure: Sequence[float] | None, *, share: bool) -> str:
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"| | {' | '.join(HEADINGS)} |", "|---" * (len(HEADINGS) + 1) + "|"]
-    lines += [f"| {'**frontier**' if row['on_frontier'] else ''} | {' | '.join(_cells(row))} |" for row in rows]
+    lines += [
+        f"| {'**frontier**' if ACCURACY in row['frontier_of'] else ''} | {' | '.join(_cells(row))} |" for row in rows
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _in_a_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     """How many points lie on the frontier, and the one of them that learned most."""
-    best = [row for row in rows if row["on_frontier"]]
+    best = [row for row in rows if ACCURACY in row["frontier_of"]]
     if not best:
         return "No point could be measured."
     most = best[-1]
+    further = "".join(
+        f" Most replies within the rubric: {_shown(row[TARGET], share=True)} ({row['point']})."
+        for row in [row for row in rows if TARGET in row["frontier_of"]][-1:]
+    )
     return (
         f"{len(best)} of {len(rows)} points are on the frontier; the highest reward accuracy is "
         f"{_shown(most[ACCURACY], share=True)} at {_shown(most[DIVERGENCE], share=False)} nats a reply "
-        f"({most['point']})."
+        f"({most['point']}).{further}"
     )
 
 
@@ -156,5 +162,5 @@ def _page(rows: Sequence[Mapping[str, Any]], picture: bytes) -> str:
         point=_in_a_sentence(rows),
         picture=base64.b64encode(picture).decode(),
         headings=HEADINGS,
-        rows=[{**row, "cells": _cells(row)} for row in rows],
+        rows=[{**row, "cells": _cells(row), "is_best": ACCURACY in row["frontier_of"]} for row in rows],
     )

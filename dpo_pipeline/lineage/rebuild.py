@@ -16,7 +16,7 @@ from dpo_pipeline.core.artifacts import Artifact, ArtifactStore, Outcome, Recipe
 from dpo_pipeline.core.environment import describe_code, describe_environment
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
-from dpo_pipeline.core.metrics import Quiet
+from dpo_pipeline.core.metrics import Aloud, Reporter
 from dpo_pipeline.lineage.chain import Node
 from dpo_pipeline.lineage.checks import Check
 from dpo_pipeline.lineage.remaking import REMAKERS, TRAININGS, Inputs, code_version_of
@@ -59,7 +59,7 @@ def rebuild(home: Home, nodes: Mapping[str, Node], say: Say) -> list[Check]:
             findings = trainings if node.artifact.kind in TRAININGS else tables
             say(f"{number} of {len(again)}: {_name(node)}")
             started = time.monotonic()
-            _compare(home, node, Path(folder), findings)
+            _compare(home, node, Path(folder), findings, Aloud(lambda sentence: say(f"    {sentence}")))
             say(f"  {findings.last} after {time.monotonic() - started:.1f} s")
     raw = sum(node.artifact.kind == "raw_annotations" for node in nodes.values())
     return [
@@ -75,7 +75,7 @@ def _check(name: str, how: str, findings: Findings) -> Check:
     return Check(name, looked, tuple(findings.faults), waiting or None)
 
 
-def _compare(home: Home, node: Node, folder: Path, findings: Findings) -> None:
+def _compare(home: Home, node: Node, folder: Path, findings: Findings, reporter: Reporter) -> None:
     """Make one artifact again and file what came of it."""
     if hindrance := _hindrance(node):
         findings.add(_name(node), unproven=hindrance)
@@ -85,7 +85,7 @@ def _compare(home: Home, node: Node, folder: Path, findings: Findings) -> None:
     store = ArtifactStore(folder / node.artifact.path.name)
     try:
         with store.staging() as out, tempfile.TemporaryDirectory(dir=folder) as work:
-            outcome = _remade(home, node, out, Path(work))
+            outcome = _remade(home, node, out, Path(work), reporter)
             made = store.publish(out, recipe, outcome)
     except Exception as error:  # noqa: BLE001 - an altered input may break any stage, and the rest must go on
         said = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
@@ -99,8 +99,8 @@ def _compare(home: Home, node: Node, folder: Path, findings: Findings) -> None:
     findings.add(_name(node), fault="" if unlike else said, unproven=f"{said}; that proves nothing, for {unlike}")
 
 
-def _remade(home: Home, node: Node, out: Path, work: Path) -> Outcome:
-    inputs = Inputs(home, node, out, work, threads=_threads(node), reporter=Quiet())
+def _remade(home: Home, node: Node, out: Path, work: Path, reporter: Reporter) -> Outcome:
+    inputs = Inputs(home, node, out, work, threads=_threads(node), reporter=reporter)
     return REMAKERS[node.artifact.kind](inputs)
 
 

@@ -7,8 +7,11 @@ from typing import IO
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-COLUMNS = 3
+COLUMNS = 4
 POINTS = 600
+NOISY_FROM = 50
+EXACT = ("learning_rate",)
+"""Metrics without noise: a mean drawn beside them would only lag behind."""
 
 Panel = tuple[str, Sequence[str]]
 
@@ -52,8 +55,9 @@ def draw_curves(
             for name, steps, values in shown:
                 if not steps:
                     continue
-                axes.plot(steps, values, label=name, linewidth=0.9, alpha=0.35 if len(steps) > 50 else 1)
-                if len(steps) > 50:
+                is_noisy = len(steps) > NOISY_FROM and name not in EXACT
+                axes.plot(steps, values, label=name, linewidth=0.9, alpha=0.35 if is_noisy else 1)
+                if is_noisy:
                     axes.plot(steps, _smooth(values), color=axes.lines[-1].get_color(), linewidth=1.5)
             if sum(bool(steps) for _, steps, _ in shown) > 1:
                 axes.legend(frameon=False)

@@ -15,7 +15,9 @@ from dpo_pipeline.modeling.shapes import adapter_parameter_count, parameter_coun
 GIB = 2**30
 FP32, BF16, NF4 = 4.0, 2.0, 0.56  # bytes a weight; nf4 with its double-quantised scales
 ADAM_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 0.0}
-CONTEXT_BYTES = {"cuda": 1.0 * GIB, "mps": 1.0 * GIB, "cpu": 0.5 * GIB}
+# On a CPU: libraries 0.44, code loaded later, tokenizer, tables in hand and what malloc keeps 0.16 (measured twice,
+# docs/log.md); on cards the context alone, a guess.
+CONTEXT_BYTES = {"cuda": 1.0 * GIB, "mps": 1.0 * GIB, "cpu": 0.6 * GIB}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def memory_terms(
         yield Term("activations", tokens * layer * shape.layer_count, f"{tokens:,} tokens x {shape.layer_count} layers")
     rows = rows_of_a_tile(shape.vocabulary_size)
     yield Term("logits", 2 * rows * shape.vocabulary_size * FP32, f"a tile of {rows:,} tokens and its gradient")
-    yield Term("runtime", CONTEXT_BYTES[device.kind], "torch itself")
+    yield Term("runtime", CONTEXT_BYTES[device.kind], "torch itself, and on a CPU the tables and the allocator")
 
 
 def layer_bytes(shape: Architecture, *, compute_bytes: float) -> float:

@@ -148,7 +148,7 @@ def _schedules(profile: Profile, learned: dict[str, Examples | None], *, fits: b
             continue
         steps = math.ceil(settings.epochs * math.ceil(examples.count / settings.batch_size))
         step = examples.step(settings.batch_size)
-        lasts = ""
+        lasts, shared = "", f" shared by {compute.processes} processes" if compute.processes > 1 else ""
         if fits:
             seconds = seconds_per_step(model, compute, optimizer=settings.optimizer, step=step)
             alone = " in one process" if compute.processes > 1 else ""
@@ -156,7 +156,7 @@ def _schedules(profile: Profile, learned: dict[str, Examples | None], *, fits: b
         yield (
             f"{stage}: {examples.count:,} {unit} ({examples.source}), {settings.batch_size} a step, "
             f"{settings.epochs:g} epochs: about {steps:,} steps of {step.tokens:,.0f} tokens, "
-            f"in {step.passes(budget)} forward passes of at most {budget:,}{lasts}."
+            f"in {step.passes(budget)} forward passes of at most {budget:,}{shared}{lasts}."
         )
 
 

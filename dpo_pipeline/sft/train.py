@@ -19,7 +19,7 @@ from dpo_pipeline.modeling.device import capacity_in_words, choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
 from dpo_pipeline.modeling.guard import guard
 from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
-from dpo_pipeline.modeling.policy import make_trainable, parameter_counts
+from dpo_pipeline.modeling.policy import make_trainable, open_for_training, parameter_counts, policy_digest
 from dpo_pipeline.modeling.preflight import require_fit
 from dpo_pipeline.modeling.scoring import mean_nll
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
@@ -32,12 +32,13 @@ from dpo_pipeline.sft.settings import SftSettings
 
 @capacity_in_words("training")
 @in_processes
-def train_sft(
+def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, three settings, a reporter
     demonstrations: Sequence[Path],
     pairs: Path,
     out: Path,
     *,
     work: Path,
+    start: Path | None = None,
     sft: SftSettings,
     model: ModelSettings,
     compute: ComputeSettings,
@@ -50,6 +51,7 @@ def train_sft(
         pairs: The `preference_pairs` artifact folder: its held-out prompts are kept out of training.
         out: Empty folder; gets model/, metrics.jsonl, curves.png, training.json.
         work: Folder kept between attempts; an attempt that was stopped is resumed from it.
+        start: Folder of a checkpoint artifact to go on from instead of the base model.
         sft: Settings of this stage.
         model: The base model.
         compute: The machine.
@@ -68,8 +70,12 @@ def train_sft(
     reporter.say(device.sentence)
     require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter, folder=work)
     data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
-    policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
-    policy = make_trainable(policy, device, settings=model, compute=compute)
+    if start is None:
+        policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
+        policy = make_trainable(policy, device, settings=model, compute=compute)
+    else:
+        reporter.say(f"Going on from the champion {start.name[:12]}.")
+        policy, tokenizer = open_for_training(start / "model", device, settings=model, compute=compute)
     groups, names, cut = _encode(tokenizer, data, model)
     if not groups:
         raise InputError("no demonstration is left to learn from", do=f"Look at the books: {data.books.as_dict()}")
@@ -82,7 +88,10 @@ def train_sft(
     scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    key = digest_of_json([CODE_VERSION, settings, device.precision, device.batch_tokens, digest_of_groups(groups)])
+    begun = policy_digest(start / "model") if start else "base"
+    key = digest_of_json(
+        [CODE_VERSION, settings, device.precision, device.batch_tokens, digest_of_groups(groups), begun]
+    )
 
     with Session(
         work, key=key, steps=len(steps), checkpoint_minutes=sft.checkpoint_minutes, device=device, reporter=reporter

@@ -4,28 +4,29 @@ import subprocess
 import sys
 
 from assets.definitions import build_definitions
+from resources.servers import GROUPS
 
 GRAPH = """
-annotations
+1_annotations
   raw_annotations [drop]
   judgments [drop] <- raw_annotations
   rejected_records [drop] <- raw_annotations
   demonstrations [drop] <- raw_annotations
-preferences
+2_preferences
   pair_sketches [drop] <- judgments
   preference_pairs <- judgments, pair_sketches
   annotator_report <- judgments, pair_sketches, preference_pairs
-sft
+3_sft
   sft_checkpoint <- demonstrations, preference_pairs
-dpo
+4_dpo
   reference_logprobs <- preference_pairs, sft_checkpoint
   dpo_checkpoint <- preference_pairs, reference_logprobs, sft_checkpoint
-evaluation
+5_evaluation
   evaluation_report <- demonstrations, dpo_checkpoint, preference_pairs, reference_logprobs, sft_checkpoint
   champion <- dpo_checkpoint, evaluation_report, preference_pairs
-release
+6_release
   release <- champion
-sweeps
+7_sweeps
   sweep_point [point] <- demonstrations, preference_pairs, reference_logprobs, sft_checkpoint
   sweep_report <- sweep_point
 """
@@ -48,6 +49,22 @@ def drawn(definitions):
 
 def test_the_graph_is_the_one_in_the_architecture():
     assert drawn(build_definitions()) == GRAPH
+
+
+def test_the_page_that_make_ui_opens_on_shows_every_group():
+    assert {spec.group_name for spec in build_definitions().resolve_all_asset_specs()} == set(GROUPS)
+
+
+def test_column_lineage_names_every_column_of_both_tables():
+    from assets.column_lineage import LINEAGE
+    from dpo_pipeline.annotations.schemas import JUDGMENTS
+    from dpo_pipeline.dpo.schemas import REFERENCE_LOGPROBS
+    from dpo_pipeline.preferences.schemas import PAIRS
+
+    schemas = {"judgments": JUDGMENTS, "preference_pairs": PAIRS, "reference_logprobs": REFERENCE_LOGPROBS}
+    for asset, (source, made) in LINEAGE.items():
+        assert list(made) == schemas[asset].names
+        assert {name for names in made.values() for name in names} <= set(schemas[source].names)
 
 
 def test_every_asset_has_description_owner_kind_of_work_and_code_version():

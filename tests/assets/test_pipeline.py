@@ -201,6 +201,7 @@ def test_tables_and_trainings_come_out_again(made):
     assert (tables.faults, tables.not_run, trainings.faults, trainings.not_run) == ((), None, (), None)
     assert tables.looked_at == "7 of 7 artifacts are equal, from the raw files of 2 drops"
     assert trainings.looked_at == "3 of 3 artifacts are equal, repeated on this machine"
+    assert any(line.startswith("    DPO on ") for line in said)
     assert [line for line in said if "of 10: " in line][-1].startswith("10 of 10: dpo_checkpoint")
 
 

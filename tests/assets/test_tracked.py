@@ -186,7 +186,7 @@ def test_a_partitioned_input_is_read_for_all_drops_in_order_of_arrival(home):
 def test_an_input_that_is_no_dependency_is_pinned_rehashed_and_in_the_recipe_or_simply_not_there(home):
     champion, _ = asset("champion_checkpoint")
 
-    def todays(current):
+    def todays(current, _profile):
         made = current.latest_line("champion_checkpoint")
         return {"champion": current.latest("champion_checkpoint")} if made else {}
 

@@ -39,8 +39,10 @@ class Arena:
         self.pairs = self.publish("preference_pairs", self.world.root / "pairs")
         return self
 
-    def challenge(self, skill, **speaker):
+    def challenge(self, skill, *, weights=None, **speaker):
         """A new challenger of that skill and a report about it, today's champion being a fourth speaker."""
+        (self.world.root / "dpo" / "model").mkdir(exist_ok=True)
+        (self.world.root / "dpo" / "model" / "weights").write_text(weights or repr((skill, speaker)))
         behind = Parent("preference_pairs", "preference_pairs", self.pairs.digest)
         checkpoint = self.publish(
             "dpo_checkpoint", self.world.root / "dpo", behind, settings={"skill": skill, "speaker": repr(speaker)}
@@ -195,6 +197,17 @@ def test_the_champion_itself_is_no_challenger(arena):
     decision = arena.decide(standing_of(arena.home))
     assert ruling(decision) is Ruling.IS_CHAMPION
     assert arena.promote(decision) is None
+
+
+def test_the_champions_weights_trained_again_from_other_pairs_are_no_challenger(arena):
+    first = arena.open().challenge(0.9, weights="the same")
+    arena.promote(arena.decide(first))
+    again = arena.challenge(0.91, weights="the same")
+    assert again.challenger != first.challenger
+    decision = arena.decide(again)
+    assert ruling(decision) is Ruling.IS_CHAMPION
+    assert "has the very weights of today's champion" in decision.facts["reason"]
+    assert champion_digest(arena.home) == first.challenger
 
 
 def examined(arena, standing, name, **settings):

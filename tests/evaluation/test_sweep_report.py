@@ -32,11 +32,14 @@ def test_a_point_that_another_one_dominates_is_not_on_the_frontier(home, tmp_pat
     }
     outcome = report_sweep(points, tmp_path)
     assert outcome.counts == {"points": 5, "points_on_frontier": 3, "points_broken": 1}
-    assert outcome.facts == {"frontier": ["beta=0.5", "beta=0.2", "beta=0.05"]}
+    assert outcome.facts == {
+        "on_frontier": ["beta=0.5", "beta=0.2", "beta=0.05"],
+        "on_frontier_of_target": ["beta=0.2"],
+    }
     rows = json.loads((tmp_path / "sweep.json").read_text())["points"]
     assert [row["point"] for row in rows] == ["beta=0.5", "beta=0.2", "beta=0.1", "beta=0.05", "beta=9"]
     assert rows[4]["implicit_accuracy"] is None
-    table = (tmp_path / "points.md").read_text().splitlines()
+    table = (tmp_path / "table.md").read_text().splitlines()
     assert table[3] == (
         "| **frontier** | sigmoid | 0.2 | 2e-05 | 3 | 90.0 % (85–95) | 1.00 (0.95–1.05) | 90.0 % (85–95) | better |"
     )
@@ -52,7 +55,7 @@ def test_equal_points_give_equal_bytes(home, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         report_sweep(dict(sorted(points.items(), reverse=name == "two")), tmp_path / name)
-    for file in ("sweep.json", "points.md", "frontier.png", "report.html"):
+    for file in ("sweep.json", "table.md", "frontier.png", "report.html"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 

@@ -42,7 +42,7 @@ class Chromium:
         )
         self._numbers = itertools.count(1)
         self.errors = []
-        self._socket = connect(self._page_url(), max_size=None, open_timeout=30)
+        self._socket = connect(self._page_url(), max_size=None, open_timeout=30, legacy=True)
         self._ask("Page.enable")
         self._ask("Runtime.enable")
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
@@ -102,7 +102,10 @@ class Chromium:
             if time.monotonic() > deadline:
                 raise AssertionError(f"nothing to click says {text!r}; the page shows:\n{self.text()[:3000]}")
             time.sleep(0.3)
-        x, y = place
+        self.press(*place)
+
+    def press(self, x, y):
+        """Press and release the mouse at a place of the window."""
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             self._ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
