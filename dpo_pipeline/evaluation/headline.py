@@ -7,16 +7,13 @@ from dpo_pipeline.evaluation.wording import Figure, large, percent
 
 
 def places_of(report: Mapping[str, Any]) -> dict[str, int]:
-    """The place of each model, which gives its colour: baseline, challenger, then the others, the last shown first.
+    """The place of each model, which gives its colour: baseline, challenger, further opponents; 3 for onlookers.
 
-    >>> places_of({"models": ["base", "sft", "dpo", "champion"], "baseline": "sft", "challenger": "dpo"})
-    {'base': 3, 'sft': 0, 'dpo': 1, 'champion': 2}
+    >>> places_of({"models": ["base", "sft", "dpo"], "baseline": "sft", "challenger": "dpo", "opponents": ["sft"]})
+    {'base': 3, 'sft': 0, 'dpo': 1}
     """
-    others = [
-        name for name in reversed(list(report["models"])) if name not in {report["baseline"], report["challenger"]}
-    ]
-    order = [report["baseline"], report["challenger"], *others]
-    return {name: order.index(name) for name in report["models"]}
+    order = list(dict.fromkeys([report["baseline"], report["challenger"], *report["opponents"]]))
+    return {name: order.index(name) if name in order else 3 for name in report["models"]}
 
 
 def title(report: Mapping[str, Any]) -> str:
