@@ -156,6 +156,7 @@ def is_running(process):
         return False
 
 
+@pytest.mark.timeout(1_800)  # a dozen processes start one after another; on a busy machine that alone takes minutes
 def test_terminated_in_the_ui_it_stops_and_stays_stopped_and_killed_it_leaves_nothing_running(workshop):
     """One story, for the servers start slowly: terminate a run, kill the next one's process, finish by a third."""
     with workshop.web_server() as ask:

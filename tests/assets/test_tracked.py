@@ -13,6 +13,7 @@ from dpo_pipeline.core.artifacts import Outcome, Parent
 from dpo_pipeline.core.errors import InputError
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
+from resources.mlflow_client import connect
 from resources.mlflow_tracking import MlflowTracking, NoTracking
 from resources.settings import PipelineSettings
 
@@ -210,6 +211,20 @@ def test_an_input_that_is_no_dependency_is_pinned_rehashed_and_in_the_recipe_or_
     (reigning.path / "file.txt").write_text("tezt")
     result = run(home, report)
     assert "file.txt hashes to" in result.failure_data_for_node("compare").user_failure_data.description
+
+
+def test_every_materialization_leads_to_its_mlflow_run_and_its_lineage_page(home, mlflow_tables):
+    mlflow_tables(home)
+    first, _ = asset("first")
+    second, _ = asset("second", reads=["first"])
+    result = run(home, first, second, tracking=MlflowTracking())
+    client, experiment = connect("", home.mlflow)
+    runs = {found.data.tags["attempt"]: found.info.run_id for found in client.search_runs([experiment])}
+    for name in ("first", "second"):
+        [event] = result.asset_materializations_for_node(name)
+        attempt, digest = event.metadata["attempt"].value, home.latest(name).digest
+        assert event.metadata["MLflow run"].value.endswith(f"/#/experiments/{experiment}/runs/{runs[attempt]}")
+        assert event.metadata["lineage"].value.endswith(f"/lineage/{name}/{digest}.html")
 
 
 def test_what_the_work_finds_out_is_on_record_also_where_it_fails(home):

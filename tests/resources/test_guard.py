@@ -10,6 +10,8 @@ import sys
 import time
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from resources.guard import Guard
 
@@ -95,6 +97,17 @@ def request(port, method, path, body=None, **headers):
         connection.close()
 
 
+def over_websocket(port, query, *, origin, site="none"):
+    """What the server says to an operation started on its WebSocket."""
+    headers = {"Sec-Fetch-Site": site}
+    at = f"ws://127.0.0.1:{port}/graphql"
+    with connect(at, subprotocols=["graphql-ws"], origin=origin, additional_headers=headers) as socket:
+        socket.send(json.dumps({"type": "connection_init", "payload": {}}))
+        socket.send(json.dumps({"type": "start", "id": "1", "payload": {"query": query}}))
+        assert json.loads(socket.recv(timeout=20)) == {"type": "connection_ack"}
+        return json.loads(socket.recv(timeout=20))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--read-only"]])
 def test_the_real_web_server_stands_behind_it(tmp_path, options):
@@ -130,6 +143,11 @@ def test_the_real_web_server_stands_behind_it(tmp_path, options):
         assert status == 200
         assert answer["repositoriesOrError"]["nodes"], "the code location was not loaded"
         assert answer["canBulkTerminate"] is not bool(options)
+        own = f"http://127.0.0.1:{port}"
+        assert over_websocket(port, "mutation { setNuxSeen }", origin=own)["type"] == "error", "no mutation that way"
+        for origin, site in (("http://evil.example", "none"), (own, "cross-site"), ("null", "none")):
+            with pytest.raises(InvalidStatus, match="403"):
+                over_websocket(port, "subscription { x }", origin=origin, site=site)
     finally:
         server.terminate()
         server.wait(timeout=30)
