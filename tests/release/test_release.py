@@ -97,10 +97,10 @@ def test_a_model_nobody_promoted_says_so_on_its_card_and_among_its_facts(folders
 
 
 def test_a_persons_reason_stands_on_the_card_and_cannot_act_there(folders, tmp_path):
-    said = {"promoted": True, "mode": "manual", "reason": "reads <b>better</b>\n# Title"}
+    said = {"promoted": True, "mode": "manual", "reason": "reads <b>better</b>\n# Title ![x](http://x.example)"}
     _, out = released(folders, tmp_path, said, pair_formats=[])
     card = (out / "model" / "README.md").read_text()
-    assert "**Champion, promoted by a person's decision.** reads &lt;b>better&lt;/b> # Title" in card
+    assert "**Champion, promoted by a person's decision.** reads &lt;b>better&lt;/b> # Title !&#91;x](http" in card
 
 
 def test_the_hubs_own_reader_takes_the_model_card_with_each_figure_and_its_interval(folders, tmp_path):
