@@ -13,7 +13,6 @@ import numpy as np
 from dpo_pipeline.evaluation.settings import GateSettings
 from dpo_pipeline.evaluation.statistics import Estimate, bootstrap_mean, sign_flip_p_value
 
-
 LEAST_CLUSTERS = 10
 """Fewer clusters than this are no sample: resampling one of them draws an interval of no width around any gain."""
 

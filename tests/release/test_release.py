@@ -28,7 +28,9 @@ def folders(tmp_path):
         folder.mkdir(parents=True)
     (found["dpo_checkpoint"] / "model").mkdir()
     (found["dpo_checkpoint"] / "model" / "model.safetensors").write_bytes(b"weights")
-    (found["evaluation_report"] / "manifest.json").write_text(json.dumps({"facts": FACTS}))
+    (found["evaluation_report"] / "manifest.json").write_text(
+        json.dumps({"facts": FACTS, "counts": {"held_out_pairs": 3}})
+    )
     counts = {"pairs_train": 1, "pairs_held_out": 1}
     trained = {"dpo": {"beta": 0.1, "optimizer": {"learning_rate": 2e-4}}, "model": {"seed": 17}}
     (found["dpo_checkpoint"] / "manifest.json").write_text(json.dumps({"settings": trained}))
@@ -86,7 +88,7 @@ def test_weights_are_copied_as_they_are_and_the_card_states_verdict_figures_and_
     assert "**Verdict of the evaluation: better.** It rose." in card
     assert "| replies within the rubric, DPO | 0.960 | 0.930 to 0.990 |" in card
     assert f"- dpo_checkpoint: `{'d' * 64}`" in card
-    assert "1 held-out pairs" in card
+    assert "evaluated on 3 held-out pairs" in card, "those of a golden set included"
     assert not (out / "pairs" / "openai").exists()
 
 
