@@ -21,7 +21,7 @@ def close_abandoned(home: Home, instance: dg.DagsterInstance) -> list[str]:
     """Book every attempt whose process is dead as killed and free what it held; the attempts closed."""
     with _alone(home):
         silent = [key for key, line in _open_attempts(home).items() if not is_alive(line["process"])]
-        # Looked at once more: one may have ended properly between the reading of the ledger and the look at its process.
+        # Read once more: one may have ended properly between the first reading and the look at its process.
         still_open = _open_attempts(home) if silent else {}
         dead = [still_open[key] for key in silent if key in still_open]
         for line in dead:

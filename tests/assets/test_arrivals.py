@@ -6,12 +6,14 @@ import shutil
 
 import dagster as dg
 import fsspec
+import pytest
 
 from assets.arrivals import is_read, new_drops
 from assets.definitions import build_definitions
 from assets.materialize import materialize
 from dpo_pipeline.annotations.arrivals import STATE, open_inbox
 from dpo_pipeline.annotations.listing import as_text, list_drops
+from dpo_pipeline.core.artifacts import Outcome, Recipe
 from dpo_pipeline.samples.scenario import generate_scenario
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
@@ -165,6 +167,28 @@ def test_a_drop_known_already_is_read_again_when_the_readers_settings_change(hom
     assert home.latest("judgments", "may").manifest["settings"]["annotations"]["max_record_bytes"] == 5_000
     shutil.rmtree(home.latest("judgments", "may").path)
     assert not is_read(home, "may", PipelineSettings(overrides=changed)), "tables that are gone are read again"
+
+
+@pytest.mark.parametrize("drop", ["may", "june"])
+def test_tables_are_not_built_from_a_drop_whose_reading_is_half_done(home, drop):
+    put(home, "may", text=json.dumps(RECORD))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert materialize(definitions_of(home), instance, home=home, job="ingest")
+        recipe = Recipe("judgments", "1", {"drop": drop}, ())
+        with home.store.staging() as folder:
+            shutil.copy(home.latest("judgments", "may").path / "judgments.parquet", folder)
+            newer = home.store.publish(folder, recipe, Outcome())
+        for asset in ("raw_annotations", "judgments"):
+            home.ledger.append("finished", attempt="a", asset=asset, partition=drop, artifact=newer.digest)
+        result = (
+            definitions_of(home)
+            .resolve_job_def("train")
+            .execute_in_process(
+                instance=instance, asset_selection=[dg.AssetKey("preference_pairs")], raise_on_error=False
+            )
+        )
+    description = result.failure_data_for_node("preference_pairs").user_failure_data.description
+    assert description.startswith(f"the newest judgments of drop {drop}, {newer.digest}, have no sketch.")
 
 
 def test_another_pseudonym_key_reads_again_and_reuses_nothing(home):
