@@ -10,6 +10,7 @@ from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.evaluation.champion_commands import champion
 from dpo_pipeline.lineage.commands import lineage
+from dpo_pipeline.profiles.export_commands import lineage_export
 from dpo_pipeline.profiles.report_commands import report
 from dpo_pipeline.profiles.sweep_commands import sweep
 
@@ -125,6 +126,7 @@ def drop_check(folder: Path, *, as_json: bool, propose: bool, profile: str) -> N
 
 
 commands.add_command(champion)
+lineage.add_command(lineage_export)
 commands.add_command(lineage)
 commands.add_command(sweep)
 commands.add_command(report)
