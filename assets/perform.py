@@ -38,7 +38,8 @@ def perform(
     partition = context.partition_key if definition.by_drop or definition.profile_of else None
     try:
         profile = definition.profile_of(settings.values, partition or "") if definition.profile_of else settings.values
-        inputs = pin_inputs(definition, home, profile, partition if definition.by_drop else None)
+        drop = partition if definition.by_drop else None
+        inputs = pin_inputs(definition, home, profile, drop, name=settings.profile)
         step = Step(context, profile, home, gpu, partition, inputs)
         step.shaped = _also_shaped(definition, step)
     except PipelineError as error:
