@@ -1,6 +1,7 @@
 """The pictures of the docs, taken by the browser from the real servers, after `test_ui.py` has filled them.
 
-`DPO_PIPELINE_PICTURES=docs/images` writes them there; `DPO_PIPELINE_PICTURES_HOME=home` takes them from a copy of a home that `make demo` made.
+`DPO_PIPELINE_PICTURES=docs/images` writes them there; `DPO_PIPELINE_PICTURES_HOME=home` takes them from a copy of a
+home that `make demo` made.
 """
 
 import os
