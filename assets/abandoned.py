@@ -1,7 +1,9 @@
 """Close what a killed process left open: ledger attempts, staging folders, Dagster runs and their place in the pool."""
 
+import fcntl
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,13 @@ UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.Dags
 
 def close_abandoned(home: Home, instance: dg.DagsterInstance) -> list[str]:
     """Book every attempt whose process is dead as killed and free what it held; the attempts closed."""
-    started: dict[str, Mapping[str, Any]] = {}
-    for line in home.ledger.lines():
-        if line["event"] == "started":
-            started[line["attempt"]] = line
-        elif line["event"] in {"finished", "failed", "killed"}:
-            started.pop(line["attempt"], None)
-    dead = [line for line in started.values() if not is_alive(line["process"])]
-    for line in dead:
-        end_line(home, line, "killed", reason="its process ended without a word", tracking=None)
+    with _alone(home):
+        silent = [key for key, line in _open_attempts(home).items() if not is_alive(line["process"])]
+        # Read once more: one may have ended properly between the first reading and the look at its process.
+        still_open = _open_attempts(home) if silent else {}
+        dead = [still_open[key] for key in silent if key in still_open]
+        for line in dead:
+            end_line(home, line, "killed", reason="its process ended without a word", tracking=None)
     for run_id in dict.fromkeys(line["dagster_run"] for line in dead):
         run = instance.get_run_by_id(run_id)
         if run is not None and run.status in UNFINISHED:
@@ -35,6 +35,27 @@ def close_abandoned(home: Home, instance: dg.DagsterInstance) -> list[str]:
         if _is_ownerless(folder):
             shutil.rmtree(folder, ignore_errors=True)
     return [line["attempt"] for line in dead]
+
+
+def _open_attempts(home: Home) -> dict[str, Mapping[str, Any]]:
+    """The `started` line of each attempt without an end, by its key."""
+    started: dict[str, Mapping[str, Any]] = {}
+    for line in home.ledger.lines():
+        if line["event"] == "started":
+            started[line["attempt"]] = line
+        elif line["event"] in {"finished", "failed", "killed"}:
+            started.pop(line["attempt"], None)
+    return started
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """One at a time: sensors and terminals look for the same dead processes, and each attempt ends once."""
+    path = home.ledger.path.with_name("abandoned.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _is_ownerless(folder: Path) -> bool:

@@ -73,8 +73,7 @@ class Attempt:
 
     def fail(self, reason: str, *, killed: bool) -> None:
         """Write the ledger's `failed` or `killed` line, then close the tracking run."""
-        readable = reason.encode("utf-8", "backslashreplace").decode()  # a file name may hold what no UTF-8 can
-        self._close("killed" if killed else "failed", None, reason=readable)
+        self._close("killed" if killed else "failed", None, reason=_readable(reason))
 
     def metadata(self, artifact: Artifact, remarks: Mapping[str, Any], pages: str) -> dict[str, Any]:
         """What Dagster's UI shows of the materialization, with links to the lineage page and the tracking run."""
@@ -118,15 +117,17 @@ def refuse(
     profile: str,
     tracking: Tracking,
     reason: str,
+    killed: bool = False,
 ) -> None:
     """Book an attempt that ended before it had a recipe: a profile that does not fit, an input that was altered."""
+    event = "killed" if killed else "failed"
     unknown = {"recipe": None, "settings": {}, "seeds": {}, "parents": []}
     for made in definition.made:
         start = _started(
             home, context, made, partition, profile=profile, code_version=definition.code_version, **unknown
         )
         run = tracking.begin(start, home=home, warn=context.log.warning)
-        run.end(end_line(home, start, "failed", reason=reason, tracking=run.url), None)
+        run.end(end_line(home, start, event, reason=_readable(reason), tracking=run.url), None)
 
 
 def _started(
@@ -144,6 +145,11 @@ def _started(
         process=this_process(),
         **known,
     )
+
+
+def _readable(reason: str) -> str:
+    """A reason as UTF-8 holds it: it may quote a file name that is not UTF-8."""
+    return reason.encode("utf-8", "backslashreplace").decode()
 
 
 def _seeds(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:

@@ -36,6 +36,7 @@ def perform(
     """Make what a definition makes, once; every way it can end is in the ledger before Dagster hears of it."""
     home = where.home
     partition = context.partition_key if definition.by_drop or definition.profile_of else None
+    known = {"profile": settings.profile, "tracking": tracking}
     try:
         profile = definition.profile_of(settings.values, partition or "") if definition.profile_of else settings.values
         drop = partition if definition.by_drop else None
@@ -43,9 +44,12 @@ def perform(
         step = Step(context, profile, home, gpu, partition, inputs)
         step.shaped = _also_shaped(definition, step)
     except PipelineError as error:
-        known = {"profile": settings.profile, "tracking": tracking, "reason": str(error)}
-        refuse(definition, context, home, partition, **known)
+        refuse(definition, context, home, partition, reason=str(error), **known)
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    except BaseException as error:
+        killed, reason = not isinstance(error, Exception), f"{type(error).__name__}: {error}"
+        refuse(definition, context, home, partition, reason=reason, killed=killed, **known)
+        raise
     attempts = [Attempt.begin(item, definition, step, settings.profile, tracking) for item in definition.made]
     started = time.monotonic()
     try:

@@ -1,13 +1,17 @@
 """Judgments of all drops become preference pairs, and a report on who judged them."""
 
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets.tracked import Made, Step, tracked
 from dpo_pipeline.core.artifacts import Outcome
+from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.preferences import CODE_VERSION
+
+if TYPE_CHECKING:
+    from dpo_pipeline.preferences.texts import DropTables
 
 
 def follows(*assets: str) -> dg.AutomationCondition:
@@ -62,15 +66,13 @@ def pair_sketches(step: Step) -> Outcome:
 )
 def preference_pairs(step: Step) -> Outcome:
     """Build the tables from every drop, in order of arrival."""
-    from dpo_pipeline.preferences.build import DropTables, build_pairs
+    from dpo_pipeline.preferences.build import build_pairs
 
-    drops = [
-        DropTables(name=str(name), judgments=judgments.path, sketches=sketches.path)
-        for (name, judgments), (_, sketches) in zip(step.inputs["judgments"], step.inputs["pair_sketches"], strict=True)
-    ]
     intact = (artifact.path for artifact in step.home.all_made("preference_pairs") if not artifact.verify())
     known = list(islice(intact, 1))
-    return build_pairs(drops, step.folder(), settings=step.profile.preferences, reporter=step, known=known)
+    return build_pairs(
+        _tables_of_drops(step), step.folder(), settings=step.profile.preferences, reporter=step, known=known
+    )
 
 
 @tracked(
@@ -84,11 +86,30 @@ def preference_pairs(step: Step) -> Outcome:
 def annotator_report(step: Step) -> Outcome:
     """Report on the annotators of every drop."""
     from dpo_pipeline.preferences.annotators import report_annotators
-    from dpo_pipeline.preferences.build import DropTables
 
-    drops = [
-        DropTables(name=str(name), judgments=judgments.path, sketches=sketches.path)
-        for (name, judgments), (_, sketches) in zip(step.inputs["judgments"], step.inputs["pair_sketches"], strict=True)
-    ]
     pairs = step.read("preference_pairs")
-    return report_annotators(drops, pairs, step.folder(), settings=step.profile.preferences, reporter=step)
+    return report_annotators(
+        _tables_of_drops(step), pairs, step.folder(), settings=step.profile.preferences, reporter=step
+    )
+
+
+def _tables_of_drops(step: Step) -> "list[DropTables]":
+    """Judgments and sketch of every drop, in order of arrival.
+
+    Raises:
+        ArtifactError: If a drop's sketch is missing or of other judgments: its reading goes on, or failed half-way.
+    """
+    from dpo_pipeline.preferences.texts import DropTables
+
+    sketches = dict(step.inputs["pair_sketches"])
+    tables = []
+    for name, judgments in step.inputs["judgments"]:
+        sketch = sketches.get(name)
+        if sketch is None or judgments.digest not in {parent.digest for parent in sketch.parents}:
+            raise ArtifactError(
+                f"the newest judgments of drop {name}, {judgments.digest}, have no sketch",
+                expected="a finished reading of every drop",
+                do="Wait until the run that reads the drop has ended, or run `ingest` of it again",
+            )
+        tables.append(DropTables(name=str(name), judgments=judgments.path, sketches=sketch.path))
+    return tables

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.abandoned import UNFINISHED, close_abandoned
+from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.attestations import sign_artifacts
 from dpo_pipeline.lineage.witnesses import Record
@@ -42,8 +43,10 @@ def reconcile(home: Home, instance: dg.DagsterInstance, tracking: Tracking) -> F
         return findings
     closed = close_abandoned(home, instance)
     findings.add(deeds=[f"{key} was left open by a killed process; booked as killed" for key in closed])
-    if done := complete_promotion(home):
-        findings.add(deeds=[done])
+    try:
+        findings.add(deeds=[done] if (done := complete_promotion(home)) else [])
+    except PipelineError as error:  # an artifact that is gone must not keep the rest from being joined
+        findings.add(faults=[f"the newest decision of the gate was not followed: {error}"])
     findings.take(_dagster_against_ledger(home, instance))
     if isinstance(tracking, MlflowTracking):
         findings.take(reconcile_mlflow(home, tracking))

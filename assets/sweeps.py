@@ -54,13 +54,13 @@ def comparable_points(home: Home) -> Mapping[str, Artifact]:
     """The newest artifact of every point on today's tables and SFT checkpoint, under equal settings but `dpo`."""
     wanted = {asset: line["artifact"] for asset in SHARED if (line := home.latest_line(asset)) is not None}
     found: dict[str, Artifact] = {}
+    newest: Artifact | None = None
     for line in home.finished():
-        if line["asset"] == "sweep_point":
+        if line["asset"] == "sweep_point" and home.store.path_of("sweep_point", line["artifact"]).is_dir():
             artifact = home.store.get("sweep_point", line["artifact"])
             behind = {parent.kind: parent.digest for parent in artifact.parents}
             if all(behind.get(asset) == digest for asset, digest in wanted.items()):
-                found[line["partition"]] = artifact
-    newest = next(reversed(found.values()), None)
+                found[line["partition"]] = newest = artifact
     return {} if newest is None else {name: each for name, each in found.items() if _shared(each) == _shared(newest)}
 
 

@@ -50,7 +50,7 @@ def describe_failure(context: dg.RunFailureSensorContext) -> Failed:
 
 
 def _reason(event: dg.DagsterEvent) -> str:
-    """The sentence a step failed with, else the error's first line."""
+    """The sentence a step failed with, else the last line of its error."""
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return str(data.user_failure_data.description)

@@ -115,10 +115,12 @@ def _register(client: Any, experiment: str, home: Home, model: str, digest: str)
     """Register a checkpoint as made by the first run that finished it; False if it is gone or no run tells of it."""
     if not home.store.path_of(model, digest).is_dir():
         return False
+    made = {line.get("attempt") for line in home.finished() if line["artifact"] == digest}  # a run may be forged
     wanted = f"tags.`artifact.digest` = '{digest}' and attributes.status = 'FINISHED'"
-    found = client.search_runs([experiment], wanted, max_results=1, order_by=["attributes.start_time"])
-    if not found:
+    found = client.search_runs([experiment], wanted, order_by=["attributes.start_time"])
+    run = next((run for run in found if run.data.tags.get("attempt") in made), None)
+    if run is None:
         return False
-    tags = {"attempt": found[0].data.tags["attempt"]}
-    register_version(client, home.mlflow, home.store.get(model, digest), run_id=found[0].info.run_id, tags=tags)
+    tags = {"attempt": run.data.tags["attempt"]}
+    register_version(client, home.mlflow, home.store.get(model, digest), run_id=run.info.run_id, tags=tags)
     return True

@@ -35,7 +35,8 @@ class Pages(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer with a page, or 404."""
         host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
-        is_page = Path(self.path.partition("?")[0]).suffix in PAGE_TYPES and "/." not in self.path
+        asked = self.translate_path(self.path)  # what would be read; "model.safetensors#.html" is no page
+        is_page = Path(asked).suffix in PAGE_TYPES and "/." not in asked.removeprefix(self.directory)
         if host not in {LOOPBACK, "localhost"} or not is_page:
             self.send_error(404)
             return
@@ -43,6 +44,10 @@ class Pages(http.server.SimpleHTTPRequestHandler):
             self._answer_lineage(self.path.partition("?")[0].removeprefix("/lineage/").removesuffix(".html"))
             return
         super().do_GET()
+
+    def do_HEAD(self) -> None:
+        """Not answered: it would tell of files that are not served."""
+        self.send_error(404)
 
     def _answer_lineage(self, subject: str) -> None:
         """The chain behind `kind/digest`, drawn when asked for: a page inside the artifact would change its digest."""

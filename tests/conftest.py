@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -44,6 +45,30 @@ def mlflow_tables(tmp_path_factory):
         shutil.copyfile(made, home.mlflow / "mlflow.db")
 
     return lay
+
+
+@contextmanager
+def environment_kept():
+    """`prepare_instance` sets variables for every process of a home; the next test must not inherit that home."""
+    before = dict(os.environ)
+    yield
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def environment_of_the_module():
+    """Undoes what fixtures of the module set."""
+    with environment_kept():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def environment_of_the_test():
+    """Undoes what the test set."""
+    with environment_kept():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -17,11 +17,14 @@ from dpo_pipeline.annotations.streams import Bounded
 
 EXCERPT_CHARACTERS = 200
 _PERSONAL = (
-    r"worker|annotator|rater|labell?er|judge$|user_?id|user_?name|session|completed_by|e-?mail"
+    r"worker|annotator|rater|labell?er|contributor|evaluator|reviewer|^expert(_?id|_?name)?$|judge$|^who$"
+    r"|user_?id|user_?name|session|(completed|attempted|submitted|created|updated|reviewed)_?by|e-?mail"
     r"|_ip$|^ip_|city|region|country"
 )
-_KEY = re.compile(r'"([^"\\]{1,60})"\s*:\s*')
-_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"?|-?[\d.]+|\{[^{}]*\}?|\[[^\[\]]*\]?')
+_KEY = re.compile(r"""\\*"([^"\\]{1,60})\\*"\s*:\s*|'([^'\\]{1,60})'\s*:\s*""")
+_PIECE = re.compile(r"""(\\*["']).*?(?:(?<!\\)\1|\Z)|[^\[\]{}"'\\,\s]+|.""", re.DOTALL)
+"""A string with its quotes, also one inside a string; a bracket; a bare word; anything else."""
+_DEPTHS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _ADDRESS = re.compile(
     r"[\w.+-]+@[\w-]+\.[\w.-]+|\b\d{1,3}(?:\.\d{1,3}){3}\b|(?:[0-9a-fA-F]{1,4}:){3,7}[0-9a-fA-F]{1,4}"
 )
@@ -132,11 +135,22 @@ def _without_people(text: str, personal: re.Pattern[str]) -> str:
     """JSON, whole or cut short, without the values of the keys whose name tells that they name a person."""
     pieces, start = [], 0
     for key in _KEY.finditer(text):
-        value = _VALUE.match(text, key.end()) if key.start() >= start and personal.search(key[1]) else None
-        if value is not None:
-            pieces += [text[start : value.start()], "<removed>"]
-            start = value.end()
+        if key.start() >= start and personal.search(key[1] or key[2]):
+            pieces += [text[start : key.end()], "<removed>"]
+            start = _end_of_value(text, key.end())
     return "".join((*pieces, text[start:]))
+
+
+def _end_of_value(text: str, start: int) -> int:
+    """Where a value ends, with all that is nested in it; the end of the text where that cuts it short."""
+    depth = 0
+    for piece in _PIECE.finditer(text, start):
+        depth += _DEPTHS.get(piece[0], 0)
+        if depth < 0 or (depth == 0 and piece[0] == ","):
+            return piece.start()
+        if depth == 0 and not piece[0].isspace():
+            return piece.end()
+    return len(text)
 
 
 @cache

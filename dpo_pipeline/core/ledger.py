@@ -20,6 +20,7 @@ from dpo_pipeline.core.digests import canonical_json, digest_of_json
 from dpo_pipeline.core.errors import LedgerError
 
 GENESIS = "0" * 64
+TAIL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +157,26 @@ def _cut(path: Path, head: Head | None, lines: Sequence[Mapping[str, Any]]) -> l
     return []
 
 
+def _tail(stream: Any, end: int) -> tuple[int, bytes, int]:
+    """Where the file's last part begins, its bytes, and where its last whole line, which it holds in full, ends."""
+    size = TAIL_BYTES
+    while True:
+        start = max(0, end - size)
+        stream.seek(start)
+        tail = stream.read()
+        whole = tail.rfind(b"\n") + 1
+        if start == 0 or b"\n" in tail[: max(0, whole - 1)]:
+            return start, tail, whole
+        size *= 2  # a line may be of any length: a started line names every drop, a failed one quotes its error
+
+
 def _last_line(stream: Any, path: Path) -> Mapping[str, Any] | None:
     """The last whole line; a torn tail left by a crash is cut off, since it was never acknowledged."""
     stream.seek(0, os.SEEK_END)
     end = stream.tell()
     if end == 0:
         return None
-    start = max(0, end - (1 << 20))
-    stream.seek(start)
-    tail = stream.read()
-    whole = tail.rfind(b"\n") + 1
+    start, tail, whole = _tail(stream, end)
     if whole < len(tail):
         stream.truncate(start + whole)
         stream.seek(0, os.SEEK_END)

@@ -13,14 +13,14 @@ from dpo_pipeline.evaluation.evidence import Material
 from dpo_pipeline.evaluation.first_screen import draw_first_screen
 from dpo_pipeline.evaluation.headline import headline_facts
 from dpo_pipeline.evaluation.hearing import Circumstances, Heard, hear_all, take_benchmarks
-from dpo_pipeline.evaluation.held_out import Conversation, HeldOut, read_held_out
+from dpo_pipeline.evaluation.held_out import Conversation, HeldOut
 from dpo_pipeline.evaluation.judging import make_judges, paid_verdicts, run_judges
 from dpo_pipeline.evaluation.memory import Memory
 from dpo_pipeline.evaluation.page import render_page
 from dpo_pipeline.evaluation.report import build_report, write_report
 from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.evaluation.tables import write_tables
-from dpo_pipeline.evaluation.training import demonstrations_of, describe_training
+from dpo_pipeline.evaluation.training import describe_training, what_is_asked
 from dpo_pipeline.evaluation.voices import Voice, model_digest
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
@@ -85,13 +85,12 @@ def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestr
     Returns:
         Counts of what was asked, the headline figures, and the seconds of each part as remarks.
     """
-    conversations = demonstrations_of(sft, demonstrations, pairs)
-    held_out = read_held_out(pairs, reference, prompt_count=evaluation.generation_count, learned=conversations.train)
+    held_out, kept_aside = what_is_asked(pairs, demonstrations, sft, reference, evaluation)
     memory = Memory(known)
     return weigh(
         make_panel(sft, dpo, champion, show_base=evaluation.show_base),
         held_out,
-        conversations.held_out[: evaluation.demonstration_count],
+        kept_aside,
         out,
         work=work,
         beta=dpo_settings.beta,

@@ -13,6 +13,9 @@ import numpy as np
 from dpo_pipeline.evaluation.settings import GateSettings
 from dpo_pipeline.evaluation.statistics import Estimate, bootstrap_mean, sign_flip_p_value
 
+LEAST_CLUSTERS = 10
+"""Fewer clusters than this are no sample: resampling one of them draws an interval of no width around any gain."""
+
 
 class Finding(StrEnum):
     """What a challenger is, compared with the one it challenges."""
@@ -110,7 +113,10 @@ def stated_rule(settings: GateSettings, *, target: str) -> list[str]:
         f"difference lies above {100 * settings.least_gain:g} points; not better when the upper end does not; "
         "otherwise the evidence is not enough."
     )
-    least_rule = f"Fewer than {settings.least_prompts} items in common are never enough."
+    least_rule = (
+        f"Fewer than {settings.least_prompts} items in common, or fewer than {LEAST_CLUSTERS} clusters of similar "
+        "prompts among them, are never enough."
+    )
     guards = (
         "Guards, whatever the target says: all log-probs are numbers; ranking accuracy shown not to fall by "
         f"{100 * settings.accuracy_margin:g} points or more; perplexity on held-out demonstrations at most "
@@ -136,11 +142,12 @@ def decide_promotion(
 
     Returns:
         The decision. Laws: a model is never better than itself; a broken guard is never `better`; fewer common items
-        than `least_prompts` are never `better`.
+        than `least_prompts`, or fewer clusters of them than `LEAST_CLUSTERS`, are never `better`.
     """
     gain, p_value = _paired(challenger.target, champion.target, challenger.clusters, seed=seed, samples=samples)
+    compared = _differences(challenger.target, champion.target)
     checks = (
-        _enough(gain, settings),
+        _enough(gain, len({challenger.clusters.get(item, item) for item in compared}), settings),
         *_health(challenger, settings),
         *_relative(challenger, champion, settings),
         _accuracy(challenger, champion, settings, seed=seed, samples=samples),
@@ -181,17 +188,22 @@ def _paired(
     seed: int,
     samples: int,
 ) -> tuple[Estimate, float]:
-    """Mean difference over the items both have, with its interval and p-value; items with a NaN are left out."""
-    differences = {
-        item: float(challenger[item]) - float(champion[item]) for item in sorted(challenger.keys() & champion.keys())
-    }
-    known = {item: value for item, value in differences.items() if np.isfinite(value)}
+    """Mean difference over the items both have, with its interval and p-value."""
+    known = _differences(challenger, champion)
     groups = [clusters.get(item, item) for item in known]
     values = list(known.values())
     return (
         bootstrap_mean(values, seed=seed, samples=samples, groups=groups),
         sign_flip_p_value(values, seed=seed, samples=samples, groups=groups),
     )
+
+
+def _differences(challenger: Mapping[str, float], champion: Mapping[str, float]) -> dict[str, float]:
+    """The difference on each item both have, in the order of their names; items with a NaN are left out."""
+    differences = {
+        item: float(challenger[item]) - float(champion[item]) for item in sorted(challenger.keys() & champion.keys())
+    }
+    return {item: value for item, value in differences.items() if np.isfinite(value)}
 
 
 def _points(change: Estimate) -> str:
@@ -201,12 +213,12 @@ def _points(change: Estimate) -> str:
     return f"{100 * change.value:+.1f} points ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
 
 
-def _enough(gain: Estimate, settings: GateSettings) -> Check:
+def _enough(gain: Estimate, clusters: int, settings: GateSettings) -> Check:
     return Check(
         "Items compared",
-        f"{gain.count} items measured on both sides",
-        f"at least {settings.least_prompts}",
-        gain.count >= settings.least_prompts,
+        f"{gain.count} items in {clusters} clusters measured on both sides",
+        f"at least {settings.least_prompts} in {LEAST_CLUSTERS}",
+        gain.count >= settings.least_prompts and clusters >= LEAST_CLUSTERS,
     )
 
 

@@ -82,8 +82,13 @@ class Judged:
     """One per comparison. Opposite answers are a tie, a winner and a tie are that winner; None where either order got
     no usable answer: half a judgment is no judgment."""
 
-    flips: int
-    """Comparisons whose winner changed with the order: the judge's position bias."""
+    flipped: tuple[bool, ...]
+    """Whether the winner changed with the order, one per comparison."""
+
+    @property
+    def flips(self) -> int:
+        """Comparisons whose winner changed with the order: the judge's position bias."""
+        return sum(self.flipped)
 
 
 def judge_both_orders(judge: Judge, comparisons: Sequence[Comparison]) -> Judged:
@@ -91,8 +96,8 @@ def judge_both_orders(judge: Judge, comparisons: Sequence[Comparison]) -> Judged
     asked = [each for comparison in comparisons for each in (comparison, comparison.swapped)]
     answers = judge.compare(asked)
     pairs = [(answers[at], answers[at + 1]) for at in range(0, len(answers), 2)]
-    flips = sum(first is second and first in {Verdict.FIRST, Verdict.SECOND} for first, second in pairs)
-    return Judged(tuple(_settled(first, second) for first, second in pairs), flips)
+    flipped = tuple(first is second and first in {Verdict.FIRST, Verdict.SECOND} for first, second in pairs)
+    return Judged(tuple(_settled(first, second) for first, second in pairs), flipped)
 
 
 def _settled(first: Verdict | None, second: Verdict | None) -> Verdict | None:

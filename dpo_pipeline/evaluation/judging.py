@@ -117,7 +117,7 @@ def run_judges(
                 continue
             reporter.say(f"{judge.name}: {challenger.name} against {opponent.name}")
             comparisons = tuple(
-                Comparison(_turns(row), theirs.text, own.text)
+                comparison_of(row, theirs.text, own.text)
                 for row, theirs, own in zip(
                     held_out.prompts, opponent.replies[decoding], challenger.replies[decoding], strict=True
                 )
@@ -136,12 +136,13 @@ def paid_verdicts(judges: Sequence[Judge]) -> dict[str, Verdict]:
 
 
 def _ask_about_people(judge: Judge, pairs: Sequence[Row]) -> Judged | None:
-    asked = [Comparison(_turns(row), row["chosen"], row["rejected"]) for row in pairs[:MAX_HUMAN_PAIRS]]
+    asked = [comparison_of(row, row["chosen"], row["rejected"]) for row in pairs[:MAX_HUMAN_PAIRS]]
     return judge_both_orders(judge, asked) if asked else None
 
 
-def _turns(row: Row) -> tuple[tuple[str, str], ...]:
-    return tuple((turn["role"], turn["content"]) for turn in row["prompt"])
+def comparison_of(row: Row, first: str, second: str) -> Comparison:
+    """Two replies to the prompt of a row, as a judge sees them."""
+    return Comparison(tuple((turn["role"], turn["content"]) for turn in row["prompt"]), first, second)
 
 
 def _by_length(verdicts: Sequence[Verdict | None], gaps: Sequence[float]) -> Mapping[str, list[int]]:

@@ -201,12 +201,13 @@ def histogram(
 def slices_of(pairs: list[Mapping[str, Any]]) -> dict[str, dict[str, NDArray[np.bool_]]]:
     """Which of N pairs (rows of preference_pairs) belong to which slice: family -> label -> mask, (N,).
 
-    Slices of one family may overlap (a pair can come from two drops); empty ones are left out.
+    Slices of one family may overlap (a pair can come from two drops); empty ones are left out. Pairs of a golden set,
+    which nobody judged here, are in no slice by agreement.
     """
     chosen = np.array([len(words_of(pair["chosen"])) for pair in pairs])
     rejected = np.array([len(words_of(pair["rejected"])) for pair in pairs])
     prompt = np.array([sum(len(words_of(turn["content"])) for turn in pair["prompt"]) for pair in pairs])
-    agreement = np.array([pair["agreement"] for pair in pairs], dtype=np.float64)
+    agreement = np.array([pair["agreement"] if pair["judgment_count"] else np.nan for pair in pairs], dtype=np.float64)
     near = np.abs(chosen - rejected) <= 0.1 * np.maximum(chosen, rejected)
     families = {
         "dimension that favours chosen": _members(

@@ -22,7 +22,7 @@ from dpo_pipeline.evaluation.statistics import CONFIDENCE, bootstrap_mean
 from dpo_pipeline.evaluation.warnings import warnings_of
 from dpo_pipeline.evaluation.witness import Statement
 
-SCHEMA = "dpo-pipeline/evaluation-report/2"
+SCHEMA = "dpo-pipeline/evaluation-report/3"
 
 
 def build_report(material: Material, *, settings: EvaluationSettings, beta: float) -> dict[str, Any]:
@@ -90,11 +90,12 @@ def build_report(material: Material, *, settings: EvaluationSettings, beta: floa
 
 
 def _generations(statement: Statement, held_out: HeldOut, settings: EvaluationSettings) -> dict[str, Any]:
+    cluster_of = {row["prompt_id"]: row["cluster_id"] for row in held_out.prompts}
     return {
         decoding: generation_figures(
             replies,
             rules_met(replies, held_out, rubric=settings.rubric),
-            [row["cluster_id"] for row in held_out.prompts],
+            [cluster_of[reply.prompt_id] for reply in replies],
             seed=settings.seed,
             samples=settings.bootstrap_samples,
         )

@@ -57,3 +57,43 @@ ANSWERS = table_schema(
         column("rejected_tokens", pa.int32(), "Tokens of the second text.", nullable=True),
     ],
 )
+
+SAMPLES = table_schema(
+    "evaluation_samples",
+    1,
+    [
+        column("prompt_id", pa.string(), "As in preference_pairs; prompts whose sampled reply ended by itself."),
+        column("model", pa.string(), "Which model drew the reply."),
+        column("own_log_prob", pa.float64(), "Its own log-prob of the reply, summed over its tokens, in nats."),
+        column("reference_log_prob", pa.float64(), "The baseline's log-prob of the same reply."),
+        column("token_count", pa.int32(), "Tokens of the reply as the model counts them."),
+    ],
+)
+
+DEMONSTRATION_SCORES = table_schema(
+    "evaluation_demonstrations",
+    1,
+    [
+        column("position", pa.int32(), "Which of the held-out demonstrations, from 0, in the order of the drops."),
+        column("model", pa.string(), "Which model scored."),
+        column("log_prob", pa.float64(), "Log-prob of the last turn, summed over its tokens, in nats."),
+        column("token_count", pa.int32(), "Tokens of the last turn as the model counts them."),
+    ],
+)
+
+COMPARISONS = table_schema(
+    "evaluation_comparisons",
+    1,
+    [
+        column("judge", pa.string(), "Who judged."),
+        column(
+            "opponent",
+            pa.string(),
+            "Whose reply was shown first, the challenger's second; empty: a pair people judged, chosen first.",
+            nullable=True,
+        ),
+        column("item_id", pa.string(), "The prompt_id, or the pair_id of a pair people judged."),
+        column("verdict", pa.string(), "first, second or tie; empty: no usable answer.", nullable=True),
+        column("is_flipped", pa.bool_(), "Whether the winner changed with the order shown."),
+    ],
+)

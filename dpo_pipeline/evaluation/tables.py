@@ -1,18 +1,24 @@
-"""scores.parquet and replies.parquet: what every figure of a report can be measured again from."""
+"""The tables every figure of a report is measured again from, row by row: `restored.py` reads them back."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.evaluation.evidence import Material
 from dpo_pipeline.evaluation.generations import reply_rows, rules_met
-from dpo_pipeline.evaluation.schemas import REPLIES, SCORES
+from dpo_pipeline.evaluation.judges import Judged
+from dpo_pipeline.evaluation.schemas import COMPARISONS, DEMONSTRATION_SCORES, REPLIES, SAMPLES, SCORES
 from dpo_pipeline.evaluation.settings import Rubric
+
+SCORES_FILE, SAMPLES_FILE = "scores.parquet", "samples.parquet"
+DEMONSTRATIONS_FILE, COMPARISONS_FILE = "demonstration_scores.parquet", "comparisons.parquet"
 
 
 def write_tables(out: Path, material: Material, *, beta: float, rubric: Rubric | None) -> None:
-    """Write what each model thinks of each held-out pair, and what it replied to each prompt.
+    """Write what each model thinks of each text it was asked about, what it replied, and every judge's verdicts.
 
     Args:
         out: The folder written into.
@@ -38,7 +44,7 @@ def write_tables(out: Path, material: Material, *, beta: float, rubric: Rubric |
             }
             for at, pair in enumerate(held_out.pairs)
         ]
-    write_table(out / "scores.parquet", pa.Table.from_pylist(rows, schema=SCORES))
+    write_table(out / SCORES_FILE, pa.Table.from_pylist(rows, schema=SCORES))
     replies = [
         row
         for statement in material.statements.values()
@@ -46,3 +52,56 @@ def write_tables(out: Path, material: Material, *, beta: float, rubric: Rubric |
         for row in reply_rows(said, rules_met(said, held_out, rubric=rubric), held_out)
     ]
     write_table(out / "replies.parquet", pa.Table.from_pylist(replies, schema=REPLIES))
+    for file, schema, own in (
+        (SAMPLES_FILE, SAMPLES, _samples(material)),
+        (DEMONSTRATIONS_FILE, DEMONSTRATION_SCORES, _demonstrations(material)),
+        (COMPARISONS_FILE, COMPARISONS, _comparisons(material)),
+    ):
+        write_table(out / file, pa.Table.from_pylist(list(own), schema=schema))
+
+
+def _samples(material: Material) -> Iterator[dict[str, Any]]:
+    """What the divergence is made of: sampled replies that both the model and the baseline could score."""
+    for name, reference in material.reference_samples.items():
+        own = material.statements[name].own_samples
+        for prompt_id in sorted(own.keys() & reference.keys()):
+            yield {
+                "prompt_id": prompt_id,
+                "model": name,
+                "own_log_prob": own[prompt_id].chosen_logp,
+                "reference_log_prob": reference[prompt_id].chosen_logp,
+                "token_count": own[prompt_id].chosen_tokens,
+            }
+
+
+def _demonstrations(material: Material) -> Iterator[dict[str, Any]]:
+    for name, statement in material.statements.items():
+        for position in sorted(statement.demonstrations, key=int):
+            answer = statement.demonstrations[position]
+            yield {
+                "position": int(position),
+                "model": name,
+                "log_prob": answer.chosen_logp,
+                "token_count": answer.chosen_tokens,
+            }
+
+
+def _comparisons(material: Material) -> Iterator[dict[str, Any]]:
+    pairs = [row["pair_id"] for row in material.held_out.pairs]
+    asked_about_people: set[str] = set()
+    for result in material.judged:
+        if result.against_people is not None and result.judge not in asked_about_people:
+            asked_about_people.add(result.judge)
+            yield from _verdicts(result.judge, None, pairs, result.against_people)
+        yield from _verdicts(result.judge, result.opponent, result.prompt_ids, result.judged)
+
+
+def _verdicts(judge: str, opponent: str | None, items: Sequence[str], judged: Judged) -> Iterator[dict[str, Any]]:
+    for item, verdict, is_flipped in zip(items, judged.verdicts, judged.flipped, strict=False):
+        yield {
+            "judge": judge,
+            "opponent": opponent,
+            "item_id": item,
+            "verdict": None if verdict is None else verdict.value,
+            "is_flipped": is_flipped,
+        }

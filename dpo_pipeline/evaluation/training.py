@@ -7,6 +7,8 @@ from typing import Any
 
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.metrics import read_metrics
+from dpo_pipeline.evaluation.held_out import Conversation, HeldOut, read_held_out
+from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.modeling.settings import ModelSettings
 from dpo_pipeline.sft.demonstrations import Demonstrations, read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
@@ -47,6 +49,23 @@ def demonstrations_of(checkpoint: Path, demonstrations: Sequence[Path], pairs: P
     """
     settings = SftSettings.parse(_setting(checkpoint, "sft"), where="the SFT checkpoint")
     return read_demonstrations(demonstrations, pairs, settings=settings, seed=_setting(checkpoint, "model")["seed"])
+
+
+def what_is_asked(
+    pairs: Path, demonstrations: Sequence[Path], sft: Path, reference: Path, evaluation: EvaluationSettings
+) -> tuple[HeldOut, Sequence[Conversation]]:
+    """The held-out pairs and prompts of an evaluation, and the demonstrations SFT kept aside.
+
+    Args:
+        pairs: The preference_pairs artifact folder.
+        demonstrations: Demonstration artifact folders of all drops, as SFT got them.
+        sft: The sft_checkpoint artifact folder.
+        reference: The reference_logprobs artifact folder.
+        evaluation: How many prompts and demonstrations.
+    """
+    conversations = demonstrations_of(sft, demonstrations, pairs)
+    held_out = read_held_out(pairs, reference, prompt_count=evaluation.generation_count, learned=conversations.train)
+    return held_out, conversations.held_out[: evaluation.demonstration_count]
 
 
 def _setting(checkpoint: Path, section: str) -> Any:

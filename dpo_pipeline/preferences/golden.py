@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dpo_pipeline.annotations.records import Unusable, check_prompt
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.tables import MESSAGES, write_table
 from dpo_pipeline.preferences.benchmarks import rows_of
@@ -149,6 +150,7 @@ def _judged_by_nobody(name: str) -> dict[str, Any]:
     return {
         "p_chosen": 1.0,
         "margin": 0.0,
+        "strength": 0.0,
         "agreement": 1.0,
         "judgment_count": 0,
         "annotator_count": 0,
@@ -167,13 +169,26 @@ def _item(item: object, number: int, path: Path) -> dict[str, Any]:
     values = item if isinstance(item, Mapping) else {}
     prompt = _turns(values.get("prompt"))
     chosen, rejected = (_reply(values.get(side)) for side in ("chosen", "rejected"))
-    if not prompt or not chosen or not rejected:
+    if fault := _fault_of(prompt, chosen, rejected):
         raise InputError(
-            f"item {number} of {path} is no pair",
-            expected="`prompt`, `chosen` and `rejected`, each a text or a list of {role, content}, none of them empty",
+            f"item {number} of {path} is no pair: {fault}",
+            expected="`prompt`, `chosen` and `rejected`, each a text or a list of {role, content}, none of them empty; "
+            "user and assistant in turn, the user last in the prompt",
             do="Correct the item, and the digest in the profile",
         )
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def _fault_of(prompt: list[dict[str, str]], chosen: str, rejected: str) -> str:
+    """Why these are no pair, a clause; empty where they are one."""
+    try:
+        check_prompt(tuple((turn["role"], turn["content"].strip()) for turn in prompt))
+        "".join([*(turn["content"] for turn in prompt), chosen, rejected]).encode()
+    except Unusable as problem:
+        return problem.detail
+    except UnicodeEncodeError:
+        return "it holds half a character (a lone surrogate)"
+    return "" if chosen and rejected else "a response is missing or empty"
 
 
 def _turns(value: object) -> list[dict[str, str]]:

@@ -105,8 +105,13 @@ def _duration(seconds: float) -> str:
 
 
 def _plain(value: str) -> str:
-    """A number in its shortest form, so that equal points have equal names; anything else as it is."""
+    """A number in its shortest form, so that equal points have equal names, none of it lost; anything else as it is.
+
+    >>> _plain("0.10"), _plain("1.23456789e-5"), _plain("ipo")
+    ('0.1', '1.23456789e-05', 'ipo')
+    """
     try:
-        return f"{float(value):g}"
+        number = float(value)
     except ValueError:
         return value
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)

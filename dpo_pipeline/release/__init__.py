@@ -1,3 +1,3 @@
 """A checkpoint in; what a user takes away out: weights, vendor files, cards."""
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"

@@ -152,8 +152,10 @@ def _write(path: Path, template: str, front: Mapping[str, Any], values: Mapping[
 
 
 def _plain(value: Any) -> Any:
-    """A value as one line of a card in which nothing acts as markup or breaks a table."""
-    return " ".join(value.replace("<", "&lt;").replace("|", "/").split()) if isinstance(value, str) else value
+    """A value as one line of a card in which no HTML, link or picture is at work and no table breaks."""
+    if not isinstance(value, str):
+        return value
+    return " ".join(value.replace("<", "&lt;").replace("[", "&#91;").replace("|", "/").split())
 
 
 def _in_words(kind: str) -> str:

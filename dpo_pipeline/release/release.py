@@ -51,7 +51,8 @@ def release_model(
         out / "model" / "README.md",
         base=_base_in_words(model),
         digests={folder.parent.name: folder.name for folder in (checkpoint, pairs, report)},
-        pair_counts=counts,
+        # Evaluated were the held-out pairs that could be scored, a golden set's included.
+        pair_counts={**counts, "held_out": _manifest(report)["counts"]["held_out_pairs"]},
         evaluation=_manifest(report)["facts"],
         promotion=promotion,
         training=_manifest(checkpoint)["settings"],

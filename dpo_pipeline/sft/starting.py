@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from dpo_pipeline.annotations.tombstones import stale_tables, tombstones
 from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
@@ -15,7 +16,8 @@ def start_of(home: Home, start_from: str) -> Mapping[str, Artifact]:
     """The champion under its role, pinned like every input and so part of the recipe; nothing for the base model.
 
     A model that becomes champion must not set off the next training by that alone, so as long as the newest SFT
-    checkpoint rests on today's data, what it started from stays.
+    checkpoint rests on today's data, what it started from stays. A champion that rests on tables with something that
+    is forgotten by now is nothing to go on from, for its weights keep it: then it is the base model.
 
     Args:
         home: Whose champion.
@@ -32,7 +34,17 @@ def start_of(home: Home, start_from: str) -> Mapping[str, Artifact]:
             parent.role: home.store.get(parent.kind, parent.digest) for parent in newest.parents if parent.role == ROLE
         }
     champion = current_champion(home)
-    return {} if champion is None else {ROLE: champion}
+    return {} if champion is None or _holds_forgotten(home, champion) else {ROLE: champion}
+
+
+def _holds_forgotten(home: Home, champion: Artifact) -> bool:
+    """Whether a table behind it holds what a tombstone took back, or is gone, so that nobody could tell."""
+    if not tombstones(home):
+        return False
+    try:
+        return any(stale_tables(home, champion))
+    except ArtifactError:
+        return True
 
 
 def _newest(home: Home) -> Artifact | None:

@@ -97,6 +97,23 @@ def test_excerpts_are_bounded_escaped_and_name_nobody(read):
     assert "\\x07" in row["excerpt"]
 
 
+@pytest.mark.parametrize(
+    ("record", "excerpt"),
+    [
+        ('{"reviewer": "W77", "q": 1}', '{"reviewer": <removed>, "q": 1}'),
+        ('{"attempted_by": "W77"}', '{"attempted_by": <removed>}'),
+        ('{"completed_by": {"is": {"id": "W77"}, "n": "W77"}, "q": 1}', '{"completed_by": <removed>, "q": 1}'),
+        ('{"annotators": [["W77"], ["W}7"], 77]}', '{"annotators": <removed>}'),
+        (r'{"meta": "{\"worker_id\": \"W77\"}", "q": 1}', r'{"meta": "{\"worker_id\": <removed>}", "q": 1}'),
+        ("{'worker_id': 'W77', 'q': 1}", "{'worker_id': <removed>, 'q': 1}"),
+        ('{"worker_id": {"id": "W7', '{"worker_id": <removed>'),
+    ],
+)
+def test_no_id_of_an_annotator_stands_in_an_excerpt_however_it_is_written(read, record, excerpt):
+    (row,) = read({"export.jsonl": record.encode()}).rejected
+    assert row["excerpt"] == excerpt
+
+
 COMPRESS = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,

@@ -30,6 +30,19 @@ def test_attempts_of_dead_processes_are_booked_as_killed_once_and_living_ones_le
     assert home.ledger.verify() == []
 
 
+def test_an_attempt_that_ends_properly_while_one_looks_is_not_booked_as_killed(home, monkeypatch):
+    home.ledger.append("started", attempt="a", dagster_run="r", process=gone(), **ATTEMPT)
+
+    def finishes_then_ends(_process):
+        home.ledger.append("finished", attempt="a", artifact="x", **ATTEMPT)
+        return False
+
+    monkeypatch.setattr("assets.abandoned.is_alive", finishes_then_ends)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert close_abandoned(home, instance) == []
+    assert [line["event"] for line in home.ledger.lines()] == ["started", "finished"]
+
+
 def test_the_run_fails_and_its_place_in_the_pool_is_free_again(home):
     with dg.instance_for_test() as instance:
         run = instance.create_run_for_job(dg.job(name="train")(lambda: None), status=dg.DagsterRunStatus.STARTED)

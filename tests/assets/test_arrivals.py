@@ -1,16 +1,19 @@
 """The sensor takes in each state of each complete drop once: after a restart, without its cursor, from any store."""
 
 import json
+import os
 import shutil
 
 import dagster as dg
 import fsspec
+import pytest
 
 from assets.arrivals import is_read, new_drops
 from assets.definitions import build_definitions
 from assets.materialize import materialize
-from dpo_pipeline.annotations.arrivals import open_inbox
+from dpo_pipeline.annotations.arrivals import STATE, open_inbox
 from dpo_pipeline.annotations.listing import as_text, list_drops
+from dpo_pipeline.core.artifacts import Outcome, Recipe
 from dpo_pipeline.samples.scenario import generate_scenario
 from resources.artifact_store import ArtifactHome
 from resources.gpu import Gpu
@@ -56,6 +59,27 @@ def test_a_drop_is_requested_once_and_again_when_a_file_changes(home):
     again = tick(home, first.cursor)
     assert [request.partition_key for request in again.run_requests] == ["may"]
     assert again.run_requests[0].run_key != first.run_requests[0].run_key
+
+
+def test_a_state_that_comes_back_after_another_was_taken_in_is_a_request_dagster_does_not_pass_over(home):
+    path = put(home, "may")
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    [first] = tick(home).run_requests
+    taken = tick(home)
+    for number, text in enumerate(("{}\n{}", "{}")):
+        home.ledger.append(
+            "finished",
+            asset="raw_annotations",
+            partition="may",
+            artifact=str(number),
+            remarks={STATE: f"other {number}"},
+        )
+        path.write_text(text)
+        os.utime(path, ns=times)
+        taken = tick(home, taken.cursor)
+    [back] = taken.run_requests
+    assert back.tags["drop/state"] == first.tags["drop/state"]
+    assert back.run_key != first.run_key
 
 
 def test_a_drop_that_waits_is_named_and_taken_in_at_rest(home):
@@ -141,6 +165,30 @@ def test_a_drop_known_already_is_read_again_when_the_readers_settings_change(hom
     with dg.DagsterInstance.ephemeral() as instance:
         assert materialize(definitions, instance, home=home, job="ingest"), "the raw files are enough"
     assert home.latest("judgments", "may").manifest["settings"]["annotations"]["max_record_bytes"] == 5_000
+    shutil.rmtree(home.latest("judgments", "may").path)
+    assert not is_read(home, "may", PipelineSettings(overrides=changed)), "tables that are gone are read again"
+
+
+@pytest.mark.parametrize("drop", ["may", "june"])
+def test_tables_are_not_built_from_a_drop_whose_reading_is_half_done(home, drop):
+    put(home, "may", text=json.dumps(RECORD))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert materialize(definitions_of(home), instance, home=home, job="ingest")
+        recipe = Recipe("judgments", "1", {"drop": drop}, ())
+        with home.store.staging() as folder:
+            shutil.copy(home.latest("judgments", "may").path / "judgments.parquet", folder)
+            newer = home.store.publish(folder, recipe, Outcome())
+        for asset in ("raw_annotations", "judgments"):
+            home.ledger.append("finished", attempt="a", asset=asset, partition=drop, artifact=newer.digest)
+        result = (
+            definitions_of(home)
+            .resolve_job_def("train")
+            .execute_in_process(
+                instance=instance, asset_selection=[dg.AssetKey("preference_pairs")], raise_on_error=False
+            )
+        )
+    description = result.failure_data_for_node("preference_pairs").user_failure_data.description
+    assert description.startswith(f"the newest judgments of drop {drop}, {newer.digest}, have no sketch.")
 
 
 def test_another_pseudonym_key_reads_again_and_reuses_nothing(home):

@@ -165,19 +165,73 @@ def altered(home, tmp_path, kind, file, change):
     return {folder.name: replace(node, artifact=Artifact(folder, node.artifact.manifest))}
 
 
-def test_scores_and_replies_that_do_not_give_the_reports_figures_are_found(made, tmp_path):
+def less(column, by):
+    """A change of a table: the model `dpo`'s values of a column are smaller by so much."""
+
+    def change(table):
+        rows = table.to_pylist()
+        for row in rows:
+            row[column] -= by * (row["model"] == "dpo")
+        return pa.Table.from_pylist(rows, schema=table.schema)
+
+    return change
+
+
+def all_won(table):
+    rows = [row | {"verdict": "second"} for row in table.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "figure"),
+    [
+        ("scores.parquet", less("chosen_log_prob", 50.0), "preferences/dpo/chosen_log_prob/value"),
+        ("scores.parquet", less("chosen_log_prob", 50.0), "slices/0/"),
+        ("replies.parquet", lambda table: table.slice(1), "generations/base/greedy/count"),
+        ("demonstration_scores.parquet", less("log_prob", 3.0), "perplexity/dpo/value"),
+        ("demonstration_scores.parquet", lambda table: table.slice(1), "perplexity/base/value"),
+        ("comparisons.parquet", all_won, "judges/0/win_rate/value"),
+    ],
+)
+def test_rows_that_do_not_give_the_reports_figures_are_found(made, tmp_path, file, change, figure):
     home, _ = made
+    faults = check_figures(home, altered(home, tmp_path, "evaluation_report", file, change)).faults
+    assert any(f": {figure}" in fault and " from the rows" in fault for fault in faults), faults
 
-    def worse(table):
-        values = [value - 50.0 for value in table["chosen_log_prob"].to_pylist()]
-        return table.set_column(table.column_names.index("chosen_log_prob"), "chosen_log_prob", pa.array(values))
 
-    faults = check_figures(
-        home, altered(home, tmp_path / "scores", "evaluation_report", "scores.parquet", worse)
-    ).faults
-    assert any("preferences of dpo is" in fault for fault in faults)
-    fewer = altered(home, tmp_path / "replies", "evaluation_report", "replies.parquet", lambda table: table.slice(1))
-    assert any("replies of base is" in fault for fault in check_figures(home, fewer).faults)
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("perplexity", "dpo", "value"),
+        ("divergence", "dpo", "kl_per_token", "high"),
+        ("judges", 0, "win_rate", "value"),
+        ("preferences", "dpo", "against_reference", "implicit_accuracy", "low"),
+        ("decision", "p_value"),
+        ("held_out", "contamination", "in_demonstrations"),
+    ],
+)
+def test_a_changed_figure_of_the_report_is_named_with_both_values(made, tmp_path, path):
+    home, _ = made
+    nodes = altered(home, tmp_path, "evaluation_report", "scores.parquet", lambda table: table)
+    file = next(iter(nodes.values())).artifact.path / "report.json"
+    assert check_figures(home, nodes).faults == ()
+    report = json.loads(file.read_text())
+    place = report
+    for step in path[:-1]:
+        place = place[step]
+    before, place[path[-1]] = place[path[-1]], 0.987654
+    file.write_text(json.dumps(report))
+    [fault] = check_figures(home, nodes).faults
+    name = "/".join(str(step) for step in path)
+    assert fault == f"{file.parent}: {name} is 0.987654 in report.json, {before} from the rows"
+
+
+def test_figures_of_older_code_are_not_called_proven(made):
+    home, _ = made
+    node = chain_of(home, "evaluation_report")
+    older = replace(node.artifact, manifest={**node.artifact.manifest, "code_version": "1"})
+    check = check_figures(home, {"report": replace(node, artifact=older)})
+    assert (check.outcome, check.looked_at.split(" values")[0]) == ("not run", "0")
 
 
 def test_a_training_pair_that_was_scored_as_held_out_is_named(made, tmp_path):

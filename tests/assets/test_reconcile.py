@@ -174,6 +174,17 @@ def test_a_forged_materialization_is_named(home):
     assert "the ledger has no finished attempt None" in sentence
 
 
+def test_a_decision_that_is_gone_is_named_and_keeps_nothing_else_from_being_joined(home):
+    home.ledger.append("finished", attempt="a", asset="champion", partition=None, artifact="ab" * 32)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization("dpo_checkpoint", tags={"dagster/data_version": "forged"})
+        )
+        faults = reconcile(home, instance, NoTracking()).faults
+    assert faults[0].startswith("the newest decision of the gate was not followed: the champion artifact abab")
+    assert "says dpo_checkpoint was made as forged" in faults[1]
+
+
 def test_on_a_broken_ledger_nothing_is_written(home):
     make_keys(home)
     for number in range(2):

@@ -2,13 +2,14 @@
 
 import functools
 import json
+import shutil
 
 import dagster as dg
 import pytest
 
 from assets import terminal as module
 from assets.commands import run_sweep
-from assets.sweeps import comparable_points
+from assets.sweeps import SHARED, comparable_points
 from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
 from dpo_pipeline.core.errors import TrainingError
 from dpo_pipeline.evaluation import sweep
@@ -19,8 +20,8 @@ POINTS = ["beta=0.05", "beta=0.1", "beta=0.5"]
 FIGURES = ("implicit_accuracy", "kl_per_reply", "dpo/passed")
 
 
-def publish(home, kind, name, *parents, partition=None):
-    recipe = Recipe(kind, "1", {"name": name}, parents)
+def publish(home, kind, name, *parents, partition=None, **settings):
+    recipe = Recipe(kind, "1", settings or {"name": name}, parents)
     with home.store.staging() as folder:
         (folder / "name").write_text(name)
         artifact = home.store.publish(folder, recipe, Outcome())
@@ -101,6 +102,21 @@ def test_a_point_that_fails_stops_no_other_one_and_is_named(desk):
     said = desk.sweep()
     assert said[0] == "1 of 3, beta=0.05: FAILED, the log above says why."
     assert [row["point"] for row in desk.frontier()] == POINTS[1:]
+
+
+def test_points_are_held_up_against_the_one_made_last_and_those_that_are_gone_left_out(desk):
+    def make(point, **settings):
+        behind = {asset: desk.home.latest(asset) for asset in SHARED}
+        parents = tuple(Parent(asset, asset, artifact.digest) for asset, artifact in behind.items())
+        return publish(desk.home, "sweep_point", point, *parents, partition=point, **settings)
+
+    for point in ("a", "b", "c"):
+        make(point, epochs=1)
+    assert list(comparable_points(desk.home)) == ["a", "b", "c"]
+    again = make("a", epochs=2)
+    assert {name: each.digest for name, each in comparable_points(desk.home).items()} == {"a": again.digest}
+    shutil.rmtree(desk.home.store.path_of("sweep_point", again.digest))
+    assert list(comparable_points(desk.home)) == ["a", "b", "c"]
 
 
 def test_points_on_other_tables_are_not_held_up_against_todays(desk):

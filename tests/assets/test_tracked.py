@@ -172,6 +172,25 @@ def test_termination_is_recorded_as_killed_and_not_retried(home):
     assert events(home) == [("started", "stopped"), ("killed", "stopped")]
 
 
+@pytest.mark.parametrize(
+    ("error", "event", "reason"),
+    [
+        (OSError("caf\udce9.jsonl"), "failed", "OSError: caf\\udce9.jsonl"),
+        (InputError("caf\udce9.jsonl is no table"), "failed", "caf\\udce9.jsonl is no table."),
+        (dg.DagsterExecutionInterruptedError(), "killed", "DagsterExecutionInterruptedError: "),
+    ],
+)
+def test_whatever_goes_wrong_while_inputs_are_pinned_is_in_the_ledger(home, error, event, reason):
+    def also_reads(_home, _profile):
+        raise error
+
+    early, body = asset("early", also_reads=also_reads)
+    assert not run(home, early).success
+    assert body.calls == 0
+    assert events(home) == [("started", "early"), (event, "early")]
+    assert list(home.ledger.lines())[-1]["reason"] == reason
+
+
 def test_a_partitioned_input_is_read_for_all_drops_in_order_of_arrival(home):
     raw, _ = asset("raw_annotations", by_drop=True)
     total, _ = asset("total", reads=["raw_annotations"])

@@ -53,6 +53,18 @@ def test_a_torn_tail_was_never_acknowledged_and_is_cut_by_the_next_append(ledger
     assert ledger.verify() == []
 
 
+@pytest.mark.parametrize("torn", ["", '{"seq": 9' * 50])
+def test_a_line_of_any_length_is_followed_and_a_torn_one_of_any_length_cut(ledger, monkeypatch, torn):
+    monkeypatch.setattr("dpo_pipeline.core.ledger.TAIL_BYTES", 16)
+    fill(ledger, 2)
+    ledger.append("failed", reason="x" * 1_000)
+    with ledger.path.open("a") as stream:
+        stream.write(torn)
+    assert ledger.append("e")["seq"] == 3
+    assert [line["seq"] for line in ledger.lines()] == [0, 1, 2, 3]
+    assert ledger.verify() == []
+
+
 def test_a_line_that_is_not_json_is_an_error_that_names_it(ledger):
     fill(ledger, 1)
     ledger.path.write_text(ledger.path.read_text() + "garbage\n")

@@ -11,7 +11,8 @@ from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.evaluation.report import SCHEMA, read_report
 from dpo_pipeline.evaluation.schemas import REPLIES, SCORES
 
-FILES = {"report.json", "report.html", "first_screen.png", "replies.parquet", "scores.parquet", "answers.parquet"}
+TABLES = ("replies", "scores", "samples", "demonstration_scores", "comparisons", "answers")
+FILES = {"report.json", "report.html", "first_screen.png", *(f"{name}.parquet" for name in TABLES)}
 
 
 def test_a_better_challenger_is_called_better(make_world, speakers, monkeypatch):

@@ -53,7 +53,9 @@ def test_one_more_prompt_is_not_enough_evidence():
 def test_few_items_are_never_enough_however_large_the_gain():
     decision = decide(shown("dpo", 20, count=20), shown("sft", 0, count=20))
     assert decision.outcome is Finding.NOT_ENOUGH_EVIDENCE
-    assert decision.reason == "Found 20 items measured on both sides; the rule asks for at least 30."
+    assert decision.reason == (
+        "Found 20 items in 20 clusters measured on both sides; the rule asks for at least 30 in 10."
+    )
 
 
 def test_many_pairs_of_few_prompts_are_not_many_observations():
@@ -65,6 +67,15 @@ def test_many_pairs_of_few_prompts_are_not_many_observations():
     decision = decide(mixed, shown("sft", 0))
     assert decision.gain.low == 0.0
     assert decision.outcome is Finding.NOT_ENOUGH_EVIDENCE
+
+
+@pytest.mark.parametrize(("count", "finding"), [(1, "not_enough_evidence"), (9, "not_enough_evidence"), (10, "better")])
+def test_copies_of_few_prompts_are_never_enough_however_large_the_gain(count, finding):
+    """One cluster resampled has an interval of no width, which lies above any smaller gain."""
+    clusters = {f"prompt {at}": str(at % count) for at in range(100)}
+    decision = decide(replace(shown("dpo", 100), clusters=clusters), shown("sft", 50))
+    assert decision.gain.low > 0
+    assert decision.outcome == finding
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ def pair(chosen, rejected, **fields):
     known = {
         "prompt": [{"role": "user", "content": "one two"}],
         "agreement": 1.0,
+        "judgment_count": 3,
         "dimensions": [],
         "sources": ["csv"],
         "drops": ["a"],
@@ -135,6 +136,13 @@ def test_slices_by_length_agreement_and_membership():
     assert found["drop", "a"] == [True, True, True]
     assert found["drop", "b"] == [True, False, False]
     assert found["length of the prompt", "up to 2 words"] == [True, True, True]
+
+
+def test_golden_pairs_are_in_no_slice_by_agreement():
+    found = slices_of([pair("a", "b"), pair("a", "b", judgment_count=0, sources=["golden_set"])])
+    assert {name: mask.tolist() for name, mask in found["agreement of the annotators"].items()} == {
+        "unanimous": [True, False]
+    }
 
 
 def test_many_labels_are_shown_together_and_none_is_lost():

@@ -16,6 +16,7 @@ from dpo_pipeline.lineage import forget
 from dpo_pipeline.lineage.chain import ancestors, chain_of
 from dpo_pipeline.lineage.forgotten import check_forgotten
 from dpo_pipeline.lineage.records import TABLES, check_books, check_rows
+from dpo_pipeline.sft.starting import start_of
 
 MAPPING = """
 files:
@@ -282,3 +283,16 @@ def test_the_preview_says_that_todays_champion_learned_from_it(small, published)
     assert "champion" not in forget.as_text(small, plan)
     promote(small, Promotion(made.digest, None, "r" * 64, "d" * 64))
     assert "Today's champion learned from it." in forget.as_text(small, plan)
+
+
+def test_training_does_not_go_on_from_a_champion_that_learned_from_it(small, graph, published):
+    """Its weights keep what was taken back, and no reading of any drop changes that: so begin from the base model."""
+    parents = (Parent("preference_pairs", "preference_pairs", small.latest("preference_pairs").digest),)
+    with small.store.staging() as folder:
+        (folder / "weights").write_text("w")
+        made = published(small, Recipe("dpo_checkpoint", "1", {}, parents), folder, Outcome())
+    promote(small, Promotion(made.digest, None, "r" * 64, "d" * 64))
+    assert start_of(small, "champion") == {"champion": made}
+    bury(small, forget.plan_annotator(small, "alice"))
+    graph.again(small, *drops_to_read_again(small))
+    assert start_of(small, "champion") == {}

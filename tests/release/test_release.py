@@ -28,7 +28,9 @@ def folders(tmp_path):
         folder.mkdir(parents=True)
     (found["dpo_checkpoint"] / "model").mkdir()
     (found["dpo_checkpoint"] / "model" / "model.safetensors").write_bytes(b"weights")
-    (found["evaluation_report"] / "manifest.json").write_text(json.dumps({"facts": FACTS}))
+    (found["evaluation_report"] / "manifest.json").write_text(
+        json.dumps({"facts": FACTS, "counts": {"held_out_pairs": 3}})
+    )
     counts = {"pairs_train": 1, "pairs_held_out": 1}
     trained = {"dpo": {"beta": 0.1, "optimizer": {"learning_rate": 2e-4}}, "model": {"seed": 17}}
     (found["dpo_checkpoint"] / "manifest.json").write_text(json.dumps({"settings": trained}))
@@ -86,7 +88,7 @@ def test_weights_are_copied_as_they_are_and_the_card_states_verdict_figures_and_
     assert "**Verdict of the evaluation: better.** It rose." in card
     assert "| replies within the rubric, DPO | 0.960 | 0.930 to 0.990 |" in card
     assert f"- dpo_checkpoint: `{'d' * 64}`" in card
-    assert "1 held-out pairs" in card
+    assert "evaluated on 3 held-out pairs" in card, "those of a golden set included"
     assert not (out / "pairs" / "openai").exists()
 
 
@@ -97,10 +99,10 @@ def test_a_model_nobody_promoted_says_so_on_its_card_and_among_its_facts(folders
 
 
 def test_a_persons_reason_stands_on_the_card_and_cannot_act_there(folders, tmp_path):
-    said = {"promoted": True, "mode": "manual", "reason": "reads <b>better</b>\n# Title"}
+    said = {"promoted": True, "mode": "manual", "reason": "reads <b>better</b>\n# Title ![x](http://x.example)"}
     _, out = released(folders, tmp_path, said, pair_formats=[])
     card = (out / "model" / "README.md").read_text()
-    assert "**Champion, promoted by a person's decision.** reads &lt;b>better&lt;/b> # Title" in card
+    assert "**Champion, promoted by a person's decision.** reads &lt;b>better&lt;/b> # Title !&#91;x](http" in card
 
 
 def test_the_hubs_own_reader_takes_the_model_card_with_each_figure_and_its_interval(folders, tmp_path):

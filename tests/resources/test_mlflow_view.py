@@ -167,6 +167,19 @@ def test_an_altered_deleted_or_invented_version_is_named(world):
     world.client.delete_model_version("dpo_checkpoint", str(invented.version))
 
 
+def test_a_forged_run_does_not_become_the_maker_of_a_version(world):
+    told = world.finished(key())
+    digest = told.artifact.digest
+    for tags in ({}, {"attempt": "nobody's"}):
+        forged = world.client.create_run(world.experiment, start_time=1, tags={"artifact.digest": digest, **tags})
+        world.client.set_terminated(forged.info.run_id)
+    [version] = versions_of(world.client, "dpo_checkpoint", digest)
+    world.client.delete_model_version("dpo_checkpoint", str(version.version))
+    assert f"MLflow had no version of dpo_checkpoint with digest {digest}; registered" in about(world, digest)
+    [version] = versions_of(world.client, "dpo_checkpoint", digest)
+    assert (version.run_id, version.tags["attempt"]) == (told.run.run_id, told.key)
+
+
 def test_the_alias_follows_the_ledgers_promotions_and_an_edit_of_it_is_named_and_undone(world):
     one, two = world.finished(key()), world.finished(key())
     digests = [told.artifact.digest for told in (one, two)]

@@ -27,6 +27,8 @@ def pages(tmp_path):
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("<h1>hello</h1>")
     (folder / "model.safetensors").write_text("weights")
+    (tmp_path / "artifacts" / ".staging").mkdir()
+    (tmp_path / "artifacts" / ".staging" / "x.html").write_text("half a page")
     (tmp_path / "secret.html").write_text("outside")
     server = serve_pages(tmp_path / "artifacts", 0)
     yield server.server_address[1]
@@ -34,10 +36,10 @@ def pages(tmp_path):
     server.server_close()
 
 
-def get(port, path, host="127.0.0.1"):
+def get(port, path, host="127.0.0.1", method="GET"):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", path, headers={"Host": f"{host}:{port}"})
+        connection.request(method, path, headers={"Host": f"{host}:{port}"})
         answer = connection.getresponse()
         return answer.status, answer.read().decode(), answer.headers
     finally:
@@ -59,10 +61,14 @@ def test_a_report_is_served_and_no_script_can_run_in_it(pages):
         "/../secret.html",
         "/%2e%2e/secret.html",
         "/.staging/x.html",
+        "/%2estaging/x.html",
+        "/evaluation_report/abc/model.safetensors#.html",
+        "/evaluation_report/abc/model.safetensors?.html",
     ],
 )
 def test_nothing_else_is_served(pages, path):
     assert get(pages, path)[0] == 404
+    assert get(pages, path, method="HEAD")[0] == 404
 
 
 def test_the_chain_behind_an_artifact_is_drawn_when_asked_for(home):
