@@ -51,7 +51,11 @@ def _follow(step: Step, decision: Artifact, tracking: Tracking) -> None:
 
 
 @tracked(
-    Made("champion", "The gate: whether the newest checkpoint becomes champion, and why; promotes it if so."),
+    Made(
+        "champion",
+        "The gate: whether the newest checkpoint becomes champion, and why; promotes it if so.",
+        frozenset({"json", "mlflow"}),
+    ),
     stage="evaluation",
     code_version=CODE_VERSION,
     reads=["evaluation_report", "dpo_checkpoint", "preference_pairs"],

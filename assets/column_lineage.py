@@ -16,6 +16,7 @@ PAIRS_FROM_JUDGMENTS: Made = {
     "rejected": ("response_a", "response_b", "choice", "annotator", "votes"),
     "p_chosen": ("choice", "annotator", "votes"),
     "margin": ("strength", "choice", "votes"),
+    "strength": ("strength", "votes"),
     "agreement": ("choice", "annotator", "votes"),
     "judgment_count": ("judgment_id", "annotator", "votes"),
     "annotator_count": ("annotator",),

@@ -11,10 +11,19 @@ from dpo_pipeline.profiles import Profile
 
 
 def pin_inputs(
-    definition: Definition, home: Home, profile: Profile, drop: str | None
+    definition: Definition, home: Home, profile: Profile, drop: str | None, *, name: str
 ) -> Mapping[str, Sequence[tuple[str | None, Artifact]]]:
-    """The newest artifact of each input by the ledger (never by Dagster's events), every file re-hashed."""
+    """The newest artifact of each input by the ledger (never by Dagster's events), every file re-hashed.
+
+    Args:
+        definition: Whose inputs.
+        home: Where they lie.
+        profile: The settings of this attempt.
+        drop: Its drop, if it is partitioned by drop.
+        name: The run's profile; inputs made under another one with other settings are refused.
+    """
     from dpo_pipeline.annotations.tombstones import refuse_forgotten
+    from dpo_pipeline.profiles.belonging import refuse_other_profile
 
     pinned: dict[str, Sequence[tuple[str | None, Artifact]]] = {}
     for asset in definition.reads:
@@ -27,9 +36,12 @@ def pin_inputs(
         pinned[asset] = [(name, home.latest(asset, name)) for name in drops]
     if definition.also_reads is not None:
         pinned.update({role: [(None, artifact)] for role, artifact in definition.also_reads(home, profile).items()})
-    for found in pinned.values():
+    for role, found in pinned.items():
+        # What comes beside, such as today's champion, may be trained otherwise; only the model must be the profile's.
+        sections = None if role in definition.reads else ("model",)
         for _, artifact in found:
             _refuse_altered(definition, artifact)
+            refuse_other_profile(home, artifact, name=name, profile=profile, sections=sections)
             refuse_forgotten(home, definition.made[0].name, artifact)
     return pinned
 

@@ -39,7 +39,8 @@ def perform(
     known = {"profile": settings.profile, "tracking": tracking}
     try:
         profile = definition.profile_of(settings.values, partition or "") if definition.profile_of else settings.values
-        inputs = pin_inputs(definition, home, profile, partition if definition.by_drop else None)
+        drop = partition if definition.by_drop else None
+        inputs = pin_inputs(definition, home, profile, drop, name=settings.profile)
         step = Step(context, profile, home, gpu, partition, inputs)
         step.shaped = _also_shaped(definition, step)
     except PipelineError as error:

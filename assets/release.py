@@ -28,7 +28,7 @@ def _promotion(home: Home, _recipe: Recipe) -> Mapping[str, Any]:
     Made(
         "release",
         "The champion with its card, and its pairs as TRL and hosted services read them.",
-        frozenset({"huggingface"}),
+        frozenset({"huggingface", "parquet"}),
     ),
     stage="release",
     code_version=CODE_VERSION,

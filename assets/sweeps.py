@@ -18,7 +18,11 @@ SHARED = ("preference_pairs", "sft_checkpoint", "reference_logprobs")
 
 
 @tracked(
-    Made("sweep_point", "One point of a sweep: DPO with its values, evaluated against SFT.", frozenset({"pytorch"})),
+    Made(
+        "sweep_point",
+        "One point of a sweep: DPO with its values, evaluated against SFT.",
+        frozenset({"pytorch", "json"}),
+    ),
     stage="sweeps",
     code_version=f"{DPO_VERSION}.{CODE_VERSION}",
     reads=[*SHARED, "demonstrations"],
@@ -65,7 +69,11 @@ def _shared(point: Artifact) -> Mapping[str, object]:
 
 
 @tracked(
-    Made("sweep_report", "The points of a sweep side by side: reward accuracy against KL.", frozenset({"html"})),
+    Made(
+        "sweep_report",
+        "The points of a sweep side by side: reward accuracy against KL.",
+        frozenset({"html", "json"}),
+    ),
     stage="sweeps",
     code_version=CODE_VERSION,
     after=["sweep_point"],

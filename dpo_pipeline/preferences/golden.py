@@ -150,6 +150,7 @@ def _judged_by_nobody(name: str) -> dict[str, Any]:
     return {
         "p_chosen": 1.0,
         "margin": 0.0,
+        "strength": 0.0,
         "agreement": 1.0,
         "judgment_count": 0,
         "annotator_count": 0,

@@ -10,7 +10,7 @@ DIMENSION_MEANS = pa.list_(
 
 PAIRS = table_schema(
     "preference_pairs",
-    1,
+    2,
     [
         column(
             "pair_id",
@@ -29,6 +29,11 @@ PAIRS = table_schema(
             "Estimated probability that chosen is the better one, above 0.5 and up to 1.",
         ),
         column("margin", pa.float32(), "Mean strength of the judgments toward chosen, 0..3 (ties count as 0)."),
+        column(
+            "strength",
+            pa.float32(),
+            "Mean strength of the judgments, whichever side they took, 0..3; above margin where they disagree.",
+        ),
         column("agreement", pa.float32(), "Share of the non-tie votes that prefer chosen."),
         column("judgment_count", pa.int32(), "Judgments counted, an annotator's repeated verdict once."),
         column("annotator_count", pa.int32(), "Distinct known annotators among them."),

@@ -135,6 +135,7 @@ class _Description:
 
         self.catalogue, self.start, self.splits, self.p_low = catalogue, start, splits, p_low
         self.toward_low = total(side * verdicts.strength[counted] * votes) / np.maximum(total(votes), 1)
+        self.strength = total(verdicts.strength[counted] * votes) / np.maximum(total(votes), 1)
         self.low_votes, self.high_votes = total(votes * (side > 0)), total(votes * (side < 0))
         self.sft_allowed = total(~verdicts.sft_allowed[counted]) == 0
         self.judgments = judgment_lists(verdicts, counted)
@@ -159,6 +160,7 @@ class _Description:
             "p_chosen": _float(np.where(is_low, self.p_low[pairs], 1 - self.p_low[pairs])),
             # A reliable minority can outweigh the count of strengths; a margin below zero would contradict `chosen`.
             "margin": _float(np.maximum(self.toward_low[pairs] * sign, 0.0)),
+            "strength": _float(self.strength[pairs]),
             "agreement": _float(chosen / sided),
             "judgment_count": pa.array(self.judgments.sizes(pairs)),
             "annotator_count": pa.array(self.annotators.sizes(pairs)),

@@ -19,6 +19,7 @@ import yaml
 
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.samples.scenario import generate_scenario
+from resources.mlflow_client import connect
 from resources.servers import _DAEMON
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the parent's death")]
@@ -91,6 +92,17 @@ class Workshop:
                 if is_ours and word in " ".join(process.cmdline()):
                     found.append(process)
         return found
+
+    def half_done(self):
+        """What a training could leave behind: artifacts of SFT, published or being written, by their folders."""
+        root = self.home.store.root
+        return [*root.glob("sft_checkpoint/*"), *root.glob(".staging/*")]
+
+    def told_to_mlflow(self, attempt):
+        """The status MLflow shows of an attempt."""
+        client, experiment = connect("", self.home.mlflow)
+        found = client.search_runs([experiment], filter_string=f"tags.attempt = '{attempt}'")
+        return [run.info.status for run in found]
 
     def trainer(self):
         """The training's first process, a child of its run's; None where none is at work."""
@@ -173,6 +185,8 @@ def test_terminated_in_the_ui_it_stops_and_stays_stopped_and_killed_it_leaves_no
         assert [line["event"] for line in workshop.events("sft_checkpoint")] == ["started", "killed"]
         assert workshop.trainer() is None
         assert workshop.events("reference_logprobs") == []
+        assert workshop.half_done() == []
+        assert workshop.told_to_mlflow(workshop.events("sft_checkpoint")[0]["attempt"]) == ["KILLED"]
 
         before = workshop.steps()
         run = launch(ask)

@@ -30,6 +30,23 @@ GRAPH = """
   sweep_point [point] <- demonstrations, preference_pairs, reference_logprobs, sft_checkpoint
   sweep_report <- sweep_point
 """
+KINDS = {
+    "raw_annotations": {"file"},
+    "judgments": {"parquet"},
+    "rejected_records": {"parquet"},
+    "demonstrations": {"parquet"},
+    "pair_sketches": {"parquet"},
+    "preference_pairs": {"parquet"},
+    "annotator_report": {"html"},
+    "sft_checkpoint": {"pytorch"},
+    "reference_logprobs": {"parquet", "pytorch"},
+    "dpo_checkpoint": {"pytorch"},
+    "evaluation_report": {"html"},
+    "champion": {"json", "mlflow"},
+    "release": {"huggingface", "parquet"},
+    "sweep_point": {"pytorch", "json"},
+    "sweep_report": {"html", "json"},
+}
 PARTITIONS = {"drops": " [drop]", "sweep_points": " [point]"}
 
 
@@ -67,7 +84,13 @@ def test_column_lineage_names_every_column_of_both_tables():
         assert {name for names in made.values() for name in names} <= set(schemas[source].names)
 
 
-def test_every_asset_has_description_owner_kind_of_work_and_code_version():
+def test_every_asset_shows_of_what_kind_its_files_are():
+    assert {
+        spec.key.to_user_string(): set(spec.kinds) for spec in build_definitions().resolve_all_asset_specs()
+    } == KINDS
+
+
+def test_every_asset_has_description_owner_and_code_version():
     for spec in build_definitions().resolve_all_asset_specs():
         assert spec.description.endswith(".")
         assert spec.owners

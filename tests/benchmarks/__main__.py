@@ -15,6 +15,7 @@ COMMANDS = (
     "bench_memory.py",
     "bench_training.py",
     "bench_tracking.py",
+    "bench_overhead.py",
     "bench_linear.py",
 )
 NEEDS = {"bench_training.py": "DPO_BENCH_HH"}  # the path of Anthropic's hh_rlhf_harmless/test.jsonl.gz

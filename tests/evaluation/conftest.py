@@ -163,6 +163,7 @@ def _pair(at: int, *, split: str, hostile: str) -> dict[str, Any]:
         "rejected": rejected + hostile,
         "p_chosen": 0.6 + 0.3 * float(chance.random()),
         "margin": 1.5,
+        "strength": 1.5,
         "agreement": agreement,
         "judgment_count": 3,
         "annotator_count": 3,

@@ -82,6 +82,7 @@ def test_a_pair_says_what_its_judgments_add_up_to(world):
     assert row["prompt"] == [{"role": "user", "content": ASKED}]
     assert row["p_chosen"] == pytest.approx(3.5 / 5)
     assert row["margin"] == pytest.approx(1.0)
+    assert row["strength"] == pytest.approx((3 + 1 + 2 + 1 + 0) / 5), "however they took sides"
     assert row["agreement"] == pytest.approx(0.75)
     assert row["judgment_count"] == 5
     assert row["annotator_count"] == 4
@@ -392,7 +393,7 @@ def test_laws_of_the_build(tmp_path_factory, drops, method, chance):
     )
     for row in pairs:
         assert 0.5 < row["p_chosen"] <= 1
-        assert 0 <= row["margin"] <= 3
+        assert 0 <= row["margin"] <= row["strength"] <= 3
         assert row["judgment_count"] == len(row["judgment_ids"])
         assert row["chosen"] != row["rejected"]
     kept = {row["pair_id"] for row in pairs}

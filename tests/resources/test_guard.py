@@ -108,6 +108,23 @@ def over_websocket(port, query, *, origin, site="none"):
         return json.loads(socket.recv(timeout=20))
 
 
+PLACE = 'repositoryName: "__repository__", repositoryLocationName: "dpo-pipeline"'
+MUTATIONS = {
+    "launchRun": f"""launchRun(executionParams: {{selector: {{{PLACE}, jobName: "no_such_job"}},
+        runConfigData: "{{}}"}}) {{ __typename }}""",
+    "startSensor": f'startSensor(sensorSelector: {{{PLACE}, sensorName: "new_drops"}}) {{ __typename }}',
+    "startSchedule": f'startSchedule(scheduleSelector: {{{PLACE}, scheduleName: "no_such"}}) {{ __typename }}',
+    "terminateRun": 'terminateRun(runId: "00000000-0000-0000-0000-000000000000") { __typename }',
+    "deletePipelineRun": 'deletePipelineRun(runId: "00000000-0000-0000-0000-000000000000") { __typename }',
+    "wipeAssets": 'wipeAssets(assetPartitionRanges: [{assetKey: {path: ["release"]}}]) { __typename }',
+    "addDynamicPartition": f"""addDynamicPartition(partitionKey: "forged", partitionsDefName: "drops",
+        repositorySelector: {{{PLACE}}}) {{ __typename }}""",
+    "reportRunlessAssetEvents": """reportRunlessAssetEvents(eventParams: {eventType: ASSET_MATERIALIZATION,
+        assetKey: {path: ["release"]}}) { __typename }""",
+    "reloadWorkspace": "reloadWorkspace { __typename }",
+}  # what a reviewer could do harm with; on the operator's server each gets past the question who asks
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--read-only"]])
 def test_the_real_web_server_stands_behind_it(tmp_path, options):
@@ -143,6 +160,11 @@ def test_the_real_web_server_stands_behind_it(tmp_path, options):
         assert status == 200
         assert answer["repositoriesOrError"]["nodes"], "the code location was not loaded"
         assert answer["canBulkTerminate"] is not bool(options)
+        for name, mutation in MUTATIONS.items():
+            status, text = request(port, "POST", "/graphql", json.dumps({"query": f"mutation {{ {mutation} }}"}))
+            assert status == 200, text
+            refused = json.loads(text)["data"][name]["__typename"] == "UnauthorizedError"
+            assert refused is bool(options), (name, text)
         own = f"http://127.0.0.1:{port}"
         assert over_websocket(port, "mutation { setNuxSeen }", origin=own)["type"] == "error", "no mutation that way"
         for origin, site in (("http://evil.example", "none"), (own, "cross-site"), ("null", "none")):

@@ -1,9 +1,11 @@
 """`mlflow server` itself, started by the command `make ui` starts: the whole life of an attempt, then an edit of it."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -62,15 +64,76 @@ def test_the_whole_life_of_an_attempt_on_a_real_server(server, home):
     assert f"MLflow run {run.run_id} says metrics accuracy 0.99, the ledger says 0.9 ({start['attempt']})" in faults
 
 
-def test_it_answers_to_its_own_names_only_and_runs_no_jobs(server):
-    address = f"{server}/api/2.0/mlflow/experiments/search?max_results=1"
-    with urllib.request.urlopen(address, timeout=30) as answer:
-        assert answer.status == 200
-    rebound = urllib.request.Request(address, headers={"Host": "192.168.evil.example.com"})
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(rebound, timeout=30)
-    assert refused.value.code == 403
-    refused.value.close()
-    workers = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
-    assert any("mlflow.server" in command for command in workers)
-    assert not any("job" in command for command in workers)
+def answer_of(server, path, body=None, **headers):
+    """The status and the text of the server's answer; a body makes it a POST."""
+    address = f"{server}{path}"
+    lines = {"Content-Type": "application/json", **headers}
+    request = urllib.request.Request(address, None if body is None else json.dumps(body).encode(), lines)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+def test_pages_of_other_sites_can_neither_read_nor_write_nor_run_anything(server):
+    """One server for all attacks, for it starts slowly."""
+    reading = "/api/2.0/mlflow/experiments/search?max_results=1"
+    port = server.rsplit(":", 1)[1]
+    for name in (f"127.0.0.1:{port}", f"localhost:{port}"):
+        assert answer_of(server, reading, Host=name)[0] == 200, name
+    # A name an attacker points at 127.0.0.1 (DNS rebinding); MLflow's own default list, which has 192.168.* and 10.*,
+    # takes the first two.
+    for name in ("192.168.evil.example", "10.evil.example", "evil.example", f"evil.example:{port}", "127.0.0.1:1"):
+        status, text = answer_of(server, reading, Host=name)
+        assert (status, text) == (403, "Invalid Host header - possible DNS rebinding attack detected"), name
+
+    making = "/api/2.0/mlflow/experiments/create"
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1.evil.example:{port}"):
+        answer = answer_of(server, making, {"name": "forged"}, Origin=origin)
+        assert answer == (403, "Cross-origin request blocked"), origin
+    assert "forged" not in answer_of(server, "/api/2.0/mlflow/experiments/search?max_results=99")[1]
+    assert answer_of(server, making, {"name": "own"}, Origin=server)[0] == 200
+
+    job = {"job_name": "invoke_scorer", "params": {}}
+    status, text = answer_of(server, "/ajax-api/3.0/jobs/", job, Origin=server)
+    assert status >= 400
+    assert "MLFLOW_SERVER_ENABLE_JOB_EXECUTION" in text
+    with urllib.request.urlopen(f"{server}/", timeout=30) as page:
+        assert (page.headers["X-Frame-Options"], page.headers["X-Content-Type-Options"]) == ("DENY", "nosniff")
+
+    family = psutil.Process().children(recursive=True)
+    servers = [process for process in family if "mlflow.server" in " ".join(process.cmdline())]
+    assert servers
+    for process in servers:
+        assert process.environ().items() >= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}.items()
+    assert not any("job" in " ".join(process.cmdline()) for process in family)
+
+
+def test_a_pickled_model_is_not_opened_under_the_servers_settings(tmp_path):
+    """The pickle of an attacker who could write into MLflow's artifacts: under the default settings it would run."""
+    script = """
+import pathlib, sys, cloudpickle, mlflow, mlflow.pyfunc
+folder, loot = map(pathlib.Path, sys.argv[1:])
+
+class Trap(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input
+    def __reduce__(self):
+        return (pathlib.Path.touch, (loot,))
+
+mlflow.pyfunc.save_model(folder, python_model=mlflow.pyfunc.PythonModel())
+pickled, = folder.glob("python_model.pkl")
+pickled.write_bytes(cloudpickle.dumps(Trap()))
+mlflow.pyfunc.load_model(str(folder))
+"""
+    found = {}
+    for name, settings in (("default", {}), ("ours", _MLFLOW_ENVIRONMENT)):
+        loot = tmp_path / f"{name}.loot"
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / name), str(loot)],
+            env={**os.environ, **settings}, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        found[name] = (loot.exists(), "MLFLOW_ALLOW_PICKLE_DESERIALIZATION" in done.stderr)
+    assert found == {"default": (True, False), "ours": (False, True)}

@@ -86,6 +86,15 @@ class Chromium:
                 raise AssertionError(f"waited {seconds} s for {what or script}; the page shows:\n{self.text()[:3000]}")
             time.sleep(0.3)
 
+    def settle(self, *, seconds=60):
+        """Until what the page says has stayed the same for two seconds: nothing is being loaded or laid out."""
+        deadline = time.monotonic() + seconds
+        before = None
+        while (now := self.evaluate("document.body.innerHTML")) != before:
+            assert time.monotonic() < deadline, "the page does not come to rest"
+            before = now
+            time.sleep(2)
+
     def click(self, text, *, selector="button, a, [role=button], [role=menuitem], [role=option], label", nth=0):
         """Click the nth visible element of the selector whose text is, or else contains, a text; as a mouse does."""
         script = f"""(() => {{
@@ -110,10 +119,31 @@ class Chromium:
             button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             self._ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
 
-    def picture(self, path):
-        """Save what is seen as a PNG."""
-        data = self._ask("Page.captureScreenshot", format="png")["data"]
+    def picture(self, path, *, of=None, margin=24):
+        """Save what is seen as a PNG; or the part of it that holds all elements of a selector, with a margin."""
+        part = {}
+        if of is not None:
+            left, top, right, bottom = self.evaluate(f"""(() => {{
+                const boxes = [...document.querySelectorAll({json.dumps(of)})].map(e => e.getBoundingClientRect());
+                const sides = ['left', 'top', 'right', 'bottom'].map(side => boxes.map(box => box[side]));
+                return [Math.min(...sides[0]), Math.min(...sides[1]), Math.max(...sides[2]), Math.max(...sides[3])];
+            }})()""")
+            size = {"width": right - left + 2 * margin, "height": bottom - top + 2 * margin}
+            part = {"clip": {"x": left - margin, "y": top - margin, "scale": 1, **size}}
+        data = self._ask("Page.captureScreenshot", format="png", **part)["data"]
         Path(path).write_bytes(base64.b64decode(data))
+
+    def scroll_to(self, text):
+        """Bring the first element whose own text is `text` to the top of what scrolls it."""
+        self.evaluate(f"""[...document.querySelectorAll('*')].find(e => !e.childElementCount
+            && e.innerText?.trim() === {json.dumps(text)}).scrollIntoView({{block: 'start'}})""")
+
+    def seen(self):
+        """The texts whose place is inside the window."""
+        return self.evaluate("""[...document.querySelectorAll('*')].filter(e => !e.childElementCount && e.innerText)
+            .filter(e => { const box = e.getBoundingClientRect(); const x = box.left + 2, y = box.top + box.height / 2;
+                const top = document.elementFromPoint(x, y); return top && (top === e || top.contains(e)); })
+            .map(e => e.innerText).join('\\n')""")
 
     def _page_url(self):
         port_file = Path(self._folder) / "DevToolsActivePort"

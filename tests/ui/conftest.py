@@ -1,11 +1,13 @@
 """The real servers of `make ui` on a home of its own, and a browser that looks at them."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,23 +53,16 @@ def laid_over(values, changes):
     return {**values, **changes, **both}
 
 
-@pytest.fixture(scope="session")
-def servers(tmp_path_factory):
-    """`make ui`, with a profile small enough to train in seconds."""
-    folder = tmp_path_factory.mktemp("ui")
-    import dpo_pipeline.profiles as profiles
-
-    demo = yaml.safe_load((Path(profiles.__file__).parent / "demo.yaml").read_text())
-    (folder / "small.yaml").write_text(yaml.safe_dump(laid_over(demo, SMALL)))
-    home = Home(folder / "home")
-    generate_scenario(home.inbox, seed=3, scale=0.06)
+@contextmanager
+def serving(home, folder, **variables):
+    """`make ui` on a home, on ports of its own; what the servers say goes to a file in the folder."""
     ports = {name: free_port() for name in ("dagster", "pages", "mlflow")}
     environment = {
         **{name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"},
         **{f"{name.upper()}_PORT": str(port) for name, port in ports.items()},
         "DPO_PIPELINE_HOME": str(home.root),
-        "DPO_PIPELINE_PROFILE": str(folder / "small.yaml"),
         "OMP_NUM_THREADS": "1",
+        **variables,
     }
     with (folder / "servers.log").open("w") as log:
         process = subprocess.Popen(
@@ -84,6 +79,33 @@ def servers(tmp_path_factory):
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory):
+    """`make ui`, with a profile small enough to train in seconds."""
+    folder = tmp_path_factory.mktemp("ui")
+    import dpo_pipeline.profiles as profiles
+
+    demo = yaml.safe_load((Path(profiles.__file__).parent / "demo.yaml").read_text())
+    (folder / "small.yaml").write_text(yaml.safe_dump(laid_over(demo, SMALL)))
+    home = Home(folder / "home")
+    generate_scenario(home.inbox, seed=3, scale=0.06)
+    with serving(home, folder, DPO_PIPELINE_PROFILE=str(folder / "small.yaml")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shown(request, tmp_path_factory):
+    """The servers whose pictures are taken: of a copy of DPO_PIPELINE_PICTURES_HOME, or else those of the tests."""
+    original = os.environ.get("DPO_PIPELINE_PICTURES_HOME")
+    if not original:
+        yield request.getfixturevalue("servers")
+        return
+    folder = tmp_path_factory.mktemp("shown")
+    shutil.copytree(original, folder / "home", symlinks=True)
+    with serving(Home(folder / "home"), folder) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
