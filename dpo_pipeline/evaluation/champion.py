@@ -19,9 +19,9 @@ from dpo_pipeline.core.promotions import Mode, Promotion, champion_digest, promo
 from dpo_pipeline.core.settings import Settings
 from dpo_pipeline.evaluation.decision_page import decision_as_markdown
 from dpo_pipeline.evaluation.examination import Condition, broken, undecided
-from dpo_pipeline.evaluation.gate import Finding
+from dpo_pipeline.evaluation.gate import GUARDS, Finding, weigh_again
 from dpo_pipeline.evaluation.report import read_report
-from dpo_pipeline.evaluation.settings import ChampionSettings
+from dpo_pipeline.evaluation.settings import ChampionSettings, GateSettings
 from dpo_pipeline.evaluation.standing import CHAMPION_ROLE, Standing
 
 SCHEMA = "dpo-pipeline/promotion-decision/1"
@@ -89,6 +89,11 @@ def decide_champion(
     report = read_report(standing.report.path / "report.json")
     opponent = _opponent(standing, report)
     verdict = report["decisions"][opponent]
+    ignored = [name for name in GUARDS if name not in settings.guarded]
+    if ignored:
+        margins = GateSettings.model_validate(report["settings"]["gate"])
+        names = (report["challenger"], opponent)
+        verdict = weigh_again(verdict, margins, guarded=settings.guarded, names=names)
     ruling, reason = _rule(standing, conditions, verdict, settings=settings, by_hand=by_hand)
     decision = {
         "schema": SCHEMA,
@@ -103,6 +108,8 @@ def decide_champion(
         "by_hand": by_hand.model_dump(mode="json") if by_hand.promote else None,
         "withdrawn": list(standing.withdrawn),
         "verdict": verdict,
+        "guarded": [name for name in GUARDS if name in settings.guarded],
+        "not_guarded": ignored,
         "rule": report["rule"],
         "conditions": [condition.as_dict() for condition in conditions],
     }

@@ -1,6 +1,6 @@
 """A decision of the gate as a page of Markdown: what was decided, why, and every condition that was looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 HEADINGS = {
@@ -39,9 +39,10 @@ def decision_as_markdown(decision: Mapping[str, Any]) -> str:
     if by_hand is not None:
         lines.append(f"- decided by {_plain(by_hand['person']) or 'a person who gave no name'}")
     lines += [f"- was champion and rolled back: {_plain(reason)}" for reason in decision["withdrawn"]]
+    lines.append(f"- guarded: {_listed(decision['guarded'])}; not guarded: {_listed(decision['not_guarded'])}")
     lines += ["", "| condition | found | allowed | |", "|---|---|---|---|"]
     lines += [
-        f"| {_cell(check['name'])} | {_cell(check['found'])} | {_cell(check['allowed'])} | {MARKS[check['held']]} |"
+        f"| {_cell(check['name'])} | {_cell(check['found'])} | {_cell(check['allowed'])} | {_mark(check)} |"
         for check in verdict["checks"]
     ]
     for each in decision["conditions"]:
@@ -49,6 +50,14 @@ def decision_as_markdown(decision: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | {_cell(each['found'])} | {_cell(each['expected'])} | {MARKS[each['held']]} |")
     lines += ["", "The rule:", "", *(f"- {_plain(sentence)}" for sentence in decision["rule"])]
     return "\n".join([lines[0], "", lines[1], "", *lines[2:]]) + "\n"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(name.replace("_", " ") for name in names) or "none"
+
+
+def _mark(check: Mapping[str, Any]) -> str:
+    return MARKS[check["held"]] if check.get("is_guarded", True) else "not guarded"
 
 
 def _cell(text: str) -> str:

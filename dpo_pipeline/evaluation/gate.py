@@ -3,7 +3,7 @@
 Nothing here knows models or files: evidence in, decision out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -15,6 +15,18 @@ from dpo_pipeline.evaluation.statistics import Estimate, bootstrap_mean, sign_fl
 
 LEAST_CLUSTERS = 10
 """Fewer clusters than this are no sample: resampling one of them draws an interval of no width around any gain."""
+
+
+GUARDS = {
+    "empty_replies": "Empty replies",
+    "kl_per_token": "KL per token",
+    "cut_replies": "Rise of cut replies",
+    "repetition": "Rise of repetition",
+    "distinct_2": "Distinct-2 kept",
+    "perplexity": "Growth of perplexity",
+    "ranking_accuracy": "Ranking accuracy",
+}
+"""Figures that a profile may leave unguarded, and the name of the check of each."""
 
 
 class Finding(StrEnum):
@@ -154,6 +166,25 @@ def decide_promotion(
     )
     outcome, reason = _weigh(gain, checks, settings, names=(challenger.model, champion.model))
     return Decision(outcome, reason, gain, p_value, checks)
+
+
+def weigh_again(
+    verdict: Mapping[str, Any], settings: GateSettings, *, guarded: Collection[str], names: tuple[str, str]
+) -> dict[str, Any]:
+    """A verdict of a report under fewer guards: the figures are those measured, only what they may forbid differs.
+
+    Args:
+        verdict: A decision as plain values.
+        settings: The margins it was made with.
+        guarded: Names in `GUARDS` of the figures that count.
+        names: Challenger and opponent, for sentences.
+    """
+    ignored = {words for name, words in GUARDS.items() if name not in guarded}
+    checks = tuple(Check(**check) for check in verdict["checks"])
+    gain = Estimate(**verdict["gain"])
+    outcome, reason = _weigh(gain, tuple(check for check in checks if check.name not in ignored), settings, names=names)
+    again = Decision(outcome, reason, gain, verdict["p_value"], checks).as_dict()
+    return again | {"checks": [check | {"is_guarded": check["name"] not in ignored} for check in again["checks"]]}
 
 
 def _weigh(

@@ -1,7 +1,7 @@
 """Settings of the evaluation and of the gate that reads it."""
 
 import re
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -158,11 +158,19 @@ class GateSettings(Settings):
     """Share of pairs whose chosen and rejected reply both lost probability, from which the report warns."""
 
 
+Guard = Literal[
+    "empty_replies", "kl_per_token", "cut_replies", "repetition", "distinct_2", "perplexity", "ranking_accuracy"
+]
+
+
 class ChampionSettings(Settings):
     """Who promotes, and what must be true of a report besides; the rule itself stands in `evaluation.gate`."""
 
     promotion: Literal["auto", "manual"] = "auto"
     """`auto`: a checkpoint that the rule calls better becomes champion; `manual`: it waits for a person's reason."""
+
+    guarded: tuple[Guard, ...] = get_args(Guard)
+    """Figures whose break keeps a checkpoint from being promoted, whatever it gains; log-probs always are guarded."""
 
     near_copy_share: float = Field(default=0.01, ge=0, lt=1)
     """Share of the held-out prompts that may have a near copy among the trained ones before nobody is promoted."""

@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
-from dpo_pipeline.core.errors import ArtifactError, InputError
+from dpo_pipeline.core.errors import ArtifactError, InputError, SettingsError
 from dpo_pipeline.core.promotions import champion_digest, promote, promotions, roll_back
 from dpo_pipeline.evaluation.champion import ByHand, Ruling, decide_champion, promotion_of
 from dpo_pipeline.evaluation.examination import CONDITIONS, examine, examine_one
+from dpo_pipeline.evaluation.gate import GUARDS
 from dpo_pipeline.evaluation.settings import ChampionSettings
 from dpo_pipeline.evaluation.standing import standing_of
 
@@ -62,9 +63,9 @@ class Arena:
         self.publish("evaluation_report", self.world.root / f"out {self.reports}", behind, *parents)
         return standing_of(self.home)
 
-    def decide(self, standing, by_hand=None, *, promotion="auto", conditions=None):
+    def decide(self, standing, by_hand=None, *, promotion="auto", conditions=None, **changes):
         """The gate's decision as the artifact that holds it."""
-        settings = ChampionSettings(promotion=promotion)
+        settings = ChampionSettings(promotion=promotion, **changes)
         if conditions is None:
             conditions = examine(self.home, standing, settings=settings, jaccard=0.95)
         word = by_hand or ByHand()
@@ -265,3 +266,37 @@ def test_where_the_champions_pairs_are_gone_nobody_can_tell_and_only_a_person_pr
     assert "the pairs that champion learned from are gone" in found.found
     assert ruling(arena.decide(standing)) is Ruling.BLOCKED
     assert ruling(arena.decide(standing, HAND)) is Ruling.PROMOTED_BY_HAND
+
+
+def rambling(at, question):
+    """A reply that meets every rule and says the same four words again and again."""
+    words = question.split()
+    return f"I am sorry, {words[-2]}. I have sent a new one. " + "a b c d " * 6
+
+
+def test_a_broken_figure_that_the_profile_leaves_unguarded_does_not_forbid(arena):
+    standing = arena.open().challenge(0.99, replies=rambling)
+    guarded = arena.decide(standing)
+    assert ruling(guarded) is Ruling.NOT_BETTER
+    assert "Rise of repetition" in guarded.facts["reason"]
+    kept = tuple(name for name in GUARDS if name not in {"repetition", "distinct_2"})
+    free = arena.decide(standing, guarded=kept)
+    assert ruling(free) is Ruling.PROMOTED
+    values = json.loads((free.path / "decision.json").read_text())
+    assert (values["guarded"], values["not_guarded"]) == (list(kept), ["repetition", "distinct_2"])
+    assert {check["name"] for check in values["verdict"]["checks"] if not check["is_guarded"]} == {
+        GUARDS["repetition"],
+        GUARDS["distinct_2"],
+    }
+    page = (free.path / "decision.md").read_text()
+    assert "; not guarded: repetition, distinct 2\n" in page
+    assert page.count("| not guarded |") == 2
+    assert "; not guarded: none\n" in (guarded.path / "decision.md").read_text()
+
+
+def test_guards_that_nobody_knows_are_named_with_every_other_fault():
+    assert ChampionSettings().guarded == tuple(GUARDS)
+    values = {"guarded": ["perplexity", "charm", "wit"], "near_copy_share": 2}
+    with pytest.raises(SettingsError) as refused:
+        ChampionSettings.parse(values, where="the profile")
+    assert all(word in str(refused.value) for word in ("'charm'", "'wit'", "near_copy_share"))
