@@ -21,7 +21,7 @@ from dpo_pipeline.evaluation.report import build_report, write_report
 from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.evaluation.tables import write_tables
 from dpo_pipeline.evaluation.training import describe_training, what_is_asked
-from dpo_pipeline.evaluation.voices import Voice, model_digest
+from dpo_pipeline.evaluation.voices import Voice, model_digest, notes_on_tokenizers
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 
@@ -164,11 +164,16 @@ def weigh(
     )
     clock.note("judges_seconds")
     training = {
-        voice.name: {"words": voice.words, **({} if voice.is_before_training else describe_training(voice.checkpoint))}
+        voice.name: {
+            "words": voice.words,
+            "tokenizer": voice.tokenizer,
+            **({} if voice.is_before_training else describe_training(voice.checkpoint)),
+        }
         for voice in panel.voices
         if voice.name in heard.statements
     }
     notes = [*panel.notes, *(f"{name} is missing: {why}." for name, why in heard.absent.items())]
+    notes += notes_on_tokenizers(panel.voices, panel.challenger)
     material = Material(
         held_out,
         heard.statements,

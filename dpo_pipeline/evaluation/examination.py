@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from dpo_pipeline.core.digests import digest_of_json
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.evaluation.near_copies import near_copies
 from dpo_pipeline.evaluation.report import read_report
 from dpo_pipeline.evaluation.settings import ChampionSettings
 from dpo_pipeline.evaluation.standing import Standing, pairs_behind, trained_on
-from dpo_pipeline.preferences.golden import golden_leaks, held_out_rows
-from dpo_pipeline.preferences.leakage import near_leaks
+from dpo_pipeline.preferences.golden import held_out_rows
 
 CONDITIONS = ("report_is_complete", "held_out_is_intact", "nothing_leaked")
 
@@ -135,9 +135,10 @@ def nothing_leaked(
     if learned := read_report(report / "report.json")["held_out"]["contamination"]["in_demonstrations"]:
         faults.append(f"{learned} held-out prompts stand among the demonstrations of SFT")
     numbers["in demonstrations"] = learned
-    copies = {held_out for _, held_out, _ in near_leaks(pairs, jaccard=jaccard)}
+    found = near_copies(pairs, jaccard=jaccard)
+    copies, golden = found.held_out, found.like_golden
     numbers["near copies"] = len(copies)
-    if golden := golden_leaks(pairs, similarity=jaccard):
+    if golden:
         faults.append(f"{len(golden)} trained prompts are near copies of golden ones, such as {golden[0]}")
     if len(copies) > allowed * len(prompts):
         faults.append(f"{len(copies)} of {len(prompts)} held-out prompts have a near copy on the training side")

@@ -32,9 +32,13 @@ def kicker(report: Mapping[str, Any]) -> str:
     held_out = report["held_out"]
     seen = held_out["contamination"]
     count = max(seen["in_training_pairs"], seen["near_training_pairs"], seen["in_demonstrations"])
+    near = seen["near_copies"]
+    nearly = "near copies not searched" if near is None else f"{near or 'none'} nearly"
+    if seen["trained_like_golden"]:
+        nearly += f", {seen['trained_like_golden']} golden ones nearly"
     return (
         f"{report['challenger']} against {report['baseline']}, {held_out['pairs']} held-out pairs, "
-        f"{held_out['prompts_replied_to']} prompts, {count or 'none'} of them seen in training"
+        f"{held_out['prompts_replied_to']} prompts, {count or 'none'} of them seen in training, {nearly}"
     )
 
 

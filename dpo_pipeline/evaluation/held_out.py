@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dpo_pipeline.core.digests import digest_of_json
+from dpo_pipeline.evaluation.near_copies import jaccard_of, near_copies
 from dpo_pipeline.evaluation.preferences import PairScores
 from dpo_pipeline.evaluation.replies import words_of
 from dpo_pipeline.preferences.golden import SOURCE, held_out_rows
@@ -27,14 +28,14 @@ class HeldOut:
         reference: The reference's log-probs of them, in the same order; None where no table of them was given.
         left_out: Held-out pairs the reference table lacks.
         prompts: The prompts to reply to: prompt_id, prompt, cluster_id, and the first pair's chosen and rejected.
-        contamination: How many held-out prompts training has seen, by way.
+        contamination: How many held-out prompts training has seen, by way; None: it could not be searched.
     """
 
     pairs: list[Row]
     reference: PairScores | None
     left_out: int
     prompts: list[Row]
-    contamination: Mapping[str, int]
+    contamination: Mapping[str, int | float | None]
 
     @property
     def clusters(self) -> NDArray[np.str_]:
@@ -59,7 +60,7 @@ def read_held_out(
     scored = None if reference is None else _reference_rows(reference, wanted={row["pair_id"] for row in rows})
     kept = rows if scored is None else [row for row in rows if row["pair_id"] in scored]
     seen = pq.read_table(path, columns=["prompt_id", "cluster_id"], filters=[("split", "=", "train")])
-    contamination = _contamination(rows, seen.to_pydict(), learned)
+    contamination = {**_contamination(rows, seen.to_pydict(), learned), **_near_copies(pairs)}
     return HeldOut(
         kept,
         None if scored is None else as_scores([scored[row["pair_id"]] for row in kept]),
@@ -106,6 +107,17 @@ def _contamination(
         "in_training_pairs": sum(prompt_id in trained_prompts for prompt_id in prompts),
         "near_training_pairs": sum(row["cluster_id"] in trained_clusters for row in prompts.values()),
         "in_demonstrations": sum(_fingerprint(row["prompt"]) in learned for row in prompts.values()),
+    }
+
+
+def _near_copies(pairs: Path) -> Mapping[str, int | float | None]:
+    """Held-out prompts with a near copy among the trained ones, and trained ones like golden ones; searched anew."""
+    jaccard = jaccard_of(pairs)
+    found = None if jaccard is None else near_copies(pairs, jaccard=jaccard)
+    return {
+        "near_copies": None if found is None else len(found.held_out),
+        "trained_like_golden": None if found is None else len(found.like_golden),
+        "near_copy_jaccard": jaccard,
     }
 
 

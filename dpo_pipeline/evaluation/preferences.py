@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpo_pipeline.evaluation.replies import words_of
-from dpo_pipeline.evaluation.resampling import bootstrap_sums
+from dpo_pipeline.evaluation.resampling import bootstrap_quantiles, bootstrap_sums
 from dpo_pipeline.evaluation.statistics import (
     Estimate,
     Floats,
@@ -23,6 +23,7 @@ from dpo_pipeline.evaluation.statistics import (
 )
 
 CALIBRATION_EDGES = np.linspace(0.5, 1.0, 6)
+PERCENTILES = (10, 50, 90)
 MAX_LABELS = 12
 """Most labels of one family of slices shown alone."""
 
@@ -78,6 +79,14 @@ class Measure:
             groups=self.groups[kept],
         )
 
+    def quantiles(self, values: Floats) -> dict[str, Any]:
+        """Tenth, half and ninetieth of the finite values with their intervals: a distribution in three figures."""
+        is_known = np.isfinite(values)
+        found = bootstrap_quantiles(
+            values[is_known], PERCENTILES, seed=self.seed, samples=self.samples, groups=self.groups[is_known]
+        )
+        return {f"p{share}": each.as_dict() for share, each in zip(PERCENTILES, found, strict=True)}
+
     def p_value(self, differences: ArrayLike) -> float:
         """Two-sided p-value of "no difference" by sign flips of whole clusters."""
         return sign_flip_p_value(differences, seed=self.seed, samples=self.samples, groups=self.groups)
@@ -119,7 +128,7 @@ def reference_figures(scores: PairScores, reference: PairScores, *, beta: float,
         ).as_dict(),
         "chosen_fell": measure.mean(chosen_change < 0).as_dict(),
         "both_fell": measure.mean((chosen_change < 0) & (rejected_change < 0)).as_dict(),
-        "margin_quantiles": _quantiles(margins),
+        "margin_quantiles": measure.quantiles(margins),
         "bradley_terry_log_loss": measure.mean(log_losses).as_dict(),
         "brier": measure.mean((1 - _sigmoid(margins)) ** 2).as_dict(),
         "calibration": calibration(margins, measure),
@@ -237,14 +246,6 @@ def slices_of(pairs: list[Mapping[str, Any]]) -> dict[str, dict[str, NDArray[np.
 def _sigmoid(values: Floats) -> Floats:
     with np.errstate(over="ignore"):
         return 1 / (1 + np.exp(-values))
-
-
-def _quantiles(values: Floats) -> dict[str, float | None]:
-    """Tenth, half and ninetieth of the finite values; a distribution in three numbers."""
-    known = values[np.isfinite(values)]
-    return {
-        f"p{share}": float(f"{np.quantile(known, share / 100):.6g}") if known.size else None for share in (10, 50, 90)
-    }
 
 
 def _members(

@@ -58,6 +58,51 @@ def bootstrap_sums(
     return Estimate(value, min(value, float(low)), max(value, float(high)), len(values))
 
 
+def bootstrap_quantiles(
+    values: ArrayLike,
+    percentiles: Sequence[float],
+    *,
+    seed: int,
+    samples: int,
+    groups: ArrayLike,
+) -> list[Estimate]:
+    """Percentiles with percentile bootstrap intervals, all from the same resamples; missing without observations.
+
+    In a resample a percentile is the smallest observation at or below which at least that share of them lies.
+
+    Args:
+        values: The observations, (N,), all finite.
+        percentiles: Which, from 0 to 100.
+        seed: Seed of the resampling.
+        samples: Resamples S.
+        groups: Label of each observation's group, (N,); whole groups are resampled.
+
+    >>> (middle,) = bootstrap_quantiles([1, 2, 3, 4, 5], [50], seed=1, samples=500, groups=list("abcde"))
+    >>> middle.value, middle.low, middle.high
+    (3.0, 1.0, 5.0)
+    """
+    observed = np.asarray(values, dtype=np.float64)
+    if observed.size == 0:
+        return [Estimate.missing() for _ in percentiles]
+    order = np.argsort(observed, kind="stable")
+    ranked, shares = observed[order], np.asarray(percentiles) / 100
+    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
+    group_of, count = inverse[order], int(inverse.max()) + 1
+    found = np.empty((samples, len(shares)))
+    at = 0
+    for block in draws(count, samples=samples, seed=seed):
+        for draw in block:
+            reached = np.cumsum(np.bincount(draw, minlength=count)[group_of])
+            found[at] = ranked[np.searchsorted(reached, np.maximum(1, np.ceil(shares * reached[-1] - 1e-9)))]
+            at += 1
+    tail = (1 - CONFIDENCE) / 2
+    lows, highs = np.quantile(found, [tail, 1 - tail], axis=0)
+    return [
+        Estimate(value, min(value, float(low)), max(value, float(high)), observed.size)
+        for value, low, high in zip(np.quantile(observed, shares).tolist(), lows, highs, strict=True)
+    ]
+
+
 def distinct_estimate(grams: Sequence[Sequence[tuple[str, ...]]]) -> Estimate:
     """Different n-grams as a share of all n-grams (arXiv 1510.03055), with a jackknife interval over the texts.
 

@@ -1,6 +1,7 @@
 """Who is heard in an evaluation: checkpoints, and the model as it was before any training; named by content."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,15 @@ class Voice:
         )
 
     @property
+    def tokenizer(self) -> str | None:
+        """Digest of its tokenizer, without the cutting and padding that happened to be set; None where it has none."""
+        try:
+            values = json.loads((self.checkpoint / MODEL / "tokenizer.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return digest_of_json({name: part for name, part in values.items() if name not in {"truncation", "padding"}})
+
+    @property
     def words(self) -> str:
         """What it is, in one sentence; empty where the name says it."""
         if not self.is_before_training:
@@ -61,6 +71,18 @@ class Voice:
         if settings.scratch is not None:
             return "The model before SFT: random weights, nothing was pretrained. It shows what no learning looks like."
         return f"The model before SFT: {settings.hub or 'the pretrained weights'}."
+
+
+def notes_on_tokenizers(voices: Sequence[Voice], challenger: str) -> list[str]:
+    """A sentence for each model whose tokenizer is known to be another one than the challenger's."""
+    digests = {voice.name: voice.tokenizer for voice in voices}
+    own = digests[challenger]
+    return [
+        f"{name} has another tokenizer than {challenger}: its KL and its figures per token compare only roughly. "
+        "Perplexity is per token of one tokenizer for all models."
+        for name, digest in digests.items()
+        if None not in (own, digest) and digest != own
+    ]
 
 
 def model_digest(checkpoint: Path) -> str:

@@ -8,7 +8,8 @@ from dpo_pipeline.evaluation.settings import GateSettings
 LEAST_FINISHED = 0.95
 CONTAMINATION = {
     "in_training_pairs": "stand among the training pairs",
-    "near_training_pairs": "have a near-duplicate among the training pairs",
+    "near_training_pairs": "share a cluster of near-duplicates with training pairs",
+    "near_copies": "have a near copy among the trained ones",
     "in_demonstrations": "stand among the demonstrations learned from",
 }
 
@@ -37,6 +38,10 @@ def _about_data(held_out: Mapping[str, Any]) -> Iterator[str]:
     for way, words in CONTAMINATION.items():
         if contamination[way]:
             yield f"{contamination[way]} of {contamination['prompts']} held-out prompts {words}: the figures flatter."
+    if golden := contamination["trained_like_golden"]:
+        yield f"{golden} trained prompts are near copies of golden ones: the figures flatter."
+    if contamination["near_copy_jaccard"] is None:
+        yield "Near copies in training were not searched for: the pair table does not say from which likeness on."
 
 
 def _about_displacement(report: Mapping[str, Any], gate: GateSettings) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The stage from folders to files, with speakers in place of checkpoints: verdicts, determinism, bad input."""
 
+import json
 import math
 import struct
 
@@ -165,9 +166,43 @@ def test_contamination_is_counted(make_world, speakers, monkeypatch):
     rows.append({**held_out, "pair_id": "leak", "split": "train"})
     pq.write_table(type(table).from_pylist(rows, schema=table.schema), path)
     world.evaluate(speakers, monkeypatch)
-    contamination = world.report()["held_out"]["contamination"]
-    assert contamination == {"prompts": 60, "in_training_pairs": 1, "near_training_pairs": 1, "in_demonstrations": 0}
+    assert world.report()["held_out"]["contamination"] == {
+        "prompts": 60,
+        "in_training_pairs": 1,
+        "near_training_pairs": 1,
+        "in_demonstrations": 0,
+        "near_copies": None,
+        "trained_like_golden": None,
+        "near_copy_jaccard": None,
+    }
+    assert any("were not searched for" in warning for warning in world.report()["warnings"])
     assert any("the figures flatter" in warning for warning in world.report()["warnings"])
+
+
+@pytest.mark.parametrize(("jaccard", "near", "said"), [(0.999, 1, "1 nearly"), (0.3, 60, "60 nearly")])
+def test_near_copies_in_training_stand_in_report_page_and_first_line(
+    make_world, speakers, monkeypatch, jaccard, near, said
+):
+    """One trained prompt is a held-out one under other ids and spelling; all prompts of this world are a bit alike."""
+    world = make_world()
+    path = world.root / "pairs" / "pairs.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    copied = next(row for row in rows if row["split"] == "held_out")
+    prompt = [{"role": "user", "content": copied["prompt"][0]["content"].upper()}]
+    ids = {"pair_id": "1" * 16, "prompt_id": "2" * 16, "cluster_id": "2" * 16}
+    rows.append({**copied, **ids, "prompt": prompt, "split": "train"})
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), path)
+    manifest = {"settings": {"preferences": {"prompt_cluster_jaccard": jaccard}}}
+    (world.root / "pairs" / "manifest.json").write_text(json.dumps(manifest))
+    world.evaluate(speakers, monkeypatch)
+    found = world.report()["held_out"]["contamination"]
+    assert (found["in_training_pairs"], found["near_training_pairs"]) == (0, 0)
+    assert (found["near_copies"], found["trained_like_golden"], found["near_copy_jaccard"]) == (near, 0, jaccard)
+    assert f"none of them seen in training, {said}" in world.page()
+    assert (
+        f"{near} of 60 held-out prompts have a near copy among the trained ones: the figures flatter." in world.page()
+    )
 
 
 def test_the_picture_is_1200_by_630(make_world, speakers, monkeypatch):

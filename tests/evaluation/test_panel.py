@@ -1,5 +1,7 @@
 """Four models side by side: who is heard, who is asked again, and what is said of one that is missing or a twin."""
 
+import json
+
 import pytest
 
 from dpo_pipeline.core.digests import sha256_of_file
@@ -99,3 +101,32 @@ def test_any_other_model_that_cannot_be_loaded_ends_the_evaluation(make_world, f
     monkeypatch.setattr(four["dpo"], "score", gone)
     with pytest.raises(OSError, match="no such folder"):
         make_world(pair_count=20).evaluate(four, monkeypatch)
+
+
+def with_tokenizers(world, **words):
+    """Give models of the world a tokenizer each; cutting and padding differ without making another one of it."""
+    for at, (name, word) in enumerate(words.items()):
+        values = {"model": {"vocab": {word: 0}}, "truncation": {"max_length": at}, "padding": None}
+        (world.root / name / "model" / "tokenizer.json").write_text(json.dumps(values))
+
+
+def test_a_champion_with_another_tokenizer_is_said_to_compare_only_roughly(make_world, four, monkeypatch):
+    world = make_world(pair_count=20)
+    with_tokenizers(world, sft="a", dpo="a", champion="b")
+    world.evaluate(four, monkeypatch)
+    report = world.report()
+    [note] = [note for note in report["notes"] if "tokenizer" in note]
+    assert note.startswith(
+        "champion has another tokenizer than dpo: its KL and its figures per token compare only rough"
+    )
+    assert note in report["warnings"]
+    assert note in world.page()
+    assert report["models"]["champion"]["tokenizer"] != report["models"]["dpo"]["tokenizer"]
+
+
+def test_one_tokenizer_for_all_is_not_worth_a_note(make_world, four, monkeypatch):
+    world = make_world(pair_count=20)
+    with_tokenizers(world, sft="a", dpo="a", champion="a")
+    world.evaluate(four, monkeypatch)
+    assert world.report()["notes"] == []
+    assert len({each["tokenizer"] for each in world.report()["models"].values()}) == 1

@@ -58,7 +58,7 @@ def test_movement_against_the_reference():
     assert found["bradley_terry_log_loss"]["value"] == pytest.approx(expected, rel=1e-5)
     brier = np.mean((1 - 1 / (1 + np.exp(-0.1 * np.array([4, 2, -3, 4])))) ** 2)
     assert found["brier"]["value"] == pytest.approx(brier, rel=1e-5)
-    assert found["margin_quantiles"]["p50"] == pytest.approx(0.3)
+    assert found["margin_quantiles"]["p50"]["value"] == pytest.approx(0.3)
 
 
 def test_the_reference_itself_has_log_loss_ln_2():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dpo_pipeline.evaluation.replies import ngrams
-from dpo_pipeline.evaluation.resampling import bootstrap_sums, distinct_estimate, kappa_estimate
-from dpo_pipeline.evaluation.statistics import bootstrap_mean
+from dpo_pipeline.evaluation.resampling import bootstrap_quantiles, bootstrap_sums, distinct_estimate, kappa_estimate
+from dpo_pipeline.evaluation.statistics import bootstrap_mean, draws
 
 
 def test_a_mean_as_a_ratio_of_sums_is_the_bootstrap_of_the_mean():
@@ -61,3 +61,31 @@ def test_the_jackknife_of_distinct_is_too_wide_rather_than_too_narrow():
     assert first.high is not None
     spread = float(np.std([distinct_estimate(grams(sample())).value for _ in range(200)]))
     assert 1.96 * spread < (first.high - first.low) / 2 < 2 * 1.96 * spread
+
+
+def test_percentiles_are_those_of_resamples_made_by_hand():
+    values = np.random.default_rng(2).normal(size=45)
+    groups = np.array([f"g{at % 12}" for at in range(45)])
+    found = bootstrap_quantiles(values, (10, 50, 90), seed=3, samples=300, groups=groups)
+    members = [values[groups == name] for name in np.unique(groups)]
+    resamples = [
+        np.concatenate([members[at] for at in draw]) for block in draws(12, samples=300, seed=3) for draw in block
+    ]
+    for percentile, each in zip((10, 50, 90), found, strict=True):
+        of_each = [np.quantile(sample, percentile / 100, method="inverted_cdf") for sample in resamples]
+        assert [each.low, each.high] == pytest.approx(np.quantile(of_each, [0.025, 0.975]).tolist())
+        assert each.value == pytest.approx(np.quantile(values, percentile / 100))
+        assert each.count == 45
+
+
+def test_the_interval_of_a_median_covers_the_true_one_about_as_often_as_it_says():
+    covered = 0
+    for trial in range(200):
+        values = np.random.default_rng(trial).exponential(size=80)
+        (middle,) = bootstrap_quantiles(values, (50,), seed=trial, samples=200, groups=np.arange(80))
+        covered += middle.low <= np.log(2) <= middle.high
+    assert 0.9 <= covered / 200 <= 0.99
+
+
+def test_percentiles_of_nothing_are_missing():
+    assert [each.value for each in bootstrap_quantiles([], (10, 90), seed=1, samples=100, groups=[])] == [None, None]
