@@ -47,27 +47,31 @@ def mlflow_tables(tmp_path_factory):
     return lay
 
 
+HOME_OF_THE_PROCESS = ("DAGSTER_HOME", "DPO_PIPELINE_HOME")
+
+
 @contextmanager
-def environment_kept():
-    """`prepare_instance` sets variables for every process of a home; the next test must not inherit that home."""
-    before = dict(os.environ)
+def home_kept():
+    """`prepare_instance` tells every process of a home where it lies; the next test must not inherit that home."""
+    before = {name: os.environ.get(name) for name in HOME_OF_THE_PROCESS}
     yield
-    for name in set(os.environ) - set(before):
-        del os.environ[name]
-    os.environ.update(before)
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture(autouse=True, scope="module")
-def environment_of_the_module():
+def home_of_the_module():
     """Undoes what fixtures of the module set."""
-    with environment_kept():
+    with home_kept():
         yield
 
 
 @pytest.fixture(autouse=True)
-def environment_of_the_test():
+def home_of_the_test():
     """Undoes what the test set."""
-    with environment_kept():
+    with home_kept():
         yield
 
 
