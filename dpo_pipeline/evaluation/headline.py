@@ -33,12 +33,16 @@ def kicker(report: Mapping[str, Any]) -> str:
     seen = held_out["contamination"]
     count = max(seen["in_training_pairs"], seen["near_training_pairs"], seen["in_demonstrations"])
     near = seen["near_copies"]
-    nearly = "near copies not searched" if near is None else f"{near or 'none'} nearly"
+    seen_in_training = f"{count or 'none'} seen in training"
+    if near is None:
+        nearly = ", near copies not searched"
+    else:
+        nearly = " or nearly" if count == near == 0 else f", {near or 'none'} nearly"
     if seen["trained_like_golden"]:
         nearly += f", {seen['trained_like_golden']} golden ones nearly"
     return (
         f"{report['challenger']} against {report['baseline']}, {held_out['pairs']} held-out pairs, "
-        f"{held_out['prompts_replied_to']} prompts, {count or 'none'} of them seen in training, {nearly}"
+        f"{held_out['prompts_replied_to']} prompts, {seen_in_training}{nearly}"
     )
 
 
