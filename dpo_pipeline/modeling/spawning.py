@@ -92,10 +92,11 @@ class _Others:
 
     def lost(self) -> ProcessLostError | None:
         """The end of one of the others, in words, if one of them has ended or ends within seconds."""
-        wait([process.sentinel for process in self._processes], timeout=SECONDS_FOR_LAST_WORDS)
+        ended = wait([process.sentinel for process in self._processes], timeout=SECONDS_FOR_LAST_WORDS)
         for number, (process, line) in enumerate(zip(self._processes, self._lines, strict=True), start=1):
-            if process.exitcode is None:
+            if process.sentinel not in ended:
                 continue
+            process.join()  # its pipe closes a moment before its exit code can be had
             words = _last_words(line) or f"it was killed by signal {-process.exitcode}, most often for memory"
             return ProcessLostError(
                 f"process {number + 1} of {self._compute.processes} ended: {words}",
