@@ -1,9 +1,7 @@
 """Close what a killed process left open: ledger attempts, staging folders, Dagster runs and their place in the pool."""
 
-import fcntl
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.Dags
 
 def close_abandoned(home: Home, instance: dg.DagsterInstance) -> list[str]:
     """Book every attempt whose process is dead as killed and free what it held; the attempts closed."""
-    with _alone(home):
+    with home.alone("abandoned"):  # sensors and terminals look at once; each attempt ends once
         silent = [key for key, line in _open_attempts(home).items() if not is_alive(line["process"])]
         # Read once more: one may have ended properly between the first reading and the look at its process.
         still_open = _open_attempts(home) if silent else {}
@@ -46,16 +44,6 @@ def _open_attempts(home: Home) -> dict[str, Mapping[str, Any]]:
         elif line["event"] in {"finished", "failed", "killed"}:
             started.pop(line["attempt"], None)
     return started
-
-
-@contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """One at a time: sensors and terminals look for the same dead processes, and each attempt ends once."""
-    path = home.ledger.path.with_name("abandoned.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _is_ownerless(folder: Path) -> bool:

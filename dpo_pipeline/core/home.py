@@ -1,11 +1,13 @@
 """The home: the one folder under which everything mutable lies, and what the ledger in it says is current."""
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,15 @@ class Home:
         digests = [line["artifact"] for line in self.finished() if line["asset"] == asset]
         newest_first = dict.fromkeys(reversed(digests))
         return [self.store.get(asset, digest) for digest in newest_first if self.store.path_of(asset, digest).is_dir()]
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Hold the lock of this name: no other process of the home is inside a block of the same name."""
+        path = self.ledger.path.with_name(f"{what}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     def partitions(self, asset: str) -> list[str]:
         """The drops of which a partitioned asset was made, in order of first arrival (of `raw_annotations`)."""

@@ -4,9 +4,7 @@ The history is a stack. A promotion puts a checkpoint on top, a rollback takes t
 lies on top. MLflow's alias follows it and may lag or be edited; a decision is never taken from the alias.
 """
 
-import fcntl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -126,7 +124,7 @@ def promote(home: Home, promotion: Promotion) -> Change:
     """
     if promotion.mode is Mode.MANUAL:
         _assert_reason(promotion.reason, "promotion by hand")
-    with _alone(home):
+    with home.alone("promotions"):  # between reading the history and adding to it
         for change in promotions(home):
             if change.decision == promotion.decision:
                 return change
@@ -161,7 +159,7 @@ def roll_back(home: Home, *, reason: str, person: str) -> Change:
         ArtifactError: If that champion's folder is gone; then nothing changes.
     """
     _assert_reason(reason, "rollback")
-    with _alone(home):
+    with home.alone("promotions"):  # between reading the history and adding to it
         stack = champions(home)
         if len(stack) < 2:
             found = "there has never been a champion" if not stack else f"{stack[-1]} is the first champion"
@@ -176,16 +174,6 @@ def roll_back(home: Home, *, reason: str, person: str) -> Change:
             ROLLED_BACK, to=before, withdrawn=withdrawn, reason=reason.strip(), person=person.strip()
         )
     return _change(line)
-
-
-@contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """Between looking at the history and adding to it no other process may add to it."""
-    path = home.ledger.path.with_name("promotions.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _assert_reason(reason: str, what: str) -> None:
