@@ -90,7 +90,15 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
     begun = policy_digest(start / "model") if start else "base"
     key = digest_of_json(
-        [CODE_VERSION, settings, device.precision, device.batch_tokens, digest_of_groups(groups), begun]
+        [
+            CODE_VERSION,
+            settings,
+            device.precision,
+            device.batch_tokens,
+            compute.fused_kernels,
+            digest_of_groups(groups),
+            begun,
+        ]
     )
 
     with Session(
