@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpo_pipeline.annotations.formats.alpaca import alpaca_prompt
-from dpo_pipeline.annotations.formats.shared import share_with
+from dpo_pipeline.annotations.formats.shared import judged, share_with
 from dpo_pipeline.annotations.reasons import Reason
-from dpo_pipeline.annotations.records import Judgment, Part, Turns, Unusable, response_of, shown, single_prompt, text_of
+from dpo_pipeline.annotations.records import Part, Turns, Unusable, shown, single_prompt, text_of
 from dpo_pipeline.annotations.rules import Rules, Verdict
 
 NAME = "alpaca_eval"
@@ -28,18 +28,9 @@ def recognise(sample: Sequence[Mapping[str, Any]]) -> float:
 
 def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     """One judgment per record."""
-    choice, strength = _verdict(next((record[name] for name in _VERDICTS if record.get(name) is not None), None))
-    return (
-        Judgment(
-            _prompt(record),
-            *(response_of(text_of(record, name), name) for name in ("output_1", "output_2")),
-            choice,
-            strength,
-            annotator=rules.annotator(next((record[n] for n in _ANNOTATORS if record.get(n) is not None), None)),
-            guideline_version=rules.file.guideline_version,
-            sft_allowed=rules.sft_allowed(),
-        ),
-    )
+    verdict = _verdict(next((record[name] for name in _VERDICTS if record.get(name) is not None), None))
+    who = rules.annotator(next((record[name] for name in _ANNOTATORS if record.get(name) is not None), None))
+    return (judged(_prompt(record), record, ("output_1", "output_2"), verdict, rules, annotator=who),)
 
 
 def _prompt(record: Mapping[str, Any]) -> Turns:

@@ -75,7 +75,7 @@ def _dimensions(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[tu
 
 def _rating(row: Mapping[str, Any], name: str) -> float:
     value = row.get(name)
-    values = value if isinstance(value, list) and value else [value]
+    values: list[Any] = value if isinstance(value, list) and value else [value]
     try:
         numbers = [float(one) for one in values if not isinstance(one, bool)]
     except (TypeError, ValueError):

@@ -7,9 +7,9 @@ https://huggingface.co/datasets/PKU-Alignment/PKU-SafeRLHF. The two verdicts oft
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_pipeline.annotations.formats.shared import share_with
+from dpo_pipeline.annotations.formats.shared import judged, share_with
 from dpo_pipeline.annotations.reasons import Reason
-from dpo_pipeline.annotations.records import Judgment, Part, Unusable, response_of, shown, single_prompt, text_of
+from dpo_pipeline.annotations.records import Part, Unusable, shown, single_prompt, text_of
 from dpo_pipeline.annotations.rules import Rules, Verdict
 
 NAME = "pku_safe_rlhf"
@@ -22,21 +22,12 @@ def recognise(sample: Sequence[Mapping[str, Any]]) -> float:
 
 def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     """One judgment per record."""
-    choice, strength = _better(record, "better_response_id")
-    dimensions = [("helpful", float(strength))]
+    verdict = _better(record, "better_response_id")
+    dimensions = [("helpful", float(verdict[1]))]
     if record.get("safer_response_id") is not None:
         dimensions.append(("safe", float(_better(record, "safer_response_id")[1])))
-    return (
-        Judgment(
-            single_prompt(text_of(record, "prompt")),
-            *(response_of(text_of(record, name), name) for name in ("response_0", "response_1")),
-            choice,
-            strength,
-            dimensions=tuple(dimensions),
-            guideline_version=rules.file.guideline_version,
-            sft_allowed=rules.sft_allowed(),
-        ),
-    )
+    prompt = single_prompt(text_of(record, "prompt"))
+    return (judged(prompt, record, ("response_0", "response_1"), verdict, rules, dimensions=tuple(dimensions)),)
 
 
 def _better(record: Mapping[str, Any], name: str) -> Verdict:

@@ -7,9 +7,9 @@ https://huggingface.co/datasets/stanfordnlp/SHP. `labels` is 1 where A is prefer
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_pipeline.annotations.formats.shared import share_with
+from dpo_pipeline.annotations.formats.shared import judged, share_with
 from dpo_pipeline.annotations.reasons import Reason
-from dpo_pipeline.annotations.records import Judgment, Part, Unusable, response_of, shown, single_prompt, text_of
+from dpo_pipeline.annotations.records import Part, Unusable, shown, single_prompt, text_of
 from dpo_pipeline.annotations.rules import Rules
 
 NAME = "shp"
@@ -28,12 +28,6 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     if str(label) not in {"0", "1"}:
         raise Unusable(Reason.UNKNOWN_VERDICT, f"labels is {shown(label)}, 1 (A) or 0 (B) was expected")
     strength = 2 if rules.number(ratio, otherwise=0.0) >= ADVISED_RATIO else 1
-    return (
-        Judgment(
-            single_prompt(text_of(record, "history")),
-            *(response_of(text_of(record, name), name) for name in ("human_ref_A", "human_ref_B")),
-            *(("a", -strength) if str(label) == "1" else ("b", strength)),
-            guideline_version=rules.file.guideline_version,
-            sft_allowed=rules.sft_allowed(),
-        ),
-    )
+    verdict = ("a", -strength) if str(label) == "1" else ("b", strength)
+    prompt = single_prompt(text_of(record, "history"))
+    return (judged(prompt, record, ("human_ref_A", "human_ref_B"), verdict, rules),)

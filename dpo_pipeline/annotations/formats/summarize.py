@@ -7,9 +7,9 @@ models (https://github.com/openai/summarize-from-feedback): subreddit, title, po
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_pipeline.annotations.formats.shared import share_with
+from dpo_pipeline.annotations.formats.shared import judged, share_with
 from dpo_pipeline.annotations.reasons import Reason
-from dpo_pipeline.annotations.records import Judgment, Part, Unusable, kind_of, response_of, shown, text_of
+from dpo_pipeline.annotations.records import Part, Unusable, kind_of, shown, text_of
 from dpo_pipeline.annotations.rules import Rules
 
 NAME = "summarize_from_feedback"
@@ -30,16 +30,10 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
         raise Unusable(reason, f"{len(summaries)} summaries, two were expected")
     if type(choice) is not int or choice not in (0, 1):
         raise Unusable(Reason.UNKNOWN_VERDICT, f"the choice is {shown(choice)}, 0 or 1 was expected")
-    return (
-        Judgment(
-            (("user", _question(record.get("info"))),),
-            *(response_of(text_of(one, "text"), f"summary {place}") for place, one in enumerate(summaries, 1)),
-            *(("a", -2), ("b", 2))[choice],
-            annotator=rules.annotator(record.get("worker")),
-            guideline_version=rules.file.guideline_version,
-            sft_allowed=rules.sft_allowed(),
-        ),
-    )
+    texts = {f"summary {place}": text_of(one, "text") for place, one in enumerate(summaries, 1)}
+    prompt, verdict = (("user", _question(record.get("info"))),), (("a", -2), ("b", 2))[choice]
+    who = rules.annotator(record.get("worker"))
+    return (judged(prompt, texts, ("summary 1", "summary 2"), verdict, rules, annotator=who),)
 
 
 def _question(info: Any) -> str:

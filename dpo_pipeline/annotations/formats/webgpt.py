@@ -8,18 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_pipeline.annotations.formats.shared import share_with
+from dpo_pipeline.annotations.formats.shared import judged, share_with
 from dpo_pipeline.annotations.reasons import Reason
-from dpo_pipeline.annotations.records import (
-    Judgment,
-    Part,
-    Unusable,
-    kind_of,
-    response_of,
-    shown,
-    single_prompt,
-    text_of,
-)
+from dpo_pipeline.annotations.records import Part, Unusable, kind_of, shown, single_prompt, text_of
 from dpo_pipeline.annotations.rules import Rules, signed
 
 NAME = "webgpt_comparisons"
@@ -38,17 +29,9 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     first, second = (_score(record, name) for name in ("score_0", "score_1"))
     if not math.isclose(first, -second, abs_tol=1e-6):
         raise Unusable(Reason.UNKNOWN_VERDICT, f"score_0 is {first:g} and score_1 {second:g}: their sum must be 0")
-    choice, strength = signed(int(math.copysign(math.ceil(abs(second) * 3), second)))
-    return (
-        Judgment(
-            single_prompt(text_of(question, "full_text")),
-            *(response_of(text_of(record, name), name) for name in ("answer_0", "answer_1")),
-            choice,
-            strength,
-            guideline_version=rules.file.guideline_version,
-            sft_allowed=rules.sft_allowed(),
-        ),
-    )
+    verdict = signed(int(math.copysign(math.ceil(abs(second) * 3), second)))
+    prompt = single_prompt(text_of(question, "full_text"))
+    return (judged(prompt, record, ("answer_0", "answer_1"), verdict, rules),)
 
 
 def _score(record: Mapping[str, Any], name: str) -> float:
