@@ -68,16 +68,16 @@ def not_utf8(what: str, raw: bytes) -> Unusable:
         what: What it is.
         raw: Its bytes, some of which are no UTF-8.
     """
+    do = "save the file as UTF-8 or state its encoding in drop.yaml"
+    guess = guess_encoding(raw)
     try:
         raw.decode()
-        start = len(raw)
     except UnicodeDecodeError as error:
-        start = error.start
-    seen = f"byte 0x{raw[start]:02x}" if start < len(raw) else "a byte"
-    guess = guess_encoding(raw)
-    likely = "" if guess is None else f" would be {raw[start:].decode(guess, 'replace')[:1]!r} in {guess}"
-    do = "save the file as UTF-8 or state its encoding in drop.yaml"
-    return Unusable(Reason.INVALID_UTF8, f"{what} is not UTF-8: {seen}{likely or ' is none'}; {do}")
+        likely = "" if guess is None else f" would be {raw[error.start :].decode(guess, 'replace')[:1]!r} in {guess}"
+        found = f"byte 0x{raw[error.start]:02x}{likely or ' is none'}"
+    else:
+        found = f"it looks like {guess}"
+    return Unusable(Reason.INVALID_UTF8, f"{what} is not UTF-8: {found}; {do}")
 
 
 def guess_encoding(raw: bytes) -> str | None:

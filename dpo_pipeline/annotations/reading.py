@@ -6,16 +6,23 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from dpo_pipeline.annotations.csv_rows import read_csv
 from dpo_pipeline.annotations.decoding import BOM, decode
 from dpo_pipeline.annotations.encodings import as_utf8
 from dpo_pipeline.annotations.json_records import Entry, read_json_lines, read_json_values
+from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.settings import AnnotationSettings
-from dpo_pipeline.annotations.sheets import read_csv, read_parquet, read_sheet, sheet_names
+from dpo_pipeline.annotations.sheets import read_parquet, read_sheet, sheet_names
 from dpo_pipeline.annotations.sources import Source
 from dpo_pipeline.annotations.streams import Bounded, Peeked
 
 EXCERPT_CHARACTERS = 200
+_NOT_THE_FILE = (
+    (b"version https://git-lfs.github.com", "a Git LFS pointer instead of the file; fetch it with `git lfs pull`"),
+    (b"<!doctype html", "a web page instead of the file, such as that of a login; download it again"),
+    (b"<html", "a web page instead of the file, such as that of a login; download it again"),
+)
 _PERSONAL = (
     r"worker|annotator|rater|labell?er|contributor|evaluator|reviewer|^expert(_?id|_?name)?$|judge$|^who$"
     r"|user_?id|user_?name|session|(completed|attempted|submitted|created|updated|reviewed)_?by|e-?mail"
@@ -60,10 +67,14 @@ def tables_of(
 
 
 def _entries(kind: str, stream: Bounded, settings: AnnotationSettings, encoding: str | None) -> Iterator[Entry]:
-    limit = settings.max_record_bytes
+    limit, peeked = settings.max_record_bytes, Peeked(stream)
+    head = peeked.head(100).lstrip().lower()
+    for start, what in _NOT_THE_FILE:
+        if head.startswith(start):
+            return iter([(0, Unusable(Reason.UNREADABLE_FILE, what), b"")])
     if kind == ".parquet":
-        return read_parquet(stream, settings)
-    text = as_utf8(stream, encoding)
+        return read_parquet(peeked, settings)
+    text = as_utf8(peeked, encoding)
     if kind in {".csv", ".tsv"}:
         return read_csv(text, max_record_bytes=limit, delimiter="\t" if kind == ".tsv" else None)
     return _json_entries(text, limit)

@@ -64,7 +64,7 @@ _SENTENCES = {
     Reason.UNREADABLE_FILE: "The file cannot be opened as what its name says it is.",
     Reason.EMPTY_FILE: "The file holds no record.",
     Reason.DUPLICATE_FILE: "Another file of the drop has the same bytes and was read instead.",
-    Reason.IGNORED_FILE: "The drop's drop.yaml says to leave this file out.",
+    Reason.IGNORED_FILE: "The drop's drop.yaml says to leave this file out, or it is a hidden file in an archive.",
     Reason.UNSAFE_MEMBER: "An archive member is a link, encrypted, or has a name that points outside the archive.",
     Reason.TRUNCATED_FILE: "The file ends in the middle of a record or of its compressed stream.",
     Reason.DECOMPRESSION_BOMB: "The file decompresses to implausibly many bytes; the rest of it was not read.",
