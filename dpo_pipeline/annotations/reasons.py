@@ -87,7 +87,7 @@ _SENTENCES = {
     Reason.WRONG_TYPE: "A field holds another kind of value than the format has there.",
     Reason.UNKNOWN_VERDICT: "The verdict is not a word or number of the format or of drop.yaml's vocabulary.",
     Reason.UNKNOWN_ROLE: "A turn is neither the system's nor the user's nor the assistant's.",
-    Reason.ROLE_ORDER: "The turns do not alternate from the user to the assistant as the record's kind demands.",
+    Reason.ROLE_ORDER: "The turns of user and assistant do not alternate, or do not end as the record's kind demands.",
     Reason.EMPTY_TURN: "A turn of the conversation holds no text.",
     Reason.EMPTY_RESPONSE: "A response holds no text.",
     Reason.UNEQUAL_CONTEXTS: "The two responses do not answer the same conversation.",

@@ -6,11 +6,13 @@ and every cell of CSV is a text.
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from dpo_pipeline.annotations.encodings import not_utf8
 from dpo_pipeline.annotations.json_records import Entry
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
@@ -18,13 +20,15 @@ from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.streams import STREAM_ERRORS, Bounded
 
 MAX_COLUMNS = 2_000
+_SEPARATOR = re.compile(r'"?sep=([,;|\t])"?\r?\n')
+"""What Excel writes, and reads, before the header."""
 MAX_IN_MEMORY_BYTES = 512_000_000
 """XLSX and Parquet need to be read back and forth; members of archives are held in memory up to this size."""
 PARQUET_BATCH_ROWS = 1_000
 
 
 def read_csv(stream: Bounded, *, max_record_bytes: int, delimiter: str | None = None) -> Iterator[Entry]:
-    """The rows of a CSV file; the delimiter is the most frequent of comma, semicolon and tab in the header."""
+    """The rows of a CSV file; the delimiter is what a first line `sep=;` says, else the most frequent in the header."""
     number = 0
     # The limit is the csv module's own and global; a cell over it is refused before it grows further.
     previous = csv.field_size_limit(max_record_bytes)
@@ -33,6 +37,8 @@ def read_csv(stream: Bounded, *, max_record_bytes: int, delimiter: str | None = 
             io.BufferedReader(stream, 1 << 20), encoding="utf-8", errors="surrogateescape", newline=""
         )
         first = text.readline(max_record_bytes).removeprefix("\ufeff")
+        if said := _SEPARATOR.fullmatch(first):
+            delimiter, first = said[1], text.readline(max_record_bytes)
         if not first:
             return
         rows = csv.reader(_lines(first, text, max_record_bytes), delimiter=delimiter or _delimiter_of(first))
@@ -70,7 +76,7 @@ def _lines(first: str, text: io.TextIOWrapper, limit: int) -> Iterator[str]:
 
 
 def _delimiter_of(header: str) -> str:
-    return max(",;\t", key=header.count)
+    return max(",;\t|", key=header.count)
 
 
 def _header_problem(header: Sequence[str]) -> Unusable | None:
@@ -78,7 +84,7 @@ def _header_problem(header: Sequence[str]) -> Unusable | None:
         return Unusable(Reason.WRONG_CELL_COUNT, f"{len(header)} columns; at most {MAX_COLUMNS} are read")
     joined = "".join(header)
     if not joined.isascii() and _undecodable(joined):
-        return Unusable(Reason.INVALID_UTF8, "the header is not UTF-8")
+        return not_utf8("the header", _bytes_of(header))
     if "\0" in joined:
         return Unusable(Reason.NUL_CHARACTER, "the header holds a NUL character")
     repeated = {name for name in header if name and header.count(name) > 1}
@@ -92,10 +98,15 @@ def _row(header: Sequence[str], row: Sequence[str]) -> Any:
         return Unusable(Reason.WRONG_CELL_COUNT, f"{len(row)} cells, the header has {len(header)}")
     joined = "".join(row)
     if not joined.isascii() and _undecodable(joined):
-        return Unusable(Reason.INVALID_UTF8, "a cell is not UTF-8")
+        return not_utf8("a cell", _bytes_of(row))
     if "\0" in joined:
         return Unusable(Reason.NUL_CHARACTER, "a cell holds a NUL character")
     return dict(zip(header, row, strict=True))
+
+
+def _bytes_of(cells: Sequence[str]) -> bytes:
+    """The bytes of a row as they came, as far as is needed to guess their encoding."""
+    return " ".join(cells)[:10_000].encode("utf-8", "surrogateescape")
 
 
 def _undecodable(text: str) -> bool:

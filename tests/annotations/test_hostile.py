@@ -67,11 +67,6 @@ def test_a_byte_order_mark_at_the_start_is_fine(read):
     assert len(read({"export.json": b"\xef\xbb\xbf[" + GOOD + b"]"}).judgments) == 1
 
 
-def test_utf_16_is_named(read):
-    result = read({"export.jsonl": GOOD.decode().encode("utf-16"), "export.csv": "prompt,chosen".encode("utf-16")})
-    assert {reason for _, reason in reasons(result)} == {"invalid_utf8"}
-
-
 def test_a_line_over_the_limit_is_skipped_without_being_loaded(read):
     settings = AnnotationSettings(max_record_bytes=1_000)
     long = b'{"prompt": "' + b"x" * 5_000_000 + b'"}'
