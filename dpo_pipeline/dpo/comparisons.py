@@ -1,7 +1,6 @@
 """From a batch's log-probs to its losses and metrics, and the checks on them. Shapes: S responses, M comparisons."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
@@ -104,16 +103,3 @@ def validate(
         "validation/margin": means["rewards/margin"],
         "validation/accuracy": means["rewards/accuracy"],
     }
-
-
-def is_stale(history: Sequence[Mapping[str, Any]], *, patience: int) -> bool:
-    """Whether a validation has just been made and the last `patience` of them brought no better accuracy than before.
-
-    >>> lines = [{"validation/accuracy": value} for value in (0.6, 0.8, 0.8, 0.7)]
-    >>> is_stale(lines, patience=2), is_stale(lines, patience=3), is_stale(lines, patience=0)
-    (True, False, False)
-    """
-    if not patience or not history or "validation/accuracy" not in history[-1]:
-        return False  # at every other step, so that looking back costs nothing
-    seen = [line["validation/accuracy"] for line in history if "validation/accuracy" in line]
-    return patience < len(seen) and max(seen[-patience:]) <= max(seen[:-patience])

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.errors import InputError
-from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.modeling.batches import EncodedPair, Group, group_pairs
 from dpo_pipeline.modeling.device import Device
 from dpo_pipeline.modeling.scoring import Pair, encode_pairs
 from dpo_pipeline.modeling.settings import ModelSettings
+from dpo_pipeline.modeling.stopping import is_kept_aside
 from dpo_pipeline.preferences.golden import golden_rows
 
 PAIRS = "pairs.parquet"
@@ -130,11 +130,6 @@ def read_training_pairs(
         left_out=encoded.left_out,
         books=books,
     )
-
-
-def is_kept_aside(group: Group, *, share: float, seed: int) -> bool:
-    """Whether a prompt's pairs are for validation: a function of its tokens, so that more pairs move no earlier one."""
-    return seed_for(seed, "validation", group.prompt.tobytes().hex()) < share * 2**63
 
 
 def _pair_count(groups: Sequence[Group]) -> int:

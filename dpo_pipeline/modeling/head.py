@@ -166,7 +166,7 @@ def rows_of_a_tile(vocabulary: int, device: str) -> int:
         vocabulary: Tokens in the vocabulary.
         device: cuda, mps or cpu.
     """
-    return max(LEAST_ROWS, TILE_ELEMENTS.get(device, TILE_ELEMENTS["cpu"]) // vocabulary)
+    return max(LEAST_ROWS, TILE_ELEMENTS["cuda" if device == "cuda" else "cpu"] // vocabulary)
 
 
 def _tiles(tokens: int, vocabulary: int, device: torch.device) -> list[slice]:

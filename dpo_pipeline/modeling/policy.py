@@ -8,8 +8,9 @@ import hashlib
 import importlib
 import json
 import shutil
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,25 @@ def fuse_kernels(causal: Any) -> None:
     """
     require_liger("compute.fused_kernels")
     patches = importlib.import_module("liger_kernel.transformers.monkey_patch")
+    module: Any = sys.modules[type(causal).__module__]
+    before = dict(vars(module))
     patches._apply_liger_kernel_to_instance(  # noqa: SLF001  what transformers' own Trainer calls
         model=causal, fused_linear_cross_entropy=False, cross_entropy=False
     )
+    # The instance is done; classes are put back, so that the next model of this process is made as ever.
+    for name, original in before.items():
+        fused = getattr(module, name)
+        if fused is not original:
+            setattr(module, name, _on_cards(fused, original) if name == "apply_rotary_pos_emb" else original)
+
+
+def _on_cards(fused: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """The rotary embedding is a function of the whole module, which models on a CPU call as well."""
+
+    def rotate(query: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        return (fused if query.is_cuda else original)(query, *rest, **options)
+
+    return rotate
 
 
 def checkpoint_activations(model: Any) -> None:

@@ -112,13 +112,13 @@ def product_rate():
     return 50 * 2 * 8192**3 / (time.perf_counter() - started)
 
 
-def refer(folder):
+def refer(folder, *, with_lora):
     """The reference table of a whole-weights policy, and the one of an adapter's bf16 base."""
     from dpo_pipeline.core.metrics import Quiet
     from dpo_pipeline.dpo.reference import compute_reference
     from dpo_pipeline.modeling.settings import ComputeSettings
 
-    for name, lora in (("reference", False), ("reference lora", True)):
+    for name, lora in (("reference", False), ("reference lora", True))[: 2 if with_lora else 1]:
         (folder / name).mkdir()
         compute_reference(
             folder / "pairs", folder / "sft", folder / name, known=[], reporter=Quiet(),
@@ -307,7 +307,7 @@ def main():
         what, *rest = arguments.child
         if what == "prepare":
             prepare(Path(rest[1]), Path(rest[0]), int(rest[2]))
-            refer(Path(rest[0]))
+            refer(Path(rest[0]), with_lora=rest[3] == "True")
         elif what == "fit":
             fit_in_24_gb(rest[0])
         else:
@@ -317,12 +317,13 @@ def main():
         sys.exit("name the data: --data .../hh_rlhf_harmless/test.jsonl.gz, or DPO_BENCH_HH")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        in_a_process("--child", "prepare", temporary, arguments.data, str(arguments.steps))
+        started = time.perf_counter()
+        names = [n for n in VARIANTS if not arguments.only or any(word in n for word in arguments.only)]
+        with_lora = any("LoRA" in name for name in names)
+        in_a_process("--child", "prepare", temporary, arguments.data, str(arguments.steps), str(with_lora))
         facts = json.loads((folder / "facts.json").read_text())
-        print(json.dumps(facts), flush=True)
-        for name in VARIANTS:
-            if arguments.only and not any(word in name for word in arguments.only):
-                continue
+        print(json.dumps(facts), f"({time.perf_counter() - started:.0f} s)", flush=True)
+        for name in names:
             started = time.perf_counter()
             if result := in_a_process("--child", name, temporary):
                 wall = time.perf_counter() - started

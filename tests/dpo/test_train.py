@@ -237,7 +237,7 @@ def test_validation_prompts_are_kept_aside_and_patience_ends_the_training(world)
     impatient = watched.model_copy(update={"patience": 1, "optimizer": OptimizerSettings(learning_rate=1e-9)})
     out, outcome = world.train("impatient", dpo=impatient, reporter=notes)
     assert outcome.counts["steps"] == len(losses(out)) < len(history)
-    assert any("1 validations brought no gain" in sentence for sentence in notes.sentences)
+    assert any("the last validation brought no better accuracy" in sentence for sentence in notes.sentences)
 
 
 def test_settings_that_do_not_fit_together_are_refused():
