@@ -40,6 +40,7 @@ class Wrapping(torch.optim.AdamW):
 
     def state_dict(self):
         whole = super().state_dict()
+        whole["state"] = {index: dict(fields) for index, fields in whole["state"].items()}
         for fields in whole["state"].values():
             fields["inner"] = {"exp_avg": fields.pop("exp_avg"), "count": 7}
         return whole
