@@ -139,7 +139,8 @@ def shared_prompt_attention(
     # The rotary embedding of fp32 weights leaves fp32 queries, also under autocast; products round them all the same.
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
     has_kernel = query.is_cuda and dtype in {torch.bfloat16, torch.float16} and varlen_kernel() is not None
-    if has_kernel and not terms.dropout and terms.cap is None:
+    is_plain = not terms.dropout and terms.cap is None and query.shape[-1] == value.shape[-1]
+    if has_kernel and is_plain:
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
         return _varlen(query, key, value, layout=layout, terms=terms), None
     is_last = layout.last_layer is not None and getattr(module, "layer_idx", None) == layout.last_layer
