@@ -7,9 +7,9 @@ never ask how many there are. torch.distributed directly: DDP's hooks want the l
 that never forms all logits stands outside it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,9 +18,6 @@ from dpo_pipeline.core import errors
 from dpo_pipeline.core.errors import CapacityError, PipelineError, ProcessLostError, TrainingError
 from dpo_pipeline.modeling.batches import Group
 from dpo_pipeline.modeling.device import MORE_MEMORY, is_out_of_memory
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 def rank() -> int:
@@ -40,13 +37,18 @@ def is_first() -> bool:
 
 def share_of(groups: Sequence[Group]) -> list[Group]:
     """This process's part of the groups: every group is in exactly one part, and parts are about equal in tokens."""
-    filled, parts = [0] * size(), [list[Group]() for _ in range(size())]
+    return [groups[place] for place in share_of_sizes([group.tokens for group in groups])]
+
+
+def share_of_sizes(sizes: Sequence[int]) -> Sequence[int]:
+    """The places of this process's part of groups of these sizes in tokens."""
+    filled, parts = [0] * size(), [list[int]() for _ in range(size())]
     if size() == 1:
-        return list(groups)
-    for group in sorted(groups, key=lambda group: -group.tokens):
+        return range(len(sizes))
+    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
         least = filled.index(min(filled))
-        parts[least].append(group)
-        filled[least] += group.tokens
+        parts[least].append(place)
+        filled[least] += sizes[place]
     return parts[rank()]
 
 
@@ -76,15 +78,6 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         handles.append(dist.all_reduce(parameter.grad, async_op=True))
     for handle in handles:
         handle.wait()
-
-
-def merged(parts: Mapping[K, V]) -> dict[K, V]:
-    """The entries of all processes' mappings; their keys are disjoint."""
-    if size() == 1:
-        return dict(parts)
-    everyones: list[Any] = [None] * size()
-    dist.all_gather_object(everyones, dict(parts))
-    return {key: value for part in everyones for key, value in part.items()}
 
 
 def require_same(values: Sequence[float], *, what: str) -> None:
