@@ -8,7 +8,8 @@ that never forms all logits stands outside it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Event
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from dpo_pipeline.core import errors
 from dpo_pipeline.core.errors import CapacityError, PipelineError, ProcessLostError, TrainingError
 from dpo_pipeline.modeling.batches import Group
 from dpo_pipeline.modeling.device import MORE_MEMORY, is_out_of_memory
+
+_somebody_is_lost = Event()
 
 
 def rank() -> int:
@@ -52,10 +55,38 @@ def share_of_sizes(sizes: Sequence[int]) -> Sequence[int]:
     return parts[rank()]
 
 
+def call_off() -> None:
+    """Have every exchange under way in this process end, for one of the others is lost; called from another thread.
+
+    On cards an exchange that was called off returns without an error and leaves numbers that mean nothing, so whoever
+    uses what was exchanged asks `require_nobody_lost` first.
+    """
+    _somebody_is_lost.set()
+    for kind in ("cuda", "cpu"):
+        with suppress(RuntimeError, ValueError):  # no such backend in this group, or one that cannot be called off
+            dist.group.WORLD._get_backend(torch.device(kind)).abort()  # noqa: SLF001  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def require_nobody_lost() -> None:
+    """Make sure that what was exchanged is what all processes gave.
+
+    Raises:
+        RuntimeError: If the exchange was called off; the one who started the processes says whose end it was.
+    """
+    if _somebody_is_lost.is_set():
+        raise RuntimeError("an exchange between processes was called off")
+
+
+def begin() -> None:
+    """Forget losses of an earlier group."""
+    _somebody_is_lost.clear()
+
+
 def summed(values: torch.Tensor) -> torch.Tensor:
     """The sum over all processes, in place, the same bits in each."""
     if size() > 1:
         dist.all_reduce(values)
+        require_nobody_lost()
     return values
 
 
@@ -78,6 +109,8 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         handles.append(dist.all_reduce(parameter.grad, async_op=True))
     for handle in handles:
         handle.wait()
+    # On a card this is in a queue still: `Session.update` asks again once it has seen the gradients' norm.
+    require_nobody_lost()
 
 
 def require_same(values: Sequence[float], *, what: str) -> None:
