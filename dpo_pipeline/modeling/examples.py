@@ -1,7 +1,7 @@
 """What is trained on and scored, in a few arrays: tokens end to end, pairs, and groups of pairs that share a prompt.
 
-A million pairs of 250 tokens are one gigabyte this way; as Python objects of their own, texts included, they were more than three. Items are views,
-made when they are asked for.
+A million pairs of 250 tokens are one gigabyte this way; as Python objects, texts included, they were more than three.
+Items are views, made when they are asked for.
 """
 
 from array import array
