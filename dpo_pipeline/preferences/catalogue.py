@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from dpo_pipeline.preferences import identifiers
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
-from dpo_pipeline.preferences.shingles import Shingles, shingle
+from dpo_pipeline.preferences.shingles import Shingles, rows_of, shingle
 from dpo_pipeline.preferences.sketch_tables import (
     DIALOGUE,
     PAIR_BANDS,
@@ -161,7 +161,7 @@ class Catalogue:
         parts = []
         for which, sets in enumerate(self._shingles):
             here = np.flatnonzero(self.prompts.place.drop[prompts] == which)
-            parts.append((here, _rows(sets, self.prompts.place.row[prompts[here]])))
+            parts.append((here, rows_of(sets, self.prompts.place.row[prompts[here]])))
         return _collect(parts, len(prompts))
 
 
@@ -219,7 +219,7 @@ def _pick(swap: np.ndarray, yes: Shingles, no: Shingles) -> Shingles:
     both = Shingles(
         np.concatenate([yes.values, no.values]), np.concatenate([yes.bounds, no.bounds[1:] + yes.bounds[-1]])
     )
-    return _rows(both, np.where(swap, 0, len(yes)) + np.arange(len(yes)))
+    return rows_of(both, np.where(swap, 0, len(yes)) + np.arange(len(yes)))
 
 
 def _collect(parts: list[tuple[np.ndarray, Shingles]], count: int) -> Shingles:
@@ -229,11 +229,4 @@ def _collect(parts: list[tuple[np.ndarray, Shingles]], count: int) -> Shingles:
     values = np.concatenate([np.zeros(0, np.uint32), *(sets.values for _, sets in parts)])
     order = np.empty(count, np.int64)
     order[place] = np.arange(len(place))
-    return _rows(Shingles(values, np.concatenate([[0], np.cumsum(sizes)])), order)
-
-
-def _rows(sets: Shingles, rows: np.ndarray) -> Shingles:
-    starts, sizes = sets.bounds[rows], sets.bounds[rows + 1] - sets.bounds[rows]
-    bounds = np.concatenate([[0], np.cumsum(sizes)])
-    place = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - starts, sizes)
-    return Shingles(sets.values[place], bounds)
+    return rows_of(Shingles(values, np.concatenate([[0], np.cumsum(sizes)])), order)

@@ -122,7 +122,12 @@ def overlaps(left: Shingles, right: Shingles, edges: np.ndarray) -> tuple[np.nda
 
 def jaccard(sets: Shingles, edges: np.ndarray) -> np.ndarray:
     """The true Jaccard similarity along each edge, `(E,)` float64; two empty sets are alike."""
-    return ratio(*overlaps(sets, sets, edges))
+    return jaccard_between(sets, sets, edges)
+
+
+def jaccard_between(left: Shingles, right: Shingles, edges: np.ndarray) -> np.ndarray:
+    """The same where an edge leads from one of the left sets to one of the right ones."""
+    return ratio(*overlaps(left, right, edges))
 
 
 def ratio(shared: np.ndarray, either: np.ndarray) -> np.ndarray:
