@@ -46,6 +46,7 @@ from dpo_pipeline.preferences.sketch_tables import (
     VERDICTS_FILE,
     salted,
 )
+from dpo_pipeline.preferences.spill import Scratch
 from dpo_pipeline.preferences.split import draws_of
 from dpo_pipeline.preferences.training_texts import ROWS_AT_ONCE, cleaned, open_texts
 
@@ -86,7 +87,7 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
 def _write_prompts(named: Named, out: Path, salt: str, reporter: Reporter) -> np.ndarray:
     """Write the sketch of every prompt, a row group per range; return the sorted identities."""
     progress = Progress(reporter, "prompts sketched", named.count)
-    ids = [np.zeros((0, 2), np.uint64)]
+    found, count = Scratch(out).empty((2, named.count), np.uint64).T, 0
     with (
         _open(out / PROMPTS_FILE, PROMPTS.with_metadata({**PROMPTS.metadata, **salted(salt)})) as writer,
         (out / SHINGLES_FILE).open("wb") as file,
@@ -100,11 +101,11 @@ def _write_prompts(named: Named, out: Path, salt: str, reporter: Reporter) -> np
                 file.write(words.tobytes())
                 parts.append(numbers)
                 progress.add(len(numbers["shingles"]))
-            ids.append(keys[first])
+            found[count : count + len(first)] = keys[first]
+            count += len(first)
             _write_group(writer, PROMPTS, parts, {"prompt_id": keys[first], "draw": draws_of(keys[first], salt)})
-    found = np.concatenate(ids)
-    reporter.say(f"sketched {len(found):,} distinct prompts")
-    return found
+    reporter.say(f"sketched {count:,} distinct prompts")
+    return found[:count]
 
 
 def _sketch_prompts(prompts: pa.ListArray) -> tuple[dict[str, np.ndarray], np.ndarray]:
