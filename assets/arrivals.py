@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from assets.asking_again import Trouble, troubles
 from assets.automation import ingest
 from assets.tracked import DEFINITIONS, DROPS
 from dpo_pipeline.annotations.arrivals import open_inbox, states_taken_in
@@ -26,16 +27,20 @@ READ_AGAIN = ("judgments", "rejected_records", "demonstrations", "pair_sketches"
 def new_drops(
     context: dg.SensorEvaluationContext, home: ArtifactHome, settings: PipelineSettings
 ) -> dg.SensorResult | dg.SkipReason:
-    """Request `ingest` for every drop that is complete and was not taken in, nor asked for, in this state before."""
+    """Request `ingest` for every drop that is complete and was not taken in, nor asked for, in this state before.
+
+    One whose run failed is asked for again a few times; see `asking_again`.
+    """
     asked: dict[str, str] = json.loads(context.cursor or "{}")
     deliveries = look(home.home, settings)
     taken_in = states_taken_in(home.home)
-    new = [
-        delivery
-        for delivery in deliveries
-        if delivery.hindrance is None and delivery.state not in {asked.get(delivery.name), taken_in.get(delivery.name)}
-    ]
-    held_up = in_words(deliveries)
+    complete = [delivery for delivery in deliveries if delivery.hindrance is None]
+    failed = troubles(context.instance, {delivery.name: delivery.state for delivery in complete})
+    known = {(name, state) for states in (asked, taken_in) for name, state in states.items()}
+    due = {drop for drop, trouble in failed.items() if trouble.seconds_left == 0}
+    unknown = {each.name for each in complete if (each.name, each.state) not in known} - failed.keys()
+    new = [delivery for delivery in complete if delivery.name in unknown | due]
+    held_up = in_words(deliveries) + [trouble.of(drop) for drop, trouble in failed.items() if drop not in due]
     if not new:
         return dg.SkipReason("; ".join([f"nothing new in {home.home.inbox_url}", *held_up]))
     for sentence in held_up:
@@ -44,7 +49,7 @@ def new_drops(
         run_requests=[
             dg.RunRequest(
                 partition_key=delivery.name,
-                run_key=_run_key(home.home, delivery),
+                run_key=_run_key(home.home, delivery, failed.get(delivery.name)),
                 tags={"drop": delivery.name, "drop/state": delivery.state},
             )
             for delivery in new
@@ -54,8 +59,13 @@ def new_drops(
     )
 
 
-def _run_key(home: Home, delivery: Delivery) -> str:
-    """A state that comes back after another was taken in is a new request; Dagster passes over a key it had before."""
+def _run_key(home: Home, delivery: Delivery, failed: Trouble | None) -> str:
+    """A state that comes back after another was taken in, or whose run failed, is a new request.
+
+    Dagster passes over a key it had before.
+    """
+    if failed is not None:
+        return f"{delivery.name}:{delivery.state}:after {failed.run}"
     line = home.latest_line("raw_annotations", delivery.name)
     return f"{delivery.name}:{delivery.state}:{line['seq'] if line else 'new'}"
 

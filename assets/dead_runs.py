@@ -1,14 +1,20 @@
 """Runs that Dagster still shows as going on though their process is dead; found by looking at the process itself.
 
 Dagster's run monitoring asks its launcher, and the launcher of a single machine answers nothing; only a code server
-that still lives tells of a crash. After a power cut, or when both were killed, such a run stays STARTED for ever.
+that still lives tells of a crash. After a power cut, or when both were killed, such a run stays STARTED for ever. And a
+run whose maker was killed between writing it down and handing it on stays NOT_STARTED: no process, and nobody's.
 """
 
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 import psutil
 from dagster import DagsterEventType
+
+LOST_SECONDS = 600
+"""After so long a run that was never handed on will not be: launching takes seconds, also on a busy machine."""
 
 IN_PROGRESS = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
@@ -29,9 +35,19 @@ def dead_runs(instance: dg.DagsterInstance) -> Iterator[tuple[dg.DagsterRun, int
             yield now, said[0]
 
 
+def lost_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Runs that were written down a good while ago and never handed on to be started."""
+    before = datetime.fromtimestamp(time.time() - LOST_SECONDS, UTC)
+    lost = dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED], created_before=before)
+    return list(instance.get_runs(lost))
+
+
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Report dead runs as failed and free their places in the pools; a sentence for each."""
+    """Report dead and lost runs as failed and free their places in the pools; a sentence for each."""
     said = []
+    for run in lost_runs(instance):
+        instance.report_run_failed(run, "This run was written down and never started. Start it again if it is wanted.")
+        said.append(f"run {run.run_id} of {run.job_name} was reported failed: it was never started")
     for run, pid in dead_runs(instance):
         sentence = f"The process of this run ({pid}) is gone: killed, out of memory, or the machine went down."
         instance.report_run_failed(run, f"{sentence} Start it again; a training goes on from its last checkpoint.")

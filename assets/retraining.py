@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster import AssetCheckKey, AssetKey
 
+from assets.dead_runs import lost_runs
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
 
@@ -102,8 +103,11 @@ def _pairs_of_checkpoint(home: Home) -> int:
 
 
 def _training_under_way(instance: dg.DagsterInstance) -> str | None:
-    """The id of a run that trains or will, whoever started it."""
+    """The id of a run that trains or will, whoever started it; one that was never handed on will not."""
+    lost = {run.run_id for run in lost_runs(instance)}
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        if run.run_id in lost:
+            continue
         if run.job_name in TRAINING_JOBS or TRAINED & (run.asset_selection or frozenset()):
             return run.run_id
     return None

@@ -45,7 +45,9 @@ def plan(profile: str, pairs: int | None, demonstrations: int | None) -> None:
     from dpo_pipeline.profiles import load_profile
     from dpo_pipeline.profiles.planning import plan_profile
 
-    found = plan_profile(load_profile(profile), Home.default(), pairs=pairs, demonstrations=demonstrations)
+    found = plan_profile(
+        load_profile(profile), Home.default(), name=profile, pairs=pairs, demonstrations=demonstrations
+    )
     click.echo(found.text)
     if found.faults:
         sys.exit(1)

@@ -1,9 +1,10 @@
-"""The guard in front of Dagster's web server: only its own pages may command it.
+"""The guard in front of Dagster's and MLflow's web servers: only their own pages may command them.
 
 Dagster OSS has no login, checks no Host header, executes GraphQL mutations sent by GET and takes materialization events
 from anybody on `/report_*`. So any web page its operator visits could start runs or forge events. Here a request has to
 name the server by an address it was started with (no DNS rebinding), a browser's request has to come from the server's
 own page (no cross-site request), GraphQL has to be POSTed, and `/report_*` is closed: events come from runs alone.
+MLflow has no such paths, but takes writes from any page served on this machine, whatever its port.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping

@@ -1,5 +1,7 @@
 """Where Dagster keeps its state: under the home, with the limits of the repository's dagster.yaml."""
 
+import hashlib
+import logging
 import os
 from pathlib import Path
 
@@ -15,12 +17,14 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+OURS = "# Written by dpo-pipeline, and again when it changes there; edit it and it is yours. sha256 "
 
 
 def prepare_instance(home: Home) -> dict[str, str]:
     """Write `<home>/dagster/dagster.yaml` and set the environment that every process of this home needs.
 
-    A DAGSTER_HOME that is already set is respected: its operator knows the storage they want (Postgres, say).
+    A DAGSTER_HOME that is already set is respected: its operator knows the storage they want (Postgres, say). So is a
+    dagster.yaml that somebody edited; what it lacks of ours is said once a process.
 
     Returns:
         The variables set, for processes started from here.
@@ -29,14 +33,43 @@ def prepare_instance(home: Home) -> dict[str, str]:
     if not os.environ.get("DAGSTER_HOME"):
         folder = home.root / "dagster"
         folder.mkdir(parents=True, exist_ok=True)
-        settings = yaml.safe_load(shipped("dagster.yaml").read_text(encoding="utf-8"))
-        kept = {name: value for name, value in settings.items() if name not in STATE_FOLDERS}
-        (folder / "dagster.yaml").write_text(yaml.safe_dump(kept), encoding="utf-8")
+        _write_settings(folder / "dagster.yaml")
         (folder / ".nux").mkdir(exist_ok=True)
-        (folder / ".nux" / "nux.yaml").write_text("seen: 1\n", encoding="utf-8")  # no newsletter dialog on first sight
+        _replace(folder / ".nux" / "nux.yaml", "seen: 1\n")  # no newsletter dialog on first sight
         variables["DAGSTER_HOME"] = str(folder)
     os.environ.update(variables)
     return variables
+
+
+def _write_settings(path: Path) -> None:
+    settings = yaml.safe_load(shipped("dagster.yaml").read_text(encoding="utf-8"))
+    kept = {name: value for name, value in settings.items() if name not in STATE_FOLDERS}
+    text = yaml.safe_dump(kept)
+    found = path.read_text(encoding="utf-8") if path.exists() else ""
+    if found and not _is_ours(found):
+        if missing := sorted(kept.keys() - (yaml.safe_load(found) or {}).keys()):
+            words = "%s was edited and is left as it is; it lacks the sections %s of %s"
+            logging.getLogger(__name__).warning(words, path, ", ".join(missing), shipped("dagster.yaml"))
+        return
+    if found != (written := f"{OURS}{_digest(text)}\n{text}"):
+        _replace(path, written)
+
+
+def _is_ours(text: str) -> bool:
+    """Whether a file is as it was written here, today or by an earlier version of the code."""
+    first, _, rest = text.partition("\n")
+    return first == f"{OURS}{_digest(rest)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Written aside and renamed: servers and runs read it at the same time."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
 
 
 def create_storage() -> None:

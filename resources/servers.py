@@ -21,6 +21,7 @@ from pathlib import Path
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from resources.instance import create_storage, prepare_instance, shipped
+from resources.mlflow_app import APP_NAME
 from resources.ports import LOOPBACK, PORTS, port_of, served_at
 
 START_SECONDS = 120
@@ -171,7 +172,7 @@ def _mlflow_command(home: Home, port: int) -> list[str]:
         *[sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", LOOPBACK, "--port", str(port)],
         *["--backend-store-uri", f"sqlite:///{home.mlflow / 'mlflow.db'}"],
         *["--artifacts-destination", str(home.mlflow / "artifacts"), "--allowed-hosts", hosts],
-        *["--x-frame-options", "DENY"],
+        *["--x-frame-options", "DENY", "--app-name", APP_NAME],
     ]
 
 

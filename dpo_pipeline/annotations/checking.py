@@ -5,15 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.annotations.drop_rules import FileRule
+from dpo_pipeline.annotations.encodings import guess_encoding
+from dpo_pipeline.annotations.parsing import read_source
 from dpo_pipeline.annotations.proposing import propose_for, sample_of
-from dpo_pipeline.annotations.read import UNREAD, Sink, checked_rules, read_source
+from dpo_pipeline.annotations.read import checked_rules
 from dpo_pipeline.annotations.reading import excerpt_of
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Judgment, Part, Unusable
+from dpo_pipeline.annotations.registry import recognise
+from dpo_pipeline.annotations.rules import Rules
 from dpo_pipeline.annotations.settings import AnnotationSettings
-from dpo_pipeline.annotations.sources import sources_of
+from dpo_pipeline.annotations.sinks import UNREAD, Sink
+from dpo_pipeline.annotations.sources import Source, sources_of
 
 SHOWN_PER_REASON = 3
+GUESSED_FROM_BYTES = 1 << 20
+TEXT_KINDS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 
 
 def check_drop(folder: Path, settings: AnnotationSettings) -> dict[str, Any]:
@@ -23,7 +31,8 @@ def check_drop(folder: Path, settings: AnnotationSettings) -> dict[str, Any]:
         `records_in`, `judgment_records`, `judgments`, `demonstrations`, `rejected` (count per reason),
         `files`: per file its `source`, the same counts, `choices` (judgments per choice), `values_left_out`, and
         `rejected` as a list of reason, `sentence`, `count` and `examples` (record number, detail, excerpt); for a file
-        that no format fits, or whose format needs a mapping, `proposal` holds a rule for `drop.yaml` and what to ask.
+        that no format fits, whose format needs a mapping, or that is no UTF-8, `proposal` holds a rule for `drop.yaml`
+        and what to ask.
 
     Raises:
         SettingsError: If the folder's `drop.yaml` does not fit.
@@ -36,12 +45,26 @@ def check_drop(folder: Path, settings: AnnotationSettings) -> dict[str, Any]:
     for source in sources_of(folder, settings):
         # A workbook's sheets are tables of their own; a rule holds for the whole file.
         tables = [name for name in sink.tallies if name == source.name or name.startswith(f"{source.name}!")]
-        unknown = [name for name in tables if Reason.UNKNOWN_FORMAT in sink.tallies[name].rejected]
-        if unknown and source.problem is None:
-            files[unknown[0]]["proposal"] = {"match": source.name, **propose_for(sample_of(source, settings))}
+        reasons = {reason for name in tables for reason in sink.tallies[name].rejected}
+        if source.problem is None and (proposal := _proposal(source, reasons, rules.rule_for(source.name), settings)):
+            files[tables[0]]["proposal"] = proposal
     rejected: Counter[str] = sum((tally.rejected for tally in sink.tallies.values()), Counter())
     totals = {name: sum(file[name] for file in files.values()) for name in _Tally.COUNTS}
     return {**totals, "rejected": dict(sorted(rejected.items())), "files": files}
+
+
+def _proposal(source: Source, reasons: set[str], rule: FileRule, settings: AnnotationSettings) -> dict[str, Any]:
+    """A rule that may help a file of which records were rejected for these reasons; empty where none would."""
+    encoding = rule.encoding
+    if encoding is None and Reason.INVALID_UTF8 in reasons and source.open is not None and source.kind in TEXT_KINDS:
+        with source.open() as stream:
+            encoding = guess_encoding(stream.read(GUESSED_FROM_BYTES))
+    proposal: dict[str, Any] = {"match": source.name, "encoding": encoding}
+    sample = sample_of(source, settings, encoding)
+    if Reason.UNKNOWN_FORMAT in reasons or (encoding != rule.encoding and recognise(sample, Rules(rule)) is None):
+        return proposal | propose_for(sample)
+    question = f"Is it {encoding}? Look at a few letters in the tables: nothing else tells."
+    return proposal | {"open_questions": [question]} if encoding != rule.encoding else {}
 
 
 class _Tally:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from dpo_pipeline.annotations.encodings import not_utf8
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable, kind_of
 
@@ -102,9 +103,8 @@ def _why_not(raw: bytes, error: Exception) -> Unusable:
     """The most telling reason why a piece of JSON was refused."""
     if isinstance(error, RecursionError):
         return Unusable(Reason.TOO_DEEP, "nested too deeply")
-    undecodable = _undecodable_byte(raw)
-    if undecodable is not None:
-        return Unusable(Reason.INVALID_UTF8, f"byte 0x{undecodable:02x} is not UTF-8")
+    if not _is_utf8(raw):
+        return not_utf8("the record", raw)
     signs = (
         (raw.startswith(BOM), Reason.BYTE_ORDER_MARK, "the record starts with a byte order mark"),
         (b"\0" in raw, Reason.NUL_CHARACTER, "the record holds a NUL byte"),
@@ -118,12 +118,12 @@ def _why_not(raw: bytes, error: Exception) -> Unusable:
     return Unusable(Reason.INVALID_JSON, str(error)[:120])
 
 
-def _undecodable_byte(raw: bytes) -> int | None:
+def _is_utf8(raw: bytes) -> bool:
     try:
         raw.decode()
-    except UnicodeDecodeError as error:
-        return raw[error.start]
-    return None
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _has_lone_surrogate(raw: bytes) -> bool:

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from dpo_pipeline.annotations.encodings import ENCODINGS
 from dpo_pipeline.core.settings import Settings
 
 Word = Literal["tie", "both_bad", "not_rateable", "skipped"]
@@ -113,6 +114,10 @@ class FileRule(Settings):
     ignore: bool = False
     """Leave the files out; they are booked as ignored."""
 
+    encoding: str | None = None
+    """How CSV, TSV and JSON are encoded where that is not UTF-8: `cp1252` (what Excel writes as CSV), `utf-16`,
+    `cp932`, ...; a byte order mark goes before it."""
+
     sft_allowed: bool | None = None
     """Whether the source permits its responses as SFT demonstrations; absent: what the format's publisher says."""
 
@@ -139,6 +144,14 @@ class FileRule(Settings):
 
     likert_reversed: bool | None = None
     """True where the highest Likert value means that response_a is better; absent: as the profile says."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str | None) -> str | None:
+        if encoding is None or encoding.casefold().replace("_", "-") in {one.replace("_", "-") for one in ENCODINGS}:
+            return encoding
+        message = f"{encoding!r} is not read; known are {', '.join(ENCODINGS)}"
+        raise ValueError(message)
 
     @field_validator("vocabulary")
     @classmethod

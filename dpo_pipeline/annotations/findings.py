@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-RULE = ("match", "mapping", "scale", "vocabulary", "time_unit")
+RULE = ("match", "encoding", "mapping", "scale", "vocabulary", "time_unit")
 
 
 def is_usable(findings: Mapping[str, Any]) -> bool:
@@ -51,13 +51,15 @@ def drop_yaml_of(proposals: Sequence[Mapping[str, Any]]) -> str:
 def _rule(proposal: Mapping[str, Any]) -> tuple[bool, list[str]]:
     """Whether a rule names all it needs, and its lines below what is asked; as comments where it does not."""
     rule = {name: proposal[name] for name in RULE if proposal.get(name)}
-    mapping = {name: value for name, value in proposal["mapping"].items() if value}
-    is_whole = "prompt" in mapping and (
-        {"response_a", "verdict"} <= mapping.keys() or bool({"ranks", "ratings", "ranking"} & mapping.keys())
+    mapping = {name: value for name, value in proposal.get("mapping", {}).items() if value}
+    is_whole = "mapping" not in proposal or (
+        "prompt" in mapping
+        and ({"response_a", "verdict"} <= mapping.keys() or bool({"ranks", "ratings", "ranking"} & mapping.keys()))
     )
     if not is_whole:
         rule["columns, to be used in the mapping"] = proposal["columns"]
-    rule["mapping"] = mapping
+    if "mapping" in proposal:
+        rule["mapping"] = mapping
     text = yaml.safe_dump([rule], sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
     questions = [f"  # {question}" for question in proposal["open_questions"]]
     return is_whole, questions + [f"  {line}" if is_whole else f"  # {line}" for line in text.splitlines()]

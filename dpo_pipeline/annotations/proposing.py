@@ -61,9 +61,9 @@ def propose_mapping(path: Path, *, settings: AnnotationSettings | None = None) -
     return proposal | (propose_for(sample) if found is None else {"open_questions": []})
 
 
-def sample_of(source: Source, settings: AnnotationSettings) -> list[Mapping[str, Any]]:
+def sample_of(source: Source, settings: AnnotationSettings, encoding: str | None = None) -> list[Mapping[str, Any]]:
     """The first usable records of the first table of a file that has any."""
-    for _, entries in tables_of(source, settings):
+    for _, entries in tables_of(source, settings, encoding):
         values = (value for _, value, _ in islice(entries, SAMPLE_RECORDS))
         if sample := [value for value in values if not isinstance(value, Unusable)]:
             return sample

@@ -6,16 +6,23 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from dpo_pipeline.annotations.csv_rows import read_csv
 from dpo_pipeline.annotations.decoding import BOM, decode
+from dpo_pipeline.annotations.encodings import as_utf8
 from dpo_pipeline.annotations.json_records import Entry, read_json_lines, read_json_values
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.settings import AnnotationSettings
-from dpo_pipeline.annotations.sheets import read_csv, read_parquet, read_sheet, sheet_names
+from dpo_pipeline.annotations.sheets import read_parquet, read_sheet, sheet_names
 from dpo_pipeline.annotations.sources import Source
-from dpo_pipeline.annotations.streams import Bounded
+from dpo_pipeline.annotations.streams import Bounded, Peeked
 
 EXCERPT_CHARACTERS = 200
+_NOT_THE_FILE = (
+    (b"version https://git-lfs.github.com", "a Git LFS pointer instead of the file; fetch it with `git lfs pull`"),
+    (b"<!doctype html", "a web page instead of the file, such as that of a login; download it again"),
+    (b"<html", "a web page instead of the file, such as that of a login; download it again"),
+)
 _PERSONAL = (
     r"worker|annotator|rater|labell?er|contributor|evaluator|reviewer|^expert(_?id|_?name)?$|judge$|^who$"
     r"|user_?id|user_?name|session|(completed|attempted|submitted|created|updated|reviewed)_?by|e-?mail"
@@ -30,11 +37,18 @@ _ADDRESS = re.compile(
 )
 
 
-def tables_of(source: Source, settings: AnnotationSettings) -> Iterator[tuple[str, Iterator[Entry]]]:
+def tables_of(
+    source: Source, settings: AnnotationSettings, encoding: str | None = None
+) -> Iterator[tuple[str, Iterator[Entry]]]:
     """The tables a file holds, each as its name and its records: one, or for XLSX one per sheet.
 
     Each must be read before the next is asked for. Nothing is raised: what cannot be read becomes one entry that holds
     the reason.
+
+    Args:
+        source: The file, or the archive's member.
+        settings: Bounds of reading.
+        encoding: How its text is encoded, if it is text and no byte order mark tells otherwise; absent: UTF-8.
     """
     if source.problem is not None:
         yield source.name, iter([(0, source.problem, b"")])
@@ -43,7 +57,7 @@ def tables_of(source: Source, settings: AnnotationSettings) -> Iterator[tuple[st
     try:
         with source.open() as stream:
             if source.kind != ".xlsx":
-                yield source.name, _entries(source.kind, stream, settings)
+                yield source.name, _entries(source.kind, stream, settings, encoding)
                 return
             book, names = sheet_names(stream, settings)
             for name in names:
@@ -52,23 +66,24 @@ def tables_of(source: Source, settings: AnnotationSettings) -> Iterator[tuple[st
         yield source.name, iter([(0, problem, b"")])
 
 
-def _entries(kind: str, stream: Bounded, settings: AnnotationSettings) -> Iterator[Entry]:
-    limit = settings.max_record_bytes
-    if kind in {".csv", ".tsv"}:
-        return read_csv(stream, max_record_bytes=limit, delimiter="\t" if kind == ".tsv" else None)
+def _entries(kind: str, stream: Bounded, settings: AnnotationSettings, encoding: str | None) -> Iterator[Entry]:
+    limit, peeked = settings.max_record_bytes, Peeked(stream)
+    head = peeked.head(100).lstrip().lower()
+    for start, what in _NOT_THE_FILE:
+        if head.startswith(start):
+            return iter([(0, Unusable(Reason.UNREADABLE_FILE, what), b"")])
     if kind == ".parquet":
-        return read_parquet(stream, settings)
-    return _json_entries(stream, limit)
+        return read_parquet(peeked, settings)
+    text = as_utf8(peeked, encoding)
+    if kind in {".csv", ".tsv"}:
+        return read_csv(text, max_record_bytes=limit, delimiter="\t" if kind == ".tsv" else None)
+    return _json_entries(text, limit)
 
 
 def _json_entries(stream: Bounded, limit: int) -> Iterator[Entry]:
     """JSON lines where the first line is a whole object, else the elements of one array or objects in a row."""
-    peeked = _Peeked(stream)
-    head = peeked.head(min(limit, 1 << 20))
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        yield 1, Unusable(Reason.INVALID_UTF8, "the file is UTF-16; save it as UTF-8"), head
-        return
-    text = head.removeprefix(BOM).lstrip()
+    peeked = Peeked(stream)
+    text = peeked.head(min(limit, 1 << 20)).removeprefix(BOM).lstrip()
     read = read_json_values if text.startswith(b"[") or _is_spread(text) else read_json_lines
     yield from read(peeked, max_record_bytes=limit)
 
@@ -79,36 +94,6 @@ def _is_spread(text: bytes) -> bool:
     if not first.rstrip().endswith((b"{", b"[", b",")) or not rest.strip():
         return False
     return all(isinstance(decode(line), Unusable) for line in (first, rest.lstrip().partition(b"\n")[0]))
-
-
-class _Peeked(Bounded):
-    """A bounded stream whose first bytes were looked at."""
-
-    def __init__(self, stream: Bounded) -> None:
-        self._inner, self._head = stream, b""
-        self._met: Unusable | None = None
-
-    def head(self, size: int) -> bytes:
-        """The first bytes, which will be read again; a break met here is reported once they were."""
-        try:
-            while len(self._head) < size and (block := self._inner.read(1 << 20)):
-                self._head += block
-        except Unusable as problem:
-            self._met = problem
-        return self._head
-
-    def read(self, size: int = -1) -> bytes:
-        """The looked-at bytes first, then the rest.
-
-        Raises:
-            Unusable: If the stream is broken or over a bound.
-        """
-        if self._head:
-            head, self._head = self._head, b""
-            return head
-        if self._met is not None:
-            raise self._met
-        return self._inner.read(size)
 
 
 def excerpt_of(raw: Any, *, private: frozenset[str] = frozenset()) -> str:
@@ -129,6 +114,13 @@ def excerpt_of(raw: Any, *, private: frozenset[str] = frozenset()) -> str:
         text = json.dumps(_cut_short(raw), ensure_ascii=False, default=str)[: EXCERPT_CHARACTERS * 4]
     text = _ADDRESS.sub("<removed>", _without_people(text, _personal(private)))[:EXCERPT_CHARACTERS]
     return "".join(one if one.isprintable() else _escaped(one) for one in text)[:EXCERPT_CHARACTERS]
+
+
+def weight_of(raw: Any) -> int:
+    """About how many bytes a record holds."""
+    if type(raw) is bytes:
+        return len(raw)
+    return sum(len(value) if isinstance(value, str) else 50 for value in raw.values()) if isinstance(raw, dict) else 0
 
 
 def _without_people(text: str, personal: re.Pattern[str]) -> str:

@@ -144,6 +144,9 @@ def turns_of(value: Any, name: str, *, role_key: str = "role", content_key: str 
 def check_prompt(turns: Turns) -> Turns:
     """The turns, if they are a prompt: system first if at all, then user and assistant in turn, the user last.
 
+    The assistant may open, as in role play and greetings. Chat templates that refuse it (Mistral's, Gemma's) leave the
+    pair out of training, booked as `refused_by_template`; the table does not know yet whose template it will meet.
+
     Raises:
         Unusable: If they are not, or one is empty.
     """
@@ -166,17 +169,21 @@ def check_conversation(turns: Turns) -> Turns:
     if turns[-1][0] == "assistant" and not turns[-1][1]:
         raise Unusable(Reason.EMPTY_RESPONSE, "the last turn is empty")
     _check_turns(turns, last="assistant")
+    if not any(role == "user" for role, _ in turns):
+        raise Unusable(Reason.ROLE_ORDER, "no turn is the user's")
     return turns
 
 
 def _check_turns(turns: Turns, *, last: str) -> None:
-    expected = "user"
+    expected = None
     for place, (role, content) in enumerate(turns, start=1):
         if role == "system" and place == 1:
             if not content:
                 raise Unusable(Reason.EMPTY_TURN, "turn 1 (system) is empty")
             continue
-        if role != expected:
+        if role == "system":
+            raise Unusable(Reason.ROLE_ORDER, f"turn {place} is the system's, which may only be the first")
+        if role != (expected or role):
             raise Unusable(Reason.ROLE_ORDER, f"turn {place} is the {role}'s, the {expected}'s was expected")
         if not content:
             raise Unusable(Reason.EMPTY_TURN, f"turn {place} ({role}) is empty")

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from dpo_pipeline.annotations.formats import (
     alpaca,
+    alpaca_eval,
     appen,
     arena,
     argilla,
@@ -15,25 +16,37 @@ from dpo_pipeline.annotations.formats import (
     axolotl,
     columns,
     helpsteer,
+    helpsteer_ratings,
     hh_rlhf,
     label_studio,
     label_studio_ranking,
     llama_factory,
     messages,
     messages_rejected,
+    multipref,
     oasst,
     openai,
+    prism,
     prodigy,
+    prompt_completion,
+    safe_rlhf,
     sharegpt,
+    shp,
+    stack_exchange,
+    summarize,
+    surge,
     trl,
+    ultra_interact,
     ultrafeedback,
+    vertex,
+    webgpt,
 )
 from dpo_pipeline.annotations.records import Part
 from dpo_pipeline.annotations.rules import Rules
 
 
 class ExportFormat(Protocol):
-    """What a format's module offers."""
+    """What a format's module offers; where several rows are one record, also `joined_by(row)`: what they share."""
 
     NAME: str
 
@@ -51,14 +64,26 @@ FORMATS: dict[str, ExportFormat] = {
     for module in (
         hh_rlhf,
         openai,
+        vertex,
         aws_nova,
         ultrafeedback,
         helpsteer,
+        helpsteer_ratings,
+        multipref,
+        prism,
         arena,
         oasst,
+        safe_rlhf,
+        shp,
+        webgpt,
+        summarize,
+        stack_exchange,
+        alpaca_eval,
+        ultra_interact,
         label_studio_ranking,
         label_studio,
         appen,
+        surge,
         argilla,
         prodigy,
         llama_factory,
@@ -66,6 +91,7 @@ FORMATS: dict[str, ExportFormat] = {
         trl,
         messages_rejected,
         messages,
+        prompt_completion,
         alpaca,
         sharegpt,
         columns,

@@ -156,6 +156,15 @@ class Rules:
             return None
         return self.annotator(_word(value))
 
+    @staticmethod
+    def number(value: Any, *, otherwise: float) -> float:
+        """A number, also as text; `otherwise` where there is none."""
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        return number if math.isfinite(number) else otherwise
+
     def seconds(self, value: Any) -> float | None:
         """A duration; None where it was not given or is no plausible number (noted)."""
         if value is None or value == "":

@@ -1,110 +1,24 @@
-"""Spreadsheets as records: CSV and TSV, XLSX sheet by sheet, Parquet row by row.
+"""XLSX sheet by sheet and Parquet row by row, as records.
 
-Every reader yields `(number, value, raw)` like those of `json_records`; number 1 is the first row below the header,
-and every cell of CSV is a text.
+Every reader yields `(number, value, raw)` like those of `json_records`; number 1 is the first row below the header.
 """
 
-import csv
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from dpo_pipeline.annotations.csv_rows import header_problem
 from dpo_pipeline.annotations.json_records import Entry
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.streams import STREAM_ERRORS, Bounded
 
-MAX_COLUMNS = 2_000
 MAX_IN_MEMORY_BYTES = 512_000_000
 """XLSX and Parquet need to be read back and forth; members of archives are held in memory up to this size."""
 PARQUET_BATCH_ROWS = 1_000
-
-
-def read_csv(stream: Bounded, *, max_record_bytes: int, delimiter: str | None = None) -> Iterator[Entry]:
-    """The rows of a CSV file; the delimiter is the most frequent of comma, semicolon and tab in the header."""
-    number = 0
-    # The limit is the csv module's own and global; a cell over it is refused before it grows further.
-    previous = csv.field_size_limit(max_record_bytes)
-    try:
-        text = io.TextIOWrapper(
-            io.BufferedReader(stream, 1 << 20), encoding="utf-8", errors="surrogateescape", newline=""
-        )
-        first = text.readline(max_record_bytes).removeprefix("\ufeff")
-        if not first:
-            return
-        rows = csv.reader(_lines(first, text, max_record_bytes), delimiter=delimiter or _delimiter_of(first))
-        header = next(rows)
-        problem = _header_problem(header)
-        if problem is not None:
-            yield 1, problem, first[:1_000]
-            return
-        while True:
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                number += 1
-                yield number, Unusable(Reason.INVALID_CSV, f"near line {rows.line_num + 1}: {error}"), b""
-                continue
-            if row:
-                number += 1
-                value = _row(header, row)
-                yield number, value, value if isinstance(value, dict) else dict(zip(header, row, strict=False))
-    except csv.Error as error:
-        yield number + 1, Unusable(Reason.INVALID_CSV, str(error)), b""
-    except Unusable as problem:
-        yield number + 1, problem, b""
-    finally:
-        csv.field_size_limit(previous)
-
-
-def _lines(first: str, text: io.TextIOWrapper, limit: int) -> Iterator[str]:
-    """Lines in pieces of bounded length, so that a file without line ends cannot fill the memory."""
-    yield first
-    while line := text.readline(limit):
-        yield line
-
-
-def _delimiter_of(header: str) -> str:
-    return max(",;\t", key=header.count)
-
-
-def _header_problem(header: Sequence[str]) -> Unusable | None:
-    if len(header) > MAX_COLUMNS:
-        return Unusable(Reason.WRONG_CELL_COUNT, f"{len(header)} columns; at most {MAX_COLUMNS} are read")
-    joined = "".join(header)
-    if not joined.isascii() and _undecodable(joined):
-        return Unusable(Reason.INVALID_UTF8, "the header is not UTF-8")
-    if "\0" in joined:
-        return Unusable(Reason.NUL_CHARACTER, "the header holds a NUL character")
-    repeated = {name for name in header if name and header.count(name) > 1}
-    if repeated:
-        return Unusable(Reason.DUPLICATE_KEY, f"the header names {min(repeated)[:60]!r} twice")
-    return None
-
-
-def _row(header: Sequence[str], row: Sequence[str]) -> Any:
-    if len(row) != len(header):
-        return Unusable(Reason.WRONG_CELL_COUNT, f"{len(row)} cells, the header has {len(header)}")
-    joined = "".join(row)
-    if not joined.isascii() and _undecodable(joined):
-        return Unusable(Reason.INVALID_UTF8, "a cell is not UTF-8")
-    if "\0" in joined:
-        return Unusable(Reason.NUL_CHARACTER, "a cell holds a NUL character")
-    return dict(zip(header, row, strict=True))
-
-
-def _undecodable(text: str) -> bool:
-    """Whether bytes that are no UTF-8 were carried along as surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def sheet_names(stream: Bounded, settings: AnnotationSettings) -> tuple[Any, list[str]]:
@@ -141,7 +55,7 @@ def read_sheet(book: Any, name: str) -> Iterator[Entry]:
                 continue
             if header is None:
                 header = ["" if value is None else str(value) for value in values]
-                problem = _header_problem(header)
+                problem = header_problem(header)
                 if problem is not None:
                     yield 1, problem, header
                     return

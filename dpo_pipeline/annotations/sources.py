@@ -205,6 +205,8 @@ def _member_problem(name: str, *, is_plain: bool, is_encrypted: bool) -> Unusabl
         return Unusable(Reason.UNSAFE_MEMBER, "encrypted")
     if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")) or "\0" in name:
         return Unusable(Reason.UNSAFE_MEMBER, "a name that points outside the archive")
+    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+        return Unusable(Reason.IGNORED_FILE, "a hidden file, such as macOS puts into archives")
     if kind_of_name(name.lower()) is None:
         return _unknown_type(name)
     return None

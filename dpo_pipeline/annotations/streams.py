@@ -103,6 +103,37 @@ class Bounded(io.RawIOBase):
         return block
 
 
+class Peeked(Bounded):
+    """A bounded stream whose first bytes were looked at."""
+
+    def __init__(self, stream: Bounded) -> None:
+        self._inner, self._head = stream, b""
+        self._met: Unusable | None = None
+
+    def head(self, size: int) -> bytes:
+        """The first bytes, which will be read again; a break met here is reported once they were."""
+        try:
+            while len(self._head) < size and (block := self._inner.read(1 << 20)):
+                self._head += block
+        except Unusable as problem:
+            self._met = problem
+        return self._head
+
+    def read(self, size: int = -1) -> bytes:
+        """The looked-at bytes first, then the rest.
+
+        Raises:
+            Unusable: If the stream is broken or over a bound.
+        """
+        if self._head:
+            most = size if size >= 0 else len(self._head)
+            piece, self._head = self._head[:most], self._head[most:]
+            return piece
+        if self._met is not None:
+            raise self._met
+        return self._inner.read(size)
+
+
 def kind_of_name(lowered: str) -> tuple[str, str] | None:
     """Kind and compression a file's name tells, or None."""
     for compression in ("", *COMPRESSIONS):

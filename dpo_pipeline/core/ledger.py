@@ -74,9 +74,15 @@ class Ledger:
             )
 
     def _write_head(self, head: Head) -> None:
-        """Atomic, not fsynced: after a power cut an older head is true as well, since it need only be part of it."""
+        """Atomic, and on disk before it takes the old one's place: else a power cut may leave a name without content.
+
+        The folder is not synced: an older head is true as well, since it need only be part of the ledger.
+        """
         aside = self.head_path.with_suffix(".new")
-        aside.write_text(canonical_json(asdict(head)) + "\n", encoding="utf-8")
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write(canonical_json(asdict(head)) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
         aside.replace(self.head_path)
 
     def head(self) -> Head | None:

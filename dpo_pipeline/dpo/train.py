@@ -1,6 +1,7 @@
 """Direct preference optimization, top to bottom: checkpoint + pairs + reference table -> policy."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -13,7 +14,6 @@ from dpo_pipeline.dpo.comparisons import (
     METRICS,
     ReferenceLogps,
     assert_same_policy,
-    is_stale,
     losses_and_sums,
     validate,
 )
@@ -21,7 +21,7 @@ from dpo_pipeline.dpo.pairs import TrainingPairs, read_training_pairs
 from dpo_pipeline.dpo.reference import reference_of
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.modeling import CODE_VERSION, processes
-from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
+from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, for_the_probe, pack, plan_steps
 from dpo_pipeline.modeling.curves import DPO_PANELS
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
@@ -32,6 +32,7 @@ from dpo_pipeline.modeling.preflight import require_fit
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.modeling.spawning import in_processes
+from dpo_pipeline.modeling.stopping import Watched, is_time_to_validate
 
 FINAL = ("loss", "rewards/margin", "rewards/accuracy")
 """Metrics whose mean over the last steps is a fact of the artifact."""
@@ -84,29 +85,32 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     sizes = [len(group.comparisons) for group in groups]
     steps = plan_steps(sizes, batch_size=dpo.batch_size, epochs=dpo.epochs, seed=seed_for(model.seed, "dpo"))
     reporter.say(f"DPO on {sum(sizes)} pairs of {len(groups)} prompts in {len(steps)} steps.")
-    scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
+    scorer = make_scorer(policy, device, probe=for_the_probe(groups), reporter=reporter)
     assert_same_policy(scorer, groups, frozen)
     optimizer = make_optimizer(policy, dpo.optimizer)
     settings = {"dpo": dpo.model_dump(mode="json"), "model": model.model_dump(mode="json")}
     machine = [device.kind, device.precision, device.batch_tokens]
-    key = digest_of_json([CODE_VERSION, settings, machine, digest, digest_of_groups([*groups, *data.validation])])
-    validate_every = max(1, len(steps) // dpo.validations)
+    key = digest_of_json([CODE_VERSION, settings, machine, digest, digest_of_groups(chain(groups, data.validation))])
 
     with Session(
-        work, key=key, steps=len(steps), checkpoint_minutes=dpo.checkpoint_minutes, device=device, reporter=reporter
+        work,
+        key=key,
+        steps=len(steps),
+        checkpoint_minutes=dpo.checkpoint_minutes,
+        watched=Watched.ACCURACY,
+        patience=dpo.patience,
+        device=device,
+        reporter=reporter,
     ) as session:
         session.resume(policy, optimizer, dpo.optimizer)
         with scorer.session():
             policy.train()
             for step in session.remaining():
-                if is_stale(session.history, patience=dpo.patience):
-                    reporter.say(f"Stopped after step {step}: {dpo.patience} validations brought no gain.")
-                    break
                 batch = [groups[index] for index in steps[step]]
                 names = [data.names[comparison.row] for group in batch for comparison in group.comparisons]
                 means = backpropagate(scorer, batch, data=data, reference=frozen, dpo=dpo, step=step)
                 values = {**session.update(step, loss=means.pop("loss"), examples=names), **means}
-                if data.validation and (step + 1) % validate_every == 0:
+                if data.validation and is_time_to_validate(step, steps=len(steps), times=dpo.validations):
                     values |= validate(scorer, data.validation, data=data, reference=frozen, dpo=dpo)
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
         take_means(optimizer)
@@ -116,11 +120,13 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     counts = {
         **training_counts(data, tokens=sum(groups[index].tokens for step in steps[: len(history)] for index in step)),
         "steps": len(history),
+        "steps_planned": len(steps),
         **parameter_counts(policy),
     }
     facts = {
         "first_loss": history[0]["loss"],
         **{f"final_{name.rpartition('/')[2]}": recent_mean(history, name) for name in FINAL},
+        "stopped_early": session.stopped_early or "no",
         "precision": str(device.precision),
     }
     write_training(out, stage="dpo", settings=settings, counts=counts, facts=facts, left_out=data.left_out)

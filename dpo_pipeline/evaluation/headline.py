@@ -96,7 +96,9 @@ def cost(report: Mapping[str, Any]) -> str:
         if "steps" in counts and "tokens" in counts:
             trained = counts.get("trained_parameters")
             size = f", {large(trained)} parameters trained" if trained else ""
-            parts.append(f"{name} {counts['steps']:,} steps over {large(counts['tokens'])} tokens{size}")
+            steps, planned = counts["steps"], counts.get("steps_planned", counts["steps"])
+            early = f" of {planned:,} steps (stopped early)" if steps < planned else " steps"
+            parts.append(f"{name} {steps:,}{early} over {large(counts['tokens'])} tokens{size}")
     return f"Cost: {'; '.join(parts)}." if parts else ""
 
 

@@ -12,6 +12,8 @@ from dpo_pipeline.evaluation import charts, headline, tiles, wording
 TEMPLATES = Path(__file__).parent / "templates"
 CURVES = (
     ("loss", "loss"),
+    ("validation/loss", "loss on what was kept aside"),
+    ("validation/accuracy", "share ranked right of what was kept aside"),
     ("rewards/margin", "reward margin"),
     ("rewards/accuracy", "share of pairs ranked right"),
     ("logps/chosen", "log-prob of chosen"),

@@ -13,7 +13,10 @@ from dpo_pipeline.modeling.settings import ModelSettings
 from dpo_pipeline.sft.demonstrations import Demonstrations, read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
 
-CURVES = ("loss", "rewards/margin", "rewards/accuracy", "logps/chosen", "logps/rejected", "grad_norm", "learning_rate")
+CURVES = (
+    *("loss", "validation/loss", "rewards/margin", "rewards/accuracy", "validation/accuracy"),
+    *("logps/chosen", "logps/rejected", "grad_norm", "learning_rate"),
+)
 CURVE_POINTS = 160
 
 

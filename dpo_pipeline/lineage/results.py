@@ -137,7 +137,7 @@ def _sft(node: Node) -> Iterator[str]:
     if books is None:
         yield "it has no books"
         return
-    short_by = again.kept["train"] - books.kept["train"]
+    short_by = again.kept["train"] - books.kept["train"] - books.kept["validation"]
     for reason in ("prompt_held_out", "prompt_near_held_out", "sft_not_permitted"):
         if books.rejected[reason] != again.rejected[reason]:
             yield f"its books left out {books.rejected[reason]} for {reason}, sorting again {again.rejected[reason]}"

@@ -16,7 +16,7 @@ EXACT = ("learning_rate",)
 Panel = tuple[str, Sequence[str]]
 
 SFT_PANELS: Sequence[Panel] = (
-    ("Loss (nats per token)", ("loss",)),
+    ("Loss (nats per token)", ("loss", "validation/loss")),
     ("Gradient norm", ("grad_norm",)),
     ("Learning rate", ("learning_rate",)),
 )

@@ -25,6 +25,7 @@ from dpo_pipeline.modeling.locks import sole_owner
 from dpo_pipeline.modeling.optimizer import learning_rate_at, set_learning_rate, update_means
 from dpo_pipeline.modeling.policy import save_policy
 from dpo_pipeline.modeling.settings import ModelSettings, OptimizerSettings
+from dpo_pipeline.modeling.stopping import Watched, early_stop, is_stale
 
 HISTORY = "history.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -40,15 +41,26 @@ class Session:
         key: Digest of everything that shapes the training.
         steps: Optimizer steps in all.
         checkpoint_minutes: Minutes between checkpoints.
+        watched: The number by which it tells whether it still gets better.
+        patience: Validations without a better one after which it stops early; 0 never does.
         device: Where the model lies.
         reporter: Hears sentences and numbers.
     """
 
     def __init__(
-        self, work: Path, *, key: str, steps: int, checkpoint_minutes: float, device: Device, reporter: Reporter
+        self,
+        work: Path,
+        *,
+        key: str,
+        steps: int,
+        checkpoint_minutes: float,
+        watched: Watched,
+        patience: int,
+        device: Device,
+        reporter: Reporter,
     ) -> None:
         self.work, self.key, self.steps, self.device, self.reporter = work, key, steps, device, reporter
-        self._checkpoint_seconds = checkpoint_minutes * 60
+        self._checkpoint_seconds, self._watched, self._patience = checkpoint_minutes * 60, watched, patience
         self._held = ExitStack()
         self.first_step = self.tokens = 0
         self._speeds: list[tuple[int, int]] = []
@@ -78,8 +90,16 @@ class Session:
         self._started = self._spoke = self._saved = time.monotonic()
 
     def remaining(self) -> Iterator[int]:
-        """The steps still to be done, 0-based."""
-        return iter(range(self.first_step, self.steps))
+        """The steps still to be done, 0-based, until what is watched gets no better."""
+        for step in range(self.first_step, self.steps):
+            if is_stale(self.history, self._watched, patience=self._patience):
+                return
+            yield step
+
+    @property
+    def stopped_early(self) -> str:
+        """After which step and why a training that is over stopped early; empty where it did not."""
+        return early_stop(self.history, self._watched, patience=self._patience, steps=self.steps)
 
     def update(self, step: int, *, loss: float, examples: Sequence[str]) -> Mapping[str, float]:
         """Clip the gradients, added up over all processes, take one optimizer step, and forget the gradients.
@@ -98,6 +118,7 @@ class Session:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         processes.sum_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_grad_norm, foreach=True))
+        processes.require_nobody_lost()
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise TrainingError(
                 f"step {step + 1} has loss {loss} and gradient norm {norm}, in examples {', '.join(examples)}",
@@ -162,6 +183,8 @@ class Session:
             save_policy(model, tokenizer, out / "model", settings=settings)
             shutil.copyfile(self.work / HISTORY, out / "metrics.jsonl")
             draw_curves(self.history, out / "curves.png", panels=panels)
+        early = self.stopped_early
+        self.reporter.say(f"Stopped early, {early}." if early else f"All {self.steps} steps are done.")
         return self.history
 
     def _checkpoint(self, step: int) -> None:

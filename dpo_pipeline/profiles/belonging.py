@@ -14,7 +14,13 @@ SHOWN = 4
 
 
 def refuse_other_profile(
-    home: Home, artifact: Artifact, *, name: str, profile: Profile, sections: Collection[str] | None = None
+    home: Home,
+    artifact: Artifact,
+    *,
+    name: str,
+    profile: Profile,
+    sections: Collection[str] | None = None,
+    do: str | None = None,
 ) -> None:
     """Refuse an input that another profile made, with settings that this one would not have given it.
 
@@ -28,6 +34,7 @@ def refuse_other_profile(
         name: The run's profile, a name or a path; a path counts by its file's name without ending.
         profile: The run's settings.
         sections: Sections of the profile that count; absent: all that shaped the artifact.
+        do: What the caller's user can do about it; absent: what the operator of a run can.
 
     Raises:
         ArtifactError: Naming both profiles and the settings that differ.
@@ -48,7 +55,8 @@ def refuse_other_profile(
         f"{artifact.kind} {artifact.digest[:12]} was made under the profile {_short(maker)}, this run's is {name}; "
         f"they differ in {', '.join(differing[:SHOWN])}{more}",
         expected=f"an input made under {name}, or with the settings it gives",
-        do=f"Give {name} a home of its own (DPO_PIPELINE_HOME), or materialize {artifact.kind} under {name} first",
+        do=do
+        or f"Give {name} a home of its own (DPO_PIPELINE_HOME), or materialize {artifact.kind} under {name} first",
     )
 
 

@@ -22,6 +22,7 @@ from dpo_pipeline.evaluation.training import demonstrations_of
 from dpo_pipeline.evaluation.voices import Voice
 from dpo_pipeline.lineage.subjects import CHAMPION, find_all
 from dpo_pipeline.profiles import Profile
+from dpo_pipeline.profiles.belonging import refuse_other_profile
 from dpo_pipeline.sft.demonstrations import Demonstrations
 
 CHECKPOINTS = ("sft_checkpoint", "dpo_checkpoint")
@@ -37,7 +38,7 @@ class Comparison:
 
 
 def compare_checkpoints(
-    home: Home, first: str, second: str, *, profile: Profile, reporter: Reporter, out: Path | None = None
+    home: Home, first: str, second: str, *, name: str, profile: Profile, reporter: Reporter, out: Path | None = None
 ) -> Comparison:
     """Score, let reply and judge two checkpoints on the newest held-out set; the first is the baseline.
 
@@ -47,15 +48,17 @@ def compare_checkpoints(
         home: Whose checkpoints and tables.
         first: The baseline, also the reference of the implicit reward: an asset, kind/digest or alias.
         second: The challenger.
+        name: The profile's name or path.
         profile: What is measured and how, and on which machine.
         reporter: Hears of progress.
         out: Folder written into, new or empty; absent: `comparisons/<first>-<second>` under the home, made anew.
 
     Raises:
         InputError: If both are the same checkpoint, or there is something in `out`.
-        ArtifactError: If a subject is no checkpoint, or its files are not what was published.
+        ArtifactError: If a subject is no checkpoint, its files are not what was published, or another profile made it
+            from another model.
     """
-    pair = [checkpoint_of(home, subject) for subject in (first, second)]
+    pair = [checkpoint_of(home, subject, name=name, profile=profile) for subject in (first, second)]
     if pair[0].digest == pair[1].digest:
         raise InputError(
             f"{first} and {second} are the same checkpoint, {pair[0].digest}",
@@ -92,11 +95,12 @@ def compare_checkpoints(
     return Comparison(read_report(folder / "report.json"), folder)
 
 
-def checkpoint_of(home: Home, subject: str) -> Artifact:
-    """The checkpoint a subject names, re-hashed.
+def checkpoint_of(home: Home, subject: str, *, name: str, profile: Profile) -> Artifact:
+    """The checkpoint a subject names, re-hashed, and of the model that the profile speaks of.
 
     Raises:
-        ArtifactError: If it is none, or its files are not what was published.
+        ArtifactError: If it is none, its files are not what was published, or another profile made it from another
+            model: template, length and precision would not be those it was trained with.
     """
     artifact = find_all(home, subject)[-1]
     if artifact.kind not in CHECKPOINTS:
@@ -111,6 +115,8 @@ def checkpoint_of(home: Home, subject: str) -> Artifact:
             expected=f"the files of {artifact.kind} {artifact.digest} as its manifest lists them",
             do="Restore them from a backup, or materialize it again",
         )
+    advice = "Name the profile it was trained under with --profile"
+    refuse_other_profile(home, artifact, name=name, profile=profile, sections=("model",), do=advice)
     return artifact
 
 
@@ -153,17 +159,18 @@ def _kept_aside_by_both(demonstrations: list[Demonstrations]) -> list[Any]:
 
 
 def benchmark_checkpoint(
-    home: Home, subject: str, *, settings: BenchmarkSettings, profile: Profile, reporter: Reporter
+    home: Home, subject: str, *, settings: BenchmarkSettings, name: str, profile: Profile, reporter: Reporter
 ) -> list[BenchmarkRow]:
     """One checkpoint on standard benchmarks; nothing of it goes into the ledger.
 
     Raises:
         CapacityError: If lm-eval is not installed.
-        ArtifactError: If the subject is no checkpoint, or its files are not what was published.
+        ArtifactError: If the subject is no checkpoint, its files are not what was published, or another profile made
+            it from another model.
         InputError: If a task cannot be run.
     """
     require_harness()
-    artifact = checkpoint_of(home, subject)
+    artifact = checkpoint_of(home, subject, name=name, profile=profile)
     with speaking(
         Voice(subject, artifact.path),
         model_settings=profile.model,

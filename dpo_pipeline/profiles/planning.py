@@ -21,6 +21,7 @@ from dpo_pipeline.modeling.preflight import Plan, plan_training
 from dpo_pipeline.modeling.settings import ModelSettings
 from dpo_pipeline.modeling.shapes import base_file
 from dpo_pipeline.profiles import Profile
+from dpo_pipeline.profiles.belonging import refuse_other_profile
 
 CHARACTERS_PER_TOKEN = 3.5
 TEMPLATE_TOKENS = 6  # what a chat template puts around a text
@@ -52,13 +53,14 @@ class ProfilePlan:
 
 
 def plan_profile(
-    profile: Profile, home: Home, *, pairs: int | None = None, demonstrations: int | None = None
+    profile: Profile, home: Home, *, name: str, pairs: int | None = None, demonstrations: int | None = None
 ) -> ProfilePlan:
     """The plan of both trainings of a profile.
 
     Args:
         profile: The settings.
         home: Its tables say how much there is to learn, its disk takes the checkpoints.
+        name: The profile's name or path.
         pairs: Pairs to plan for, instead of the home's.
         demonstrations: Demonstrations to plan for, instead of the home's.
     """
@@ -74,7 +76,7 @@ def plan_profile(
         lines += _schedules(profile, learned, fits=all(plan.fits for plan in plans.values()))
     except CapacityError as error:
         faults.append(str(error))
-    faults += [*_missing_packages(profile), *_other_tokenizer(home, model)]
+    faults += [*_missing_packages(profile), *_other_profile(home, profile, name), *_other_tokenizer(home, model)]
     faults = list(dict.fromkeys(faults))
     if faults:
         lines += ["What stands in the way:", *(f"  - {fault}" for fault in faults)]
@@ -103,6 +105,18 @@ def _missing_packages(profile: Profile) -> Iterator[str]:
             require_bitsandbytes(setting)
         except CapacityError as error:
             yield str(error)
+
+
+def _other_profile(home: Home, profile: Profile, name: str) -> Iterator[str]:
+    """DPO would be refused the home's SFT checkpoint, and sizes read off that one's tokenizer would be another's."""
+    try:
+        checkpoint = home.latest("sft_checkpoint")
+    except ArtifactError:
+        return
+    try:
+        refuse_other_profile(home, checkpoint, name=name, profile=profile, sections=("model",))
+    except ArtifactError as error:
+        yield str(error)
 
 
 def _other_tokenizer(home: Home, model: ModelSettings) -> Iterator[str]:

@@ -25,7 +25,13 @@ def report_compare(baseline: str, challenger: str, profile: str, out: Path | Non
     from dpo_pipeline.profiles.comparing import compare_checkpoints
 
     found = compare_checkpoints(
-        Home.default(), baseline, challenger, profile=load_profile(profile), reporter=Aloud(_aside), out=out
+        Home.default(),
+        baseline,
+        challenger,
+        name=profile,
+        profile=load_profile(profile),
+        reporter=Aloud(_aside),
+        out=out,
     )
     click.echo(f"{report_text(found.report)}\n\n{found.folder / 'report.html'}")
 
@@ -48,7 +54,12 @@ def report_benchmarks(checkpoint: str, tasks: str, profile: str, **options: str 
 
     settings = BenchmarkSettings.parse({"tasks": tasks.split(","), **options}, where="the command line")
     rows = benchmark_checkpoint(
-        Home.default(), checkpoint, settings=settings, profile=load_profile(profile), reporter=Aloud(_aside)
+        Home.default(),
+        checkpoint,
+        settings=settings,
+        name=profile,
+        profile=load_profile(profile),
+        reporter=Aloud(_aside),
     )
     for row in rows:
         figure = row.as_dict()

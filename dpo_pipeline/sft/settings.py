@@ -1,6 +1,8 @@
 """Settings of supervised fine-tuning."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from dpo_pipeline.core.settings import Settings
 from dpo_pipeline.modeling.settings import OptimizerSettings
@@ -31,5 +33,22 @@ class SftSettings(Settings):
     """Jaccard similarity of word 2-grams from which a prompt counts as a copy of one the evaluation holds out, and is
     not learned; keep it equal to preferences.prompt_cluster_jaccard."""
 
+    validation_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the prompts learned from that is kept aside to watch the training on; those of held_out_share are for
+    the report and never looked at."""
+
+    validations: int = Field(default=10, ge=1)
+    """How many times, evenly spread, the conversations kept aside are scored."""
+
+    patience: int = Field(default=0, ge=0)
+    """Validations without a lower loss after which training stops early, with the weights it has then; 0 never does."""
+
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     """Minutes between checkpoints a retry can resume from."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.patience and not self.validation_share:
+            message = f"patience {self.patience} needs conversations to look at; set validation_share above 0"
+            raise ValueError(message)
+        return self

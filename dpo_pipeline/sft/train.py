@@ -1,6 +1,7 @@
 """Supervised fine-tuning, top to bottom: base model + demonstrations -> checkpoint."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.modeling import CODE_VERSION, processes
 from dpo_pipeline.modeling.base import open_base
-from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
+from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, for_the_probe, pack, plan_steps
 from dpo_pipeline.modeling.curves import SFT_PANELS
-from dpo_pipeline.modeling.device import capacity_in_words, choose_device
+from dpo_pipeline.modeling.device import Device, capacity_in_words, choose_device
+from dpo_pipeline.modeling.examples import Replies
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
 from dpo_pipeline.modeling.guard import guard
 from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
@@ -25,9 +27,12 @@ from dpo_pipeline.modeling.scoring import mean_nll
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.modeling.spawning import in_processes
+from dpo_pipeline.modeling.stopping import Watched, is_kept_aside, is_time_to_validate
 from dpo_pipeline.modeling.template import Conversation, LeftOut, encode
 from dpo_pipeline.sft.demonstrations import Demonstrations, read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
+
+ENCODED_AT_ONCE = 4_096
 
 
 @capacity_in_words("training")
@@ -70,31 +75,41 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     reporter.say(device.sentence)
     require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter, folder=work)
     data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
-    if start is None:
-        policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
-        policy = make_trainable(policy, device, settings=model, compute=compute)
-    else:
-        reporter.say(f"Going on from the champion {start.name[:12]}.")
-        policy, tokenizer = open_for_training(start / "model", device, settings=model, compute=compute)
-    groups, names, cut = _encode(tokenizer, data, model)
+    policy, tokenizer = _open(start, data, device, model=model, compute=compute, reporter=reporter)
+    groups, names, validation, cut = _encode(tokenizer, data, sft, model)
     if not groups:
         raise InputError("no demonstration is left to learn from", do=f"Look at the books: {data.books.as_dict()}")
     steps = plan_steps(
         [1] * len(groups), batch_size=sft.batch_size, epochs=sft.epochs, seed=seed_for(model.seed, "sft")
     )
-    reporter.say(f"SFT on {len(groups)} conversations in {len(steps)} steps; {len(data.held_out)} kept aside.")
+    aside = f"{len(data.held_out)} kept aside" + (f", {len(validation)} to watch it on" if validation else "")
+    reporter.say(f"SFT on {len(groups)} conversations in {len(steps)} steps; {aside}.")
     if data.against_permission:
         reporter.say(f"{data.against_permission} of them come from sources that forbid it: a smoke run, not for use.")
-    scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
+    scorer = make_scorer(policy, device, probe=for_the_probe(groups), reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
     begun = policy_digest(start / "model") if start else "base"
     key = digest_of_json(
-        [CODE_VERSION, settings, device.precision, device.batch_tokens, digest_of_groups(groups), begun]
+        [
+            CODE_VERSION,
+            settings,
+            device.precision,
+            device.batch_tokens,
+            digest_of_groups(chain(groups, validation)),
+            begun,
+        ]
     )
 
     with Session(
-        work, key=key, steps=len(steps), checkpoint_minutes=sft.checkpoint_minutes, device=device, reporter=reporter
+        work,
+        key=key,
+        steps=len(steps),
+        checkpoint_minutes=sft.checkpoint_minutes,
+        watched=Watched.LOSS,
+        patience=sft.patience,
+        device=device,
+        reporter=reporter,
     ) as session:
         session.resume(policy, optimizer, sft.optimizer)
         with scorer.session():
@@ -103,7 +118,9 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
                 batch = [groups[index] for index in steps[step]]
                 examples = [names[index] for index in steps[step]]
                 loss = backpropagate(scorer, batch, step=step, names=examples)
-                values = session.update(step, loss=loss, examples=examples)
+                values = {**session.update(step, loss=loss, examples=examples)}
+                if validation and is_time_to_validate(step, steps=len(steps), times=sft.validations):
+                    values[Watched.LOSS] = validate(scorer, validation)
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
 
         take_means(optimizer)
@@ -114,16 +131,19 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     counts = {
         "conversations": len(groups),
         "held_out_conversations": held_out.conversations,
+        "validation_conversations": len(validation),
         "against_permission": data.against_permission,
         "prompts_cut": len(cut),
         "prompt_tokens_cut": sum(cut),
-        "steps": len(steps),
-        "tokens": sum(groups[index].tokens for step in steps for index in step),
+        "steps": len(history),
+        "steps_planned": len(steps),
+        "tokens": sum(groups[index].tokens for step in steps[: len(history)] for index in step),
         **parameter_counts(policy),
     }
     facts = {
         "final_loss": recent_mean(history, "loss"),
         "held_out_nll": held_out.mean_nll if held_out.tokens else None,
+        "stopped_early": session.stopped_early or "no",
         "precision": str(device.precision),
     }
     write_training(out, stage="sft", settings=settings, counts=counts, facts=facts, left_out={})
@@ -153,23 +173,60 @@ def backpropagate(scorer: Scorer, batch: Sequence[Group], *, step: int, names: S
     return processes.summed(loss).item()
 
 
+@torch.no_grad()
+def validate(scorer: Scorer, groups: Sequence[Group]) -> float:
+    """Mean loss per response token of what is kept aside; called inside the scorer's session, leaves it training."""
+    scorer.model.eval()
+    loss = torch.zeros((), dtype=torch.float64)
+    for part in cut_by_tokens(processes.share_of(groups), batch_tokens=scorer.device.batch_tokens):
+        loss -= scorer.logps(pack(part, scorer.device.torch)).sum().item()
+    scorer.model.train()
+    return processes.summed(loss).item() / sum(len(group.responses[0]) for group in groups)
+
+
+def _open(
+    start: Path | None,
+    data: Demonstrations,
+    device: Device,
+    *,
+    model: ModelSettings,
+    compute: ComputeSettings,
+    reporter: Reporter,
+) -> tuple[Any, Any]:
+    """The base model, or the checkpoint to go on from, and its tokenizer, ready to be trained."""
+    if start is not None:
+        reporter.say(f"Going on from the champion {start.name[:12]}.")
+        return open_for_training(start / "model", device, settings=model, compute=compute)
+    policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
+    return make_trainable(policy, device, settings=model, compute=compute), tokenizer
+
+
 def _texts(conversations: Sequence[Conversation]) -> Any:
     return (message["content"] for conversation in conversations for message in conversation)
 
 
-def _encode(tokenizer: Any, data: Demonstrations, model: ModelSettings) -> tuple[list[Group], list[str], list[int]]:
-    """The conversations as groups of one response, their names, the cuts of prompts that were too long; books kept."""
-    encoded = encode(
-        tokenizer,
-        [conversation[:-1] for conversation in data.train],
-        [[conversation[-1]["content"]] for conversation in data.train],
-        max_length=model.max_length,
-    )
-    for item in encoded:
-        if isinstance(item, LeftOut):
-            data.books.kept["train"] -= 1
-            data.books.rejected[str(item)] += 1
-    pairs = zip(encoded, data.names, strict=True)
-    whole = [(item, name) for item, name in pairs if not isinstance(item, LeftOut)]
-    cut = [item.prompt_tokens_cut for item, _ in whole if item.prompt_tokens_cut]
-    return [Group(item.prompt, item.responses) for item, _ in whole], [name for _, name in whole], cut
+def _encode(
+    tokenizer: Any, data: Demonstrations, sft: SftSettings, model: ModelSettings
+) -> tuple[Replies, list[str], Replies, list[int]]:
+    """The conversations as groups of one response, their names, those to validate on, cuts of prompts; books kept."""
+    groups, names, validation, cut = Replies(), list[str](), Replies(), list[int]()
+    for start in range(0, len(data.train), ENCODED_AT_ONCE):
+        talks = data.train[start : start + ENCODED_AT_ONCE]
+        prompts, replies = [talk[:-1] for talk in talks], [[talk[-1]["content"]] for talk in talks]
+        encoded = encode(tokenizer, prompts, replies, max_length=model.max_length)
+        for name, item in zip(data.names[start : start + ENCODED_AT_ONCE], encoded, strict=True):
+            if isinstance(item, LeftOut):
+                data.books.kept["train"] -= 1
+                data.books.rejected[str(item)] += 1
+                continue
+            if item.prompt_tokens_cut:
+                cut.append(item.prompt_tokens_cut)
+            group = Group(item.prompt, item.responses)
+            if is_kept_aside(group, share=sft.validation_share, seed=model.seed):
+                validation.append(group)
+            else:
+                groups.append(group)
+                names.append(name)
+    if validation:
+        data.books.kept.update(train=-len(validation), validation=len(validation))
+    return groups, names, validation, cut

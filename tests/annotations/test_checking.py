@@ -193,7 +193,7 @@ def test_a_bare_number_means_a_response_only_where_the_columns_are_told_apart_by
     """0 and 1 beside response_0 and response_1 are theirs; beside text_a and text_b nobody can know."""
     rows = "Is it {n}?,It is number {n} I think.,It is certainly not {n}.,{v}\n"
     own, other = tmp_path / "own.csv", tmp_path / "other.csv"
-    own.write_text("prompt,response_0,response_1,better_response_id\n" + rows.format(n=1, v=0) + rows.format(n=2, v=1))
+    own.write_text("prompt,response_0,response_1,better_response\n" + rows.format(n=1, v=0) + rows.format(n=2, v=1))
     other.write_text("prompt,text_a,text_b,label\n" + rows.format(n=3, v=0) + rows.format(n=4, v=1))
     assert propose_mapping(own)["vocabulary"] == {"0": -2, "1": 2}
     proposal = propose_mapping(other)

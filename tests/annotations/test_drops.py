@@ -109,5 +109,5 @@ def test_all_faults_come_together(tmp_path):
 
 def test_a_stated_format_must_be_known(tmp_path):
     (tmp_path / "drop.yaml").write_text("files: [{match: '*', format: label_studo}]")
-    with pytest.raises(SettingsError, match="format is 'label_studo': known are alpaca, appen"):
+    with pytest.raises(SettingsError, match="format is 'label_studo': known are alpaca, alpaca_eval, appen"):
         checked_rules(tmp_path)

@@ -67,11 +67,6 @@ def test_a_byte_order_mark_at_the_start_is_fine(read):
     assert len(read({"export.json": b"\xef\xbb\xbf[" + GOOD + b"]"}).judgments) == 1
 
 
-def test_utf_16_is_named(read):
-    result = read({"export.jsonl": GOOD.decode().encode("utf-16"), "export.csv": "prompt,chosen".encode("utf-16")})
-    assert {reason for _, reason in reasons(result)} == {"invalid_utf8"}
-
-
 def test_a_line_over_the_limit_is_skipped_without_being_loaded(read):
     settings = AnnotationSettings(max_record_bytes=1_000)
     long = b'{"prompt": "' + b"x" * 5_000_000 + b'"}'
@@ -313,7 +308,7 @@ def test_csv_cells_keep_their_words(read):
 def test_a_csv_quote_that_never_ends_is_bounded(read):
     content = b'prompt,chosen,rejected\np,a,"' + b"x,y\n" * 20_000
     result = read({"export.csv": content}, settings=AnnotationSettings(max_record_bytes=10_000))
-    assert result.rejected[0]["reason"] == "invalid_csv"
+    assert result.rejected[0]["reason"] == "record_too_long"
     assert result.judgments == []
     assert result.books.is_balanced
 
@@ -388,3 +383,60 @@ def test_a_link_in_the_raw_folder_is_booked_not_followed(tmp_path, read_folder):
     (files / "folder").symlink_to("/etc")
     result = read_folder(files, tmp_path / "out")
     assert [row["reason"] for row in result.rejected] == ["unreadable_file"] * 2
+
+
+def test_a_csv_row_over_the_limit_is_never_cut_to_a_whole_one(read):
+    """A line in pieces once became a row that ended where the first piece did."""
+    settings = AnnotationSettings(max_record_bytes=1_000)
+    head, good = b"prompt,chosen,rejected\n", b"p,a,b\n"
+    long, wide = b"p,a," + b"y" * 50_000 + b"\n", b'p,a,"' + b"y" * 900 + b'\n","' + b"z" * 900 + b'\n"\n'
+    result = read(
+        {"export.csv": head + good + long + good + wide + good, "end.csv": head + long[:-1]}, settings=settings
+    )
+    found = [(row["file"], row["record_number"], row["reason"]) for row in result.rejected]
+    assert ("end.csv", 1, "record_too_long") in found
+    assert ("export.csv", 2, "record_too_long") in found
+    assert ("export.csv", 4, "record_too_long") in found
+    assert {(row["response_a"], row["response_b"]) for row in result.judgments} == {("a", "b")}
+    assert all(len(row["excerpt"]) <= 200 for row in result.rejected)
+
+
+def test_blank_lines_and_a_separator_before_the_header_of_a_csv(read):
+    for start in ("\r\n\n", "sep=;\n", '"sep=;"\r\n', "\n\nsep=;\n"):
+        assert [
+            row["response_b"] for row in read({"e.csv": f"{start}prompt;chosen;rejected\np;a,a;b\n"}).judgments
+        ] == ["b"]
+
+
+@pytest.mark.parametrize("name", ["e.jsonl", "e.json", "e.csv", "e.parquet", "e.jsonl.gz"])
+def test_what_stands_in_place_of_a_file_is_named(read, name):
+    """What people send without noticing: the pointer of an unfetched file, the page of a login."""
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 12\n"
+    page = b"<!DOCTYPE html>\n<html><body>Please log in</body></html>"
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    found = read({name: pack(pointer), f"other{name}": pack(page)}).rejected
+    assert [row["reason"] for row in found] == ["unreadable_file"] * 2
+    assert "git lfs pull" in found[0]["detail"]
+    assert "web page" in found[1]["detail"]
+
+
+def test_hidden_members_of_an_archive_are_booked_as_ignored(read):
+    content = zipped(
+        [
+            ("export.jsonl", GOOD),
+            ("__MACOSX/._export.jsonl", b"\0\5\x16\7"),
+            (".DS_Store", b"\0"),
+            ("a/.b/c.jsonl", GOOD),
+        ]
+    )
+    result = read({"drop.zip": content})
+    assert [row["reason"] for row in result.rejected] == ["ignored_file"] * 3
+    assert len(result.judgments) == 1
+
+
+def test_utf_16_without_a_mark_is_named(read):
+    (row,) = read({"e.csv": "prompt,chosen,rejected\np,a,b\n".encode("utf-16-le")}).rejected
+    assert (row["reason"], row["detail"].split(";")[0]) == (
+        "invalid_utf8",
+        "the header is not UTF-8: it looks like utf-16-le",
+    )

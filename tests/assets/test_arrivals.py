@@ -23,12 +23,15 @@ from resources.settings import PipelineSettings
 RECORD = {"prompt": "How do I reset it?", "response_a": "Hold the button.", "response_b": "No idea.", "verdict": "a"}
 
 
-def tick(home, cursor=None, **overrides):
+def tick(home, cursor=None, instance=None, **overrides):
     resources = {
         "home": ArtifactHome(folder=str(home.root), inbox=home.inbox_url),
         "settings": PipelineSettings(overrides=overrides),
     }
-    with dg.build_sensor_context(cursor=cursor, resources=resources) as context:
+    with (
+        dg.DagsterInstance.ephemeral() as none_yet,
+        dg.build_sensor_context(instance=instance or none_yet, cursor=cursor, resources=resources) as context,
+    ):
         return new_drops(context)
 
 

@@ -1,6 +1,7 @@
 """What starts by itself: tables after drops, trainings after change, one at a time, never past a failing check."""
 
 import json
+import time
 
 import dagster as dg
 import pytest
@@ -9,6 +10,7 @@ from dagster import AssetKey
 
 from assets import automation
 from assets.automation import enough_new_pairs, retraining
+from assets.dead_runs import LOST_SECONDS
 from assets.definitions import build_definitions
 from assets.materialize import materialize
 from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
@@ -95,6 +97,15 @@ def test_no_training_starts_while_another_is_under_way(home, instance, job, stat
     run = instance.create_run_for_job(dg.job(name=job)(lambda: None), status=status)
     for answer in (scheduled(home, instance), sensed(home, instance)):
         assert answer.skip_message == f"run {run.run_id} is training already; one at a time"
+
+
+def test_a_training_that_was_written_down_and_never_started_holds_up_none_for_ever(home, instance, monkeypatch):
+    read(home, "may")
+    instance.create_run_for_job(dg.job(name="train")(lambda: None), status=dg.DagsterRunStatus.NOT_STARTED)
+    assert "is training already" in scheduled(home, instance).skip_message
+    now = time.time()
+    monkeypatch.setattr("assets.dead_runs.time.time", lambda: now + LOST_SECONDS + 1)
+    assert scheduled(home, instance).tags["why"] == "1 new or changed drops: may"
 
 
 def test_a_run_of_an_asset_that_trains_counts_as_a_training_whatever_its_job(home, instance):

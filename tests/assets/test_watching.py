@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import time
 
 import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
 
-from assets.dead_runs import dead_runs, fail_dead_runs
+from assets.dead_runs import LOST_SECONDS, dead_runs, fail_dead_runs, lost_runs
 from assets.watching import failure_alerts, killed_runs
 from resources.alerts import Alerts, Failed
 from resources.artifact_store import ArtifactHome
@@ -59,6 +60,16 @@ def test_a_process_younger_than_the_word_of_the_run_is_another_one(instance, mon
     run = run_by(instance, os.getpid())
     monkeypatch.setattr("psutil.Process.create_time", lambda self: 4e9)
     assert [found.run_id for found, _ in dead_runs(instance)] == [run.run_id]
+
+
+def test_a_run_that_was_written_down_and_never_started_is_nobodys_after_a_while(instance, monkeypatch):
+    run = run_by(instance, status=dg.DagsterRunStatus.NOT_STARTED)
+    assert lost_runs(instance) == []
+    now = time.time()
+    monkeypatch.setattr("assets.dead_runs.time.time", lambda: now + LOST_SECONDS + 1)
+    assert fail_dead_runs(instance) == [f"run {run.run_id} of train was reported failed: it was never started"]
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert fail_dead_runs(instance) == []
 
 
 def test_a_zombie_is_not_alive(instance):

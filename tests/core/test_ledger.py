@@ -1,8 +1,10 @@
 """The ledger: append-only, chained, safe across processes, honest about damage."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +110,21 @@ def test_a_ledger_line_of_another_shape_is_a_named_fault(ledger, line):
     fill(ledger, 1)
     ledger.path.write_text(ledger.path.read_text() + line + "\n")
     assert "line 2 is not" in ledger.verify()[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads files by their descriptors")
+def test_after_a_power_cut_at_any_line_the_ledger_can_be_written_on(ledger, monkeypatch):
+    """A power cut keeps of each file what was synced, under whatever name the file has by then."""
+    synced, sync = {}, os.fsync
+
+    def noting(number):
+        sync(number)
+        synced[os.fstat(number).st_ino] = Path(f"/proc/self/fd/{number}").read_bytes()
+
+    monkeypatch.setattr(os, "fsync", noting)
+    for count in range(1, 4):
+        ledger.append("finished", number=count)
+        for path in ledger.path.parent.iterdir():
+            path.write_bytes(synced.get(path.stat().st_ino, b""))
+        assert ledger.verify() == []
+        assert ledger.head().lines == len(list(ledger.lines())) == count

@@ -15,7 +15,9 @@ def test_both_models_stand_in_columns_with_their_intervals(make_world, speakers,
     row = next(line for line in lines if line.startswith("Replies that meet every rule"))
     assert f"{100 * passed['value']:.0f} % ({100 * passed['low']:.0f}–{100 * passed['high']:.0f})" in row
     assert "Guidelines of Müller & Söhne: dpo against sft wins" in text
-    assert "Cost: sft 40 steps" in text
+    assert "Cost: sft 40 steps over 12.3 k tokens; dpo 40 steps" in text
+    report["models"]["dpo"]["counts"]["steps_planned"] = 90
+    assert "dpo 40 of 90 steps (stopped early) over 12.3 k tokens" in report_text(report)
 
 
 def test_a_champion_and_missing_figures_are_said(make_world, speakers, fake_speaker, monkeypatch):

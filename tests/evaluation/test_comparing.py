@@ -20,10 +20,14 @@ def home(make_world, tmp_path):
     """A home with the tables of a small world, an SFT checkpoint and two DPO checkpoints made from it."""
     world, home = make_world(pair_count=80), Home(tmp_path / "home")
 
+    model = load_profile("demo").model.model_dump(mode="json")
+
     def publish(kind, folder, parents=(), partition=None):
+        settings = {"model": model} if kind.endswith("_checkpoint") else {}
         with home.store.staging() as staged:
             shutil.copytree(folder, staged, dirs_exist_ok=True)
-            artifact = home.store.publish(staged, Recipe(kind, "1", {}, tuple(parents)), Outcome())
+            artifact = home.store.publish(staged, Recipe(kind, "1", settings, tuple(parents)), Outcome())
+        home.ledger.append("started", attempt=kind, asset=kind, partition=partition, profile="demo")
         home.ledger.append("finished", attempt=kind, asset=kind, partition=partition, artifact=artifact.digest)
         return Parent(kind, kind, artifact.digest)
 
@@ -50,7 +54,8 @@ def compare(home, speakers, fake_speaker, monkeypatch):
     profile = profile.model_copy(update={"evaluation": quick})
 
     def run(first, second, **rest):
-        return compare_checkpoints(home, first, second, profile=profile, reporter=Quiet(), **rest)
+        given = {"name": "demo", "profile": profile, **rest}
+        return compare_checkpoints(home, first, second, reporter=Quiet(), **given)
 
     return run
 
@@ -91,6 +96,21 @@ def test_what_is_no_checkpoint_or_was_altered_is_refused(home, compare):
     (home.latest("dpo_checkpoint").path / "model" / "weights").write_text("other")
     with pytest.raises(ArtifactError, match="is not what was published"):
         compare("sft_checkpoint", "dpo_checkpoint")
+
+
+def test_a_checkpoint_of_another_profiles_model_is_refused_and_that_profile_is_asked_for(compare):
+    other = load_profile("demo", overrides={"model": {"max_length": 111}})
+    with pytest.raises(
+        ArtifactError, match=r"under the profile demo, this run's is mine; they differ in model.max_len"
+    ):
+        compare("sft_checkpoint", "dpo_checkpoint", name="somewhere/mine.yaml", profile=other)
+    with pytest.raises(ArtifactError, match=r"Name the profile it was trained under with --profile"):
+        compare("sft_checkpoint", "dpo_checkpoint", name="somewhere/mine.yaml", profile=other)
+
+
+def test_a_profile_that_trains_the_same_model_otherwise_may_look(compare):
+    other = load_profile("demo", overrides={"sft": {"epochs": 7}, "evaluation": {"bootstrap_samples": 100}})
+    assert compare("sft_checkpoint", "dpo_checkpoint", name="mine", profile=other).report["models"]
 
 
 def test_a_folder_with_something_in_it_is_left_alone(compare, tmp_path):

@@ -13,7 +13,7 @@ from preference_worlds import judgment
 
 from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.errors import InputError
-from dpo_pipeline.dpo.pairs import read_pairs
+from dpo_pipeline.dpo.pairs import iterate_pairs
 from dpo_pipeline.evaluation.held_out import read_held_out
 from dpo_pipeline.preferences.golden import golden_leaks, golden_rows, held_out_rows, read_golden
 from dpo_pipeline.preferences.pinned import GoldenSet
@@ -160,10 +160,11 @@ def test_the_reference_scores_golden_pairs_and_the_evaluation_asks_them_first(go
     pinned = golden.write([pair(QUESTION), pair(QUESTION, f"good {QUESTION}", f"bad {QUESTION}")])
     out, _ = world.build(drop, settings=PreferenceSettings(golden_set=pinned, held_out_share=0.3))
     own = set(golden_rows(out, ["pair_id"])["pair_id"].to_pylist())
-    read = read_pairs(out)
-    names = [text.pair_id for text in read.texts]
+    read = [row for block in iterate_pairs(out) for row in block]
+    names = [row["pair_id"] for row in read]
     assert (len(names), len(set(names)), own <= set(names)) == (32, 32, True)
-    assert {split for name, split in zip(names, read.splits, strict=True) if name in own} == {"held_out"}
+    assert {row["split"] for row in read if row["pair_id"] in own} == {"held_out"}
+    assert not own & {row["pair_id"] for block in iterate_pairs(out, "train") for row in block}
     held_out = read_held_out(out, None, prompt_count=3, learned=[[{"role": "user", "content": QUESTION}, {}]])
     assert own <= {row["pair_id"] for row in held_out.pairs}
     assert held_out.prompts[0]["prompt"][0]["content"] == QUESTION

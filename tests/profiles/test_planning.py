@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from worlds import tokenizer
 
 from dpo_pipeline.cli import commands
+from dpo_pipeline.core.artifacts import Outcome, Recipe
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.modeling.duration import StepShape, seconds_per_step
 from dpo_pipeline.modeling.settings import (
@@ -22,7 +23,7 @@ from dpo_pipeline.profiles.planning import _other_tokenizer, _tokens, plan_profi
 
 def test_steps_are_examples_over_batches_times_epochs(tmp_path):
     """The demo: 2 epochs of 1,000 pairs, 16 a step, are 2 x 63; 256 tokens each are 4,096 a step, 4 passes of 1,024."""
-    plan = plan_profile(load_profile("demo"), Home(tmp_path), pairs=1_000)
+    plan = plan_profile(load_profile("demo"), Home(tmp_path), name="demo", pairs=1_000)
     assert plan.faults == ()
     assert "about 126 steps of 4,096 tokens, in 4 forward passes of at most 1,024; about " in plan.text
     assert "this home has no demonstrations yet; --demonstrations N" in plan.text
@@ -34,7 +35,7 @@ def test_each_stage_is_planned_with_its_own_optimizer_and_all_faults_come_togeth
         "model": {"scratch": {"vocabulary_size": 200_000, "hidden_size": 65_536, "head_count": 8, "layer_count": 99}},
         "compute": {"device": "cpu"},
     }
-    plan = plan_profile(load_profile("demo", overrides=changes), Home(tmp_path))
+    plan = plan_profile(load_profile("demo", overrides=changes), Home(tmp_path), name="demo")
     assert "SFT with adamw:" in plan.text
     assert "DPO with adamw_8bit:" in plan.text
     memory, disk, package = plan.faults
@@ -66,6 +67,21 @@ def test_a_checkpoint_with_another_tokenizer_than_the_base_is_a_fault(tmp_path, 
     monkeypatch.setattr(made, "path", tmp_path / "same")
     tokenizer(tmp_path / "same" / "model", {"a": 0, "b": 1, "c": 2, "<|im_start|>": 3})
     assert list(_other_tokenizer(home, model)) == []
+
+
+def test_a_checkpoint_of_another_profiles_model_is_a_fault_that_names_both(tmp_path):
+    home, demo = Home(tmp_path / "home"), load_profile("demo")
+    with home.store.staging() as folder:
+        (folder / "weights").write_text("w")
+        recipe = Recipe("sft_checkpoint", "1", {"model": demo.model.model_dump(mode="json")}, ())
+        made = home.store.publish(folder, recipe, Outcome())
+    home.ledger.append("started", attempt="a", asset="sft_checkpoint", partition=None, profile="demo")
+    home.ledger.append("finished", attempt="a", asset="sft_checkpoint", partition=None, artifact=made.digest)
+    assert plan_profile(demo, home, name="demo").faults == ()
+    other = load_profile("demo", overrides={"model": {"max_length": 111}})
+    [fault] = plan_profile(other, home, name="mine.yaml").faults
+    assert f"sft_checkpoint {made.digest[:12]} was made under the profile demo, this run's is mine" in fault
+    assert "model.max_length (512 there, 111 here)" in fault
 
 
 def test_a_step_is_measured_on_layers_like_the_models_own_and_more_layers_take_longer():

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -173,3 +174,85 @@ def test_the_real_web_server_stands_behind_it(tmp_path, options):
     finally:
         server.terminate()
         server.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory):
+    """MLflow's server as `make ui` starts it; its port."""
+    from dpo_pipeline.core.home import Home
+    from resources.servers import _MLFLOW_ENVIRONMENT, _mlflow_command
+
+    home = Home(tmp_path_factory.mktemp("mlflow") / "home")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, **_MLFLOW_ENVIRONMENT}
+    server = subprocess.Popen(_mlflow_command(home, port), env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                if request(port, "GET", "/health")[0] == 200:
+                    break
+            except OSError:
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        yield port
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        try:
+            server.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+CREATE, SEARCH = "/api/2.0/mlflow/experiments/create", "/api/2.0/mlflow/experiments/search?max_results=50"
+
+
+def experiments(port):
+    status, text = request(port, "GET", SEARCH)
+    assert status == 200
+    return {found["name"] for found in json.loads(text)["experiments"]}
+
+
+@pytest.mark.slow
+def test_mlflow_takes_writes_from_programs_and_from_its_own_pages_only(mlflow):
+    own = f"http://127.0.0.1:{mlflow}"
+    allowed = [{}, {"Origin": own, "Sec-Fetch-Site": "same-origin"}]
+    attacks = {
+        "another port of this machine": {"Origin": "http://localhost:8888"},
+        "another port, by its number": {"Origin": "http://127.0.0.1:3000"},
+        "another site": {"Origin": "http://evil.example"},
+        "a sandboxed frame": {"Origin": "null"},
+        "a page that hides its origin": {"Sec-Fetch-Site": "cross-site"},
+        "a form of a neighbouring port": {"Sec-Fetch-Site": "same-site"},
+        "a name that points here (DNS rebinding)": {"Host": f"evil.example:{mlflow}"},
+        "a name that begins like ours": {"Host": f"127.0.0.1.evil.example:{mlflow}"},
+    }
+    for path in (CREATE, CREATE.replace("/api/", "/ajax-api/")):
+        for number, headers in enumerate(allowed):
+            name = f"allowed {path} {number}"
+            assert request(mlflow, "POST", path, json.dumps({"name": name}), **headers)[0] == 200
+            assert name in experiments(mlflow)
+        for name, headers in attacks.items():
+            status, text = request(mlflow, "POST", path, json.dumps({"name": f"{name} {path}"}), **headers)
+            assert status == 403, (name, text)
+            assert text.startswith("Refused: "), text
+    assert not [name for name in experiments(mlflow) if any(name.startswith(attack) for attack in attacks)]
+
+
+@pytest.mark.slow
+def test_mlflow_tells_nothing_to_a_page_that_calls_it_by_another_name(mlflow):
+    for path in ("/", SEARCH, "/health", "/version"):
+        assert request(mlflow, "GET", path, Host="evil.example")[0] == 403
+
+
+def test_mlflow_is_not_served_without_names_to_compare_with(monkeypatch):
+    from resources.mlflow_app import guarded
+
+    for hosts in ("", "*", "*.example.org"):
+        monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", hosts)
+        with pytest.raises(RuntimeError, match="name the hosts"):
+            guarded()

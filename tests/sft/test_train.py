@@ -22,11 +22,13 @@ from worlds import (
 from dpo_pipeline.core.errors import InputError, TrainingError
 from dpo_pipeline.core.metrics import read_metrics
 from dpo_pipeline.core.randomness import seed_for
+from dpo_pipeline.modeling import session
 from dpo_pipeline.modeling.batches import plan_steps
 from dpo_pipeline.modeling.forward import Scorer
 from dpo_pipeline.modeling.locks import sole_owner
 from dpo_pipeline.modeling.policy import load_policy
 from dpo_pipeline.modeling.settings import ModelSettings, OptimizerSettings
+from dpo_pipeline.sft.settings import SftSettings
 from dpo_pipeline.sft.train import train_sft
 
 
@@ -148,6 +150,68 @@ def test_over_long_and_injected_conversations_are_booked(root):
     rejected = outcome.books.rejected
     assert (rejected["response_too_long"], rejected["special_token_in_text"]) == (1, 1)
     outcome.books.assert_balanced(of="the test")
+
+
+WATCHED = SFT.model_copy(
+    update={
+        "validation_share": 0.3, "validations": 10, "batch_size": 4, "epochs": 2, "checkpoint_minutes": 1e-9,
+        "optimizer": OptimizerSettings(learning_rate=1e-30),
+    }
+)  # fmt: skip
+IMPATIENT = WATCHED.model_copy(update={"patience": 2})
+"""At a rate of 1e-30 no weight moves, so the third validation brings no gain on the first and training ends there."""
+
+
+def test_prompts_are_kept_aside_to_watch_the_training_on_and_nothing_is_learned_from_them(root):
+    learning = WATCHED.model_copy(update={"optimizer": OptimizerSettings(learning_rate=1e-2)})
+    out, outcome = train(root, "watched", sft=learning)
+    kept, history = outcome.books.kept, read_metrics(out / "metrics.jsonl")
+    assert kept["train"] + kept["validation"] + kept["held_out"] + outcome.books.rejected_count == 60
+    assert kept["validation"] == outcome.counts["validation_conversations"] > 5
+    assert kept["train"] == outcome.counts["conversations"]
+    seen = [line["validation/loss"] for line in history if "validation/loss" in line]
+    assert len(seen) == 10
+    assert seen[0] > 5 > 4 > seen[-1], "per token and in nats, like the loss"
+    assert (outcome.facts["stopped_early"], outcome.counts["steps"]) == ("no", outcome.counts["steps_planned"])
+
+
+def test_patience_ends_the_training_and_its_record_says_so(root):
+    notes = Notes()
+    out, outcome = train(root, "impatient", sft=IMPATIENT, reporter=notes)
+    recorded = json.loads((out / "training.json").read_text())
+    steps, planned = recorded["counts"]["steps"], recorded["counts"]["steps_planned"]
+    assert steps == math.ceil(3 * planned / 10) == len(losses(out)) < planned
+    assert recorded["facts"]["stopped_early"].startswith(
+        f"after step {steps} of {planned}: the last 2 validations brought no better loss than "
+    )
+    assert f"Stopped early, {recorded['facts']['stopped_early']}." in notes.sentences
+    assert recorded["counts"]["tokens"] == outcome.counts["tokens"] < 60 * 128
+
+
+@pytest.mark.parametrize("after", ["one validation", "the step it stops at", "the stop, before it publishes"])
+def test_a_training_resumed_around_an_early_stop_ends_where_a_straight_one_does(root, after, monkeypatch):
+    straight, outcome = train(root, f"straight {after}", sft=IMPATIENT)
+    last, work = outcome.counts["steps"], root / f"work early {after}"
+    if after == "the stop, before it publishes":
+        with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+            broken.setattr(session, "save_policy", interrupted)
+            train(root, f"stopped {after}", sft=IMPATIENT, work=work)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            reporter = Stop(after=last if after == "the step it stops at" else last // 3)
+            train(root, f"stopped {after}", sft=IMPATIENT, reporter=reporter, work=work)
+    resumed, outcome = train(root, f"resumed {after}", sft=IMPATIENT, work=work)
+    assert 0 < outcome.remarks["resumed_from_step"] <= last
+    assert same_bytes(straight, resumed) == []
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_patience_without_anything_to_look_at_is_refused():
+    with pytest.raises(ValueError, match="needs conversations to look at; set validation_share above 0"):
+        SftSettings(patience=2)
 
 
 def test_a_checkpoint_is_a_base_for_the_next_training(root, trained):

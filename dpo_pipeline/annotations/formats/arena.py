@@ -1,9 +1,12 @@
-"""LMSYS / LMArena battles: two models' conversations and the winner, in the releases of 33k, 55k (Kaggle) and 140k.
+"""LMSYS / LMArena battles: two models' conversations and the winner, as released from 33k to 140k and on Kaggle.
 
 https://huggingface.co/datasets/lmsys/chatbot_arena_conversations,
-https://huggingface.co/datasets/lmarena-ai/arena-human-preference-140k; MT-bench's human judgments have the same shape,
-https://huggingface.co/datasets/lmsys/mt_bench_human_judgments. In battles of several turns each model was answered
-separately, so the contexts differ and only the battles whose contexts are equal become judgments.
+https://huggingface.co/datasets/lmarena-ai/arena-human-preference-140k (100k, expert-5k and webdev alike),
+https://huggingface.co/datasets/lmarena-ai/search-arena-24k (`messages_a`, `messages_b`),
+https://www.kaggle.com/competitions/lmsys-chatbot-arena (lists of turns in cells),
+https://www.kaggle.com/competitions/wsdm-cup-multilingual-chatbot-arena (texts); MT-bench's human judgments have the
+same shape, https://huggingface.co/datasets/lmsys/mt_bench_human_judgments. In battles of several turns each model was
+answered separately, so the contexts differ and only the battles whose contexts are equal become judgments.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +26,7 @@ from dpo_pipeline.annotations.records import (
     clean,
     response_of,
     shown,
+    single_prompt,
     text_of,
     turns_of,
 )
@@ -30,6 +34,7 @@ from dpo_pipeline.annotations.rules import Rules
 
 NAME = "lmsys_arena"
 
+_CONVERSATIONS = (("conversation_a", "conversation_b"), ("messages_a", "messages_b"))
 _WINNERS = {
     "model_a": ("a", -2),
     "model_b": ("b", 2),
@@ -42,13 +47,18 @@ _WINNERS = {
 
 def recognise(sample: Sequence[Mapping[str, Any]]) -> float:
     """How sure it is that these records are of this format, 0..1."""
-    battles = share_with(sample, "winner", "conversation_a", "conversation_b")
-    return max(battles, share_with(sample, "winner_model_a", "prompt", "response_a", "response_b"))
+    kaggle = ("prompt", "response_a", "response_b")
+    return max(
+        *(share_with(sample, "winner", *names) for names in _CONVERSATIONS),
+        share_with(sample, "winner_model_a", *kaggle),
+        share_with(sample, "winner", "model_a", "model_b", *kaggle),
+    )
 
 
 def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     """One judgment per battle; model A stood on the left."""
-    prompt, a, b = _conversations(record) if "conversation_a" in record else _kaggle(record)
+    names = next((names for names in _CONVERSATIONS if names[0] in record), None)
+    prompt, a, b = _kaggle(record) if names is None else _conversations(record, names)
     choice, strength = _winner(record)
     return (
         Judgment(
@@ -78,9 +88,8 @@ def _winner(record: Mapping[str, Any]) -> tuple[str, int]:
     return found
 
 
-def _conversations(record: Mapping[str, Any]) -> tuple[Turns, str, str]:
+def _conversations(record: Mapping[str, Any], names: tuple[str, str]) -> tuple[Turns, str, str]:
     """Both conversations up to the turn that was judged; MT-bench holds later ones as well."""
-    names = ("conversation_a", "conversation_b")
     judged = record.get("turn")
     end = 2 * judged if isinstance(judged, int) and judged > 0 else None
     ours, theirs = (turns_of(record.get(name), name)[:end] for name in names)
@@ -88,7 +97,9 @@ def _conversations(record: Mapping[str, Any]) -> tuple[Turns, str, str]:
 
 
 def _kaggle(record: Mapping[str, Any]) -> tuple[Turns, str, str]:
-    """The 55k release: prompt and responses are lists of turns' texts as JSON inside CSV cells."""
+    """The 55k release: prompt and responses are lists of turns' texts as JSON inside CSV cells; WSDM's: plain texts."""
+    if "winner_model_a" not in record:
+        return single_prompt(text_of(record, "prompt")), text_of(record, "response_a"), text_of(record, "response_b")
     prompts, ours, theirs = (_texts(record, name) for name in ("prompt", "response_a", "response_b"))
     if not len(prompts) == len(ours) == len(theirs) or not prompts:
         raise Unusable(Reason.ROLE_ORDER, f"{len(prompts)} prompts, {len(ours)} and {len(theirs)} responses")

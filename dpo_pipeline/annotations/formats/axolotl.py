@@ -1,12 +1,15 @@
 """Axolotl preference data: chat_template.default, chatml.intel, .icr, .argilla, .prompt_pairs, and zephyr.nectar.
 
-https://github.com/axolotl-ai-cloud/axolotl (docs/rlhf.qmd)
+https://github.com/axolotl-ai-cloud/axolotl (docs/rlhf.qmd). distilabel's orca pairs
+(https://huggingface.co/datasets/argilla/distilabel-intel-orca-dpo-pairs) are of this shape and mark ties in `status`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_pipeline.annotations.formats.hh_rlhf import turns_of_dialogue
+import msgspec
+
+from dpo_pipeline.annotations.formats.hh_rlhf import open_dialogue
 from dpo_pipeline.annotations.formats.kway import pairs_by_rank
 from dpo_pipeline.annotations.formats.shared import preferred, share_with
 from dpo_pipeline.annotations.reasons import Reason
@@ -48,7 +51,10 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     if "answers" in record:
         return _nectar(record, rules)
     chosen, rejected = next((names for names in _REPLIES if names[0] in record), _REPLIES[0])
-    return (preferred(_prompt(record), _reply(record, chosen), _reply(record, rejected), rules),)
+    judgment = preferred(_prompt(record), _reply(record, chosen), _reply(record, rejected), rules)
+    if record.get("status") == "tie":
+        judgment = msgspec.structs.replace(judgment, choice="tie", strength=0)
+    return (judgment,)
 
 
 def _prompt(record: Mapping[str, Any]) -> Turns:
@@ -59,12 +65,6 @@ def _prompt(record: Mapping[str, Any]) -> Turns:
         raise Unusable(Reason.PROMPT_MISSING, f"none of {', '.join(_QUESTIONS)}")
     system = record.get("system")
     return single_prompt(text_of(record, name), system=system if isinstance(system, str) else None)
-
-
-def _dialogue(text: str) -> Turns:
-    """A dialogue as text that ends with an open turn of the assistant."""
-    turns = turns_of_dialogue(text, "prompt")
-    return check_prompt(turns[:-1] if turns[-1] == ("assistant", "") else turns)
 
 
 def _reply(record: Mapping[str, Any], name: str) -> str:
@@ -92,7 +92,9 @@ def _nectar(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
         ranks.append(float(rank))
     prompt = text_of(record, "prompt")
     return pairs_by_rank(
-        _dialogue(prompt) if prompt.startswith(("\n\nHuman:", "\n\nAssistant:")) else single_prompt(prompt),
+        open_dialogue(prompt, "prompt")
+        if prompt.startswith(("\n\nHuman:", "\n\nAssistant:"))
+        else single_prompt(prompt),
         [text_of(answer, "answer") for answer in answers],
         ranks,
         group="ranking",

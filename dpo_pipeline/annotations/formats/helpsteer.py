@@ -1,14 +1,16 @@
 """NVIDIA HelpSteer2-Preference and HelpSteer3: two responses, several people's strengths -3..3, no ids of theirs.
 
 https://huggingface.co/datasets/nvidia/HelpSteer2, https://huggingface.co/datasets/nvidia/HelpSteer3. Negative means
-response 1; -100 means that neither is valid. The single votes are read where they are published.
+response 1; -100 means that neither is valid. The single votes are read where they are published. Of HelpSteer3's other
+parts, `edit` is an edited response over its original, `edit_quality` the edit that follows the feedback over the one
+that does not; `feedback` says of each response how helpful it is in words and compares nothing.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpo_pipeline.annotations.formats.shared import parts_of_each, prompt_of, stripped_or_none
+from dpo_pipeline.annotations.formats.shared import parts_of_each, preferred, prompt_of, stripped_or_none
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import (
     Judgment,
@@ -27,6 +29,7 @@ NAME = "helpsteer"
 
 _OVERALL = ("overall_preference", "preference_strength")
 _VOTES = ("individual_preference", "all_preferences_unprocessed")
+_EDITS = (("good_edited_response", "bad_edited_response"), ("edited_response", "original_response"))
 _TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 _ROLE = {"User": "user", "Assistant": "assistant"}
 
@@ -38,13 +41,19 @@ def recognise(sample: Sequence[Mapping[str, Any]]) -> float:
 
 def _looks_so(record: Mapping[str, Any]) -> bool:
     """Either version's name of the verdict beside its names of the responses."""
-    new = "overall_preference" in record and "response1" in record
-    return new or ("preference_strength" in record and "response_1" in record)
+    new = "response1" in record and ("overall_preference" in record or "feedback1" in record)
+    edited = any(better in record and worse in record for better, worse in _EDITS)
+    return new or edited or ("preference_strength" in record and "response_1" in record)
 
 
 def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     """One judgment per published vote, else one for the overall preference."""
-    prompt = _prompt(record)
+    prompt = prompt_before(record)
+    for better, worse in _EDITS:
+        if better in record or (worse in record and "feedback" in record):
+            return (preferred(prompt, text_of(record, better), text_of(record, worse), rules),)
+    if "feedback1" in record and "overall_preference" not in record:
+        raise Unusable(Reason.NO_VERDICT, "feedback on each response alone compares nothing")
     responses = tuple(
         response_of(text_of(record, names[0] if names[0] in record else names[1]), names[0])
         for names in (("response1", "response_1"), ("response2", "response_2"))
@@ -84,8 +93,12 @@ def _judgment(prompt: Turns, responses: tuple[str, ...], strength: Any, why: Any
     )
 
 
-def _prompt(record: Mapping[str, Any]) -> Turns:
-    """HelpSteer3's list of messages, or HelpSteer2's text, in which markers part the turns."""
+def prompt_before(record: Mapping[str, Any]) -> Turns:
+    """HelpSteer3's list of messages, or HelpSteer2's text, in which markers part the turns.
+
+    Raises:
+        Unusable: If they are no prompt.
+    """
     if "context" in record:
         return prompt_of(record["context"], "context")
     text = text_of(record, "prompt")

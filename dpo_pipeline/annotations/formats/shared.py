@@ -15,9 +15,10 @@ from dpo_pipeline.annotations.records import (
     kind_of,
     response_of,
     single_prompt,
+    text_of,
     turns_of,
 )
-from dpo_pipeline.annotations.rules import Rules
+from dpo_pipeline.annotations.rules import Rules, Verdict
 
 
 def prompt_of(value: Any, name: str, *, system: Any = None) -> Turns:
@@ -67,6 +68,26 @@ def preferred(prompt: Turns, chosen: str, rejected: str, rules: Rules, *, sft_by
         -2,
         guideline_version=rules.file.guideline_version,
         sft_allowed=rules.sft_allowed(default=sft_by_default),
+    )
+
+
+def judged(
+    prompt: Turns, record: Mapping[str, Any], names: tuple[str, str], verdict: Verdict, rules: Rules, **fields: Any
+) -> Judgment:
+    """A verdict on two responses that stand in fields of their own.
+
+    Raises:
+        Unusable: If a response is missing, empty or no text.
+    """
+    a, b = (response_of(text_of(record, name), name) for name in names)
+    return Judgment(
+        prompt,
+        a,
+        b,
+        *verdict,
+        guideline_version=rules.file.guideline_version,
+        sft_allowed=rules.sft_allowed(),
+        **fields,
     )
 
 

@@ -77,9 +77,10 @@ def _conversational(prompt: Any, chosen: Any, rejected: Any) -> tuple[Turns, str
         turns_of(prompt, "prompt") if type(prompt) is list else single_prompt(text_of({"prompt": prompt}, "prompt"))
     )
     if len(ours) > 1 and len(ours) == len(theirs):
-        # Some exports repeat the prompt inside both lists beside giving it apart.
+        # Some exports repeat the prompt inside both lists beside giving it apart; as a text it is the last question, or
+        # of a longer conversation the first (Tulu 3).
         turns, better, worse = split_at_last_turn(ours, theirs)
-        if turns[-1] != before[-1]:
+        if turns[-1] != before[-1] and (type(prompt) is list or before[-1] not in turns):
             raise Unusable(Reason.UNEQUAL_CONTEXTS, "prompt and the turns before the responses differ")
         return turns, better, worse
     return check_prompt(before), _only_turn(ours, "chosen"), _only_turn(theirs, "rejected")

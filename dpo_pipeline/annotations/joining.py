@@ -1,0 +1,40 @@
+"""Rows that are one record: exports with one response a row, in which the rows of a prompt follow one another."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from dpo_pipeline.annotations.formats.kway import MAX_RESPONSES
+from dpo_pipeline.annotations.json_records import Entry
+
+
+def joined(entries: Iterable[Entry], export: Any) -> Iterable[Entry]:
+    """The entries, those of one record put together where the format has a `joined_by`, as they are where not.
+
+    A record of several rows is `{"rows": [...]}` and bears the number of the first; an entry that cannot be read ends
+    it. At most as many rows are joined as may be compared.
+    """
+    key_of: Callable[[Any], Any] | None = getattr(export, "joined_by", None)
+    return entries if key_of is None else _runs(entries, key_of)
+
+
+def _runs(entries: Iterable[Entry], key_of: Callable[[Any], Any]) -> Iterator[Entry]:
+    run: list[Entry] = []
+    key: Any = None
+    for entry in entries:
+        own = key_of(entry[1]) if type(entry[1]) is dict else None
+        if run and (own is None or own != key or len(run) == MAX_RESPONSES):
+            yield _as_one(run)
+            run = []
+        if own is None:
+            yield entry
+        else:
+            run.append(entry)
+            key = own
+    if run:
+        yield _as_one(run)
+
+
+def _as_one(run: list[Entry]) -> Entry:
+    raws = [raw for _, _, raw in run]
+    raw = b"\n".join(raws) if all(type(one) is bytes for one in raws) else {"rows": raws}
+    return run[0][0], {"rows": [value for _, value, _ in run]}, raw
