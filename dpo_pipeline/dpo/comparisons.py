@@ -1,7 +1,9 @@
 """From a batch's log-probs to its losses and metrics, and the checks on them. Shapes: S responses, M comparisons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from dpo_pipeline.core.errors import TrainingError
@@ -25,8 +27,8 @@ METRICS = (
 # Largest difference of policy and reference before the first step, in nats per token, that counts as rounding.
 SAME_POLICY = {Precision.FP32: 1e-3, Precision.BF16: 1e-1}
 
-ReferenceLogps = Mapping[int, tuple[float, float]]
-"""Chosen and rejected log-prob by the pair's row."""
+ReferenceLogps = npt.NDArray[np.float64]
+"""Chosen and rejected log-prob by the pair's row, (rows, 2)."""
 
 
 def compare(logps: torch.Tensor, packed: Packed) -> Logps:
@@ -37,7 +39,7 @@ def compare(logps: torch.Tensor, packed: Packed) -> Logps:
 
 def frozen_logps(reference: ReferenceLogps, packed: Packed, *, like: Logps) -> Logps:
     """The reference's log-probs of the same comparisons, (M,), from the table."""
-    values = like.chosen.new_tensor([reference[row] for row in packed.rows])
+    values = like.chosen.new_tensor(reference[list(packed.rows)])
     return like._replace(chosen=values[:, 0], rejected=values[:, 1])
 
 
@@ -47,8 +49,8 @@ def losses_and_sums(
     """The weighted losses, (M,), with gradients, and the sums over comparisons of what METRICS names, on the CPU."""
     policy = compare(scorer.logps(packed), packed)
     frozen = frozen_logps(reference, packed, like=policy)
-    weights = policy.chosen.new_tensor([data.weights[row] for row in packed.rows])
-    strengths = policy.chosen.new_tensor([data.strengths[row] for row in packed.rows])
+    weights = policy.chosen.new_tensor(data.weights[list(packed.rows)])
+    strengths = policy.chosen.new_tensor(data.strengths[list(packed.rows)])
     losses = weights * preference_losses(policy, frozen, dpo, strengths=strengths)
     rewards = implicit_rewards(policy, frozen, beta=dpo.beta)
     columns = (

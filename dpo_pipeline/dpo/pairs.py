@@ -3,57 +3,96 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.errors import InputError
+from dpo_pipeline.core.lazy import Lazy
 from dpo_pipeline.dpo.settings import DpoSettings
-from dpo_pipeline.modeling.batches import EncodedPair, Group, group_pairs
+from dpo_pipeline.modeling.batches import Group
 from dpo_pipeline.modeling.device import Device
-from dpo_pipeline.modeling.scoring import Pair, encode_pairs
+from dpo_pipeline.modeling.examples import EncodedPair, group_pairs
+from dpo_pipeline.modeling.scoring import EncodedPairs, Pair, encode_more
 from dpo_pipeline.modeling.settings import ModelSettings
 from dpo_pipeline.modeling.stopping import is_kept_aside
 from dpo_pipeline.preferences.golden import golden_rows
 
 PAIRS = "pairs.parquet"
 COLUMNS = ["pair_id", "split", "prompt", "chosen", "rejected", "p_chosen", "margin"]
+KEPT = pa.schema(
+    [("pair_id", pa.string()), ("split", pa.string()), ("p_chosen", pa.float64()), ("margin", pa.float64())]
+)
+ROWS_AT_ONCE = 4_096
+
+Numbers = npt.NDArray[np.float64]
 
 
-class PreferencePairs(NamedTuple):
-    """The rows of pairs.parquet in its order: texts, splits ("train" or "held_out"), p_chosen and margin."""
+class Strings(Lazy[str]):
+    """A column of strings as Arrow holds it."""
 
-    texts: list[Pair]
-    splits: list[str]
-    p_chosen: list[float]
-    margins: list[float]
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self.column = column.combine_chunks()
 
-    def of_split(self, split: str) -> "PreferencePairs":
-        """The rows of one split, in order."""
-        rows = [row for row, name in enumerate(self.splits) if name == split]
-        return PreferencePairs(
-            [self.texts[row] for row in rows],
-            [split] * len(rows),
-            [self.p_chosen[row] for row in rows],
-            [self.margins[row] for row in rows],
-        )
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def item(self, place: int) -> str:
+        """The string at a place."""
+        return self.column[place].as_py()
 
 
-def read_pairs(folder: Path) -> PreferencePairs:
-    """All pairs of a `preference_pairs` artifact folder; the golden ones last, each once, with its own verdict."""
-    pairs = PreferencePairs([], [], [], [])
+class Rows(NamedTuple):
+    """What is kept of pairs.parquet beside the tokens, by row: all but the texts.
+
+    Attributes:
+        names: Pair ids.
+        splits: "train" or "held_out".
+        p_chosen: How sure the annotators are together.
+        margins: Their mean strength toward chosen, 0..3.
+    """
+
+    names: Strings
+    splits: Strings
+    p_chosen: Numbers
+    margins: Numbers
+
+
+def iterate_pairs(folder: Path, split: str | None = None) -> Iterator[list[dict[str, Any]]]:
+    """All pairs of a `preference_pairs` artifact folder in blocks; the golden ones last, each with its own verdict.
+
+    Args:
+        folder: The artifact's folder.
+        split: Only pairs of this split.
+    """
     golden = golden_rows(folder, COLUMNS).to_pylist()
     own = {row["pair_id"] for row in golden}
-    others = (row for row in _rows(folder / PAIRS) if row["pair_id"] not in own)
-    for row in chain(others, golden):
-        pairs.texts.append(Pair(row["pair_id"], row["prompt"], row["chosen"], row["rejected"]))
-        pairs.splits.append(row["split"])
-        pairs.p_chosen.append(row["p_chosen"])
-        pairs.margins.append(row["margin"])
-    return pairs
+    with pq.ParquetFile(folder / PAIRS) as file:
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=COLUMNS):
+            rows = batch if split is None else batch.filter(pc.field("split") == split)
+            yield [row for row in rows.to_pylist() if row["pair_id"] not in own]
+    yield [row for row in golden if split in {None, row["split"]}]
+
+
+def encode_rows(
+    folder: Path, tokenizer: Any, *, max_length: int, split: str | None = None
+) -> tuple[EncodedPairs, Rows]:
+    """The pairs as tokens, block by block so that texts are never all in memory, and what else is known of each."""
+    encoded, kept, count = EncodedPairs.none(), list[pa.RecordBatch](), 0
+    for block in iterate_pairs(folder, split):
+        pairs = [Pair(row["pair_id"], row["prompt"], row["chosen"], row["rejected"]) for row in block]
+        encode_more(encoded, tokenizer, pairs, first_row=count, max_length=max_length)
+        kept.append(pa.RecordBatch.from_pylist(block, KEPT))
+        count += len(block)
+    table = pa.Table.from_batches(kept, KEPT)
+    numbers = (table[name].to_numpy() for name in ("p_chosen", "margin"))
+    return encoded, Rows(Strings(table["pair_id"]), Strings(table["split"]), *numbers)
 
 
 def reference_key(policy_digest: str, precision: str, pair: EncodedPair) -> str:
@@ -65,13 +104,13 @@ def reference_key(policy_digest: str, precision: str, pair: EncodedPair) -> str:
     return digest.hexdigest()
 
 
-def pair_weights(p_chosen: Sequence[float], *, use_agreement: bool) -> list[float]:
+def pair_weights(p_chosen: Numbers, *, use_agreement: bool) -> Numbers:
     """How much each pair counts: 1, or 2 p - 1 where annotators' agreement is to count.
 
-    >>> pair_weights([1.0, 0.75], use_agreement=True)
+    >>> pair_weights(np.array([1.0, 0.75]), use_agreement=True).tolist()
     [1.0, 0.5]
     """
-    return [2 * p - 1 if use_agreement else 1.0 for p in p_chosen]
+    return 2 * p_chosen - 1 if use_agreement else np.ones(len(p_chosen))
 
 
 class TrainingPairs(NamedTuple):
@@ -89,12 +128,12 @@ class TrainingPairs(NamedTuple):
         books: In = trained + validation + rejected by reason.
     """
 
-    groups: list[Group]
-    validation: list[Group]
-    encoded: list[EncodedPair]
-    names: list[str]
-    weights: list[float]
-    strengths: list[float]
+    groups: Sequence[Group]
+    validation: Sequence[Group]
+    encoded: Sequence[EncodedPair]
+    names: Sequence[str]
+    weights: Numbers
+    strengths: Numbers
     cut: dict[str, int]
     left_out: dict[str, str]
     books: Books
@@ -108,14 +147,13 @@ def read_training_pairs(
     Raises:
         InputError: If no pair is left to learn from.
     """
-    rows = read_pairs(folder).of_split("train")
-    encoded = encode_pairs(tokenizer, rows.texts, max_length=model.max_length)
+    encoded, rows = encode_rows(folder, tokenizer, max_length=model.max_length, split="train")
     groups = group_pairs(encoded.pairs, most_pairs=dpo.batch_size, most_tokens=device.batch_tokens)
-    kept_aside = [is_kept_aside(group, share=dpo.validation_share, seed=model.seed) for group in groups]
-    train = [group for group, aside in zip(groups, kept_aside, strict=True) if not aside]
-    validation = [group for group, aside in zip(groups, kept_aside, strict=True) if aside]
-    kept = Counter(trained=_pair_count(train), validation=_pair_count(validation))
-    books = Books(len(rows.texts), kept, 0, Counter(encoded.left_out.values()))
+    share = dpo.validation_share
+    is_aside = np.fromiter((is_kept_aside(group, share=share, seed=model.seed) for group in groups), bool, len(groups))
+    train, validation = groups.select(~is_aside), groups.select(is_aside)
+    kept = Counter(trained=sum(train.pair_counts), validation=sum(validation.pair_counts))
+    books = Books(len(rows.names), kept, 0, Counter(encoded.left_out.values()))
     books.assert_balanced(of="the training pairs")
     if not train:
         raise InputError("no pair is left to learn from", do=f"Look at the books: {books.as_dict()}")
@@ -123,20 +161,10 @@ def read_training_pairs(
         groups=train,
         validation=validation,
         encoded=encoded.pairs,
-        names=[pair.pair_id for pair in rows.texts],
+        names=rows.names,
         weights=pair_weights(rows.p_chosen, use_agreement=dpo.use_agreement),
         strengths=rows.margins,
         cut=encoded.cut,
         left_out=encoded.left_out,
         books=books,
     )
-
-
-def _pair_count(groups: Sequence[Group]) -> int:
-    return sum(len(group.comparisons) for group in groups)
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(4_096, columns=COLUMNS):
-            yield from batch.to_pylist()

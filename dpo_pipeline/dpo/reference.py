@@ -2,24 +2,28 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.errors import ArtifactError
+from dpo_pipeline.core.lazy import Lazy
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import write_table
-from dpo_pipeline.dpo.pairs import PreferencePairs, read_pairs, reference_key
+from dpo_pipeline.dpo.pairs import Numbers, Rows, encode_rows, reference_key
 from dpo_pipeline.dpo.schemas import REFERENCE_LOGPROBS
 from dpo_pipeline.modeling import processes
-from dpo_pipeline.modeling.batches import EncodedPair
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device, peak_memory_bytes
+from dpo_pipeline.modeling.examples import EncodedPair, Places, TokenPairs
 from dpo_pipeline.modeling.policy import open_for_training, policy_digest
-from dpo_pipeline.modeling.scoring import encode_pairs, score_encoded
+from dpo_pipeline.modeling.scoring import score_encoded
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.modeling.spawning import in_processes
 
@@ -57,22 +61,22 @@ def compute_reference(
     reporter.say(device.sentence)
     digest = policy_digest(checkpoint / "model")
     policy, tokenizer = open_for_training(checkpoint / "model", device, settings=model, compute=compute)
-    rows = read_pairs(pairs)
-    encoded = encode_pairs(tokenizer, rows.texts, max_length=model.max_length)
-    keys = {pair.row: reference_key(digest, device.precision, pair) for pair in encoded.pairs}
-    found = _known_rows(known, set(keys.values()))
-    new = [pair for pair in encoded.pairs if keys[pair.row] not in found]
-    reporter.say(f"{len(encoded.pairs) - len(new)} of {len(encoded.pairs)} pairs are known; {len(new)} to score.")
+    encoded, rows = encode_rows(pairs, tokenizer, max_length=model.max_length)
+    places, keys = encoded.pairs.rows, _keys(encoded.pairs, digest, device.precision)
+    values, is_known = _known_values(known, keys)
+    new = np.flatnonzero(~is_known)
+    reporter.say(f"{len(keys) - len(new)} of {len(keys)} pairs are known; {len(new)} to score.")
     with capacity_in_words("scoring the reference"):
-        scores = score_encoded(policy, new, device=device, reporter=reporter)
-        values = {**found, **{keys[row]: pair for row, pair in scores.items()}}
+        scores = score_encoded(policy, Some(encoded.pairs, new), device=device, reporter=reporter)
+        values[new] = scores[places[new]]
+        values = values[_first_places(keys, keys).to_numpy()]  # pairs of the same tokens have the same numbers
         if processes.is_first():
             _write(out / TABLE, rows, encoded.pairs, keys, values)
-    books = Books(len(rows.texts), Counter(scored=len(encoded.pairs)), 0, Counter(encoded.left_out.values()))
+    books = Books(len(rows.names), Counter(scored=len(keys)), 0, Counter(encoded.left_out.values()))
     books.assert_balanced(of="the reference table")
     return Outcome(
         counts={
-            "pairs": len(encoded.pairs),
+            "pairs": len(keys),
             "prompts_cut": len(encoded.cut),
             "prompt_tokens_cut": sum(encoded.cut.values()),
         },
@@ -80,7 +84,7 @@ def compute_reference(
         books=books,
         remarks={
             "scored": len(new),
-            "reused": len(encoded.pairs) - len(new),
+            "reused": len(keys) - len(new),
             "seconds": round(time.monotonic() - started, 1),
             "peak_memory_bytes": peak_memory_bytes(device),
             "device": device.sentence,
@@ -88,60 +92,77 @@ def compute_reference(
     )
 
 
-def reference_of(
-    pairs: Sequence[EncodedPair], folder: Path, *, policy_digest: str, precision: str
-) -> dict[int, tuple[float, float]]:
-    """Chosen and rejected log-prob of each pair by its row, from a reference artifact.
+def reference_of(pairs: Sequence[EncodedPair], folder: Path, *, policy_digest: str, precision: str) -> Numbers:
+    """Chosen and rejected log-prob by a pair's row, (rows, 2), from a reference artifact.
 
     Raises:
         ArtifactError: If a pair is not in the table under this checkpoint, number format, template and length.
     """
-    found = _known_rows([folder], None)
-    keys = {pair.row: reference_key(policy_digest, precision, pair) for pair in pairs}
-    missing = sum(key not in found for key in keys.values())
-    if missing:
+    values, is_known = _known_values([folder], _keys(pairs, policy_digest, precision))
+    if missing := int((~is_known).sum()):
         raise ArtifactError(
-            f"{missing} of {len(keys)} pairs are not in the reference table {folder / TABLE}",
+            f"{missing} of {len(pairs)} pairs are not in the reference table {folder / TABLE}",
             expected="one row per pair, made from the same checkpoint, template, max_length and precision",
             do="Materialize reference_logprobs again from this checkpoint and these pairs",
         )
-    return {row: found[key] for row, key in keys.items()}
+    places = [pair.row for pair in pairs]
+    by_row = np.full((1 + max(places, default=-1), 2), np.nan)
+    by_row[places] = values
+    return by_row
 
 
-def _known_rows(folders: Sequence[Path], wanted: set[str] | None) -> dict[str, tuple[float, float]]:
-    found: dict[str, tuple[float, float]] = {}
+class Some(Lazy[EncodedPair]):
+    """Some of the pairs."""
+
+    def __init__(self, pairs: Sequence[EncodedPair], places: Places) -> None:
+        self._pairs, self._places = pairs, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def item(self, place: int) -> EncodedPair:
+        """The pair at a place among those chosen."""
+        return self._pairs[int(self._places[place])]
+
+
+def _keys(pairs: Sequence[EncodedPair], policy_digest: str, precision: str) -> pa.Array:
+    return pa.array((reference_key(policy_digest, precision, pair) for pair in pairs), pa.string(), size=len(pairs))
+
+
+def _known_values(folders: Sequence[Path], keys: pa.Array) -> tuple[Numbers, npt.NDArray[np.bool_]]:
+    """Chosen and rejected log-prob of each key, (keys, 2), and which of them the folders hold; of several the last."""
+    values, is_known = np.zeros((len(keys), 2)), np.zeros(len(keys), bool)
     for folder in folders:
         path = folder / TABLE
         try:
-            file = pq.ParquetFile(path)
+            table = pq.read_table(path, columns=["key", *VALUES])
         except (OSError, pa.ArrowInvalid) as error:
             raise ArtifactError(
                 f"the reference table {path} cannot be read: {error}",
                 do="Leave it out of `known`, or materialize reference_logprobs again",
             ) from error
-        with file:
-            for batch in file.iter_batches(columns=["key", *VALUES]):
-                keys, chosen, rejected = (batch.column(name).to_pylist() for name in ("key", *VALUES))
-                for key, *values in zip(keys, chosen, rejected, strict=True):
-                    if wanted is None or key in wanted:
-                        found[key] = (values[0], values[1])
-    return found
+        found = _first_places(keys, table["key"].combine_chunks())
+        is_here = found.is_valid().to_numpy(zero_copy_only=False)
+        places = found.drop_null().to_numpy()
+        values[is_here] = np.column_stack([table[name].to_numpy() for name in VALUES])[places]
+        is_known |= is_here
+    return values, is_known
 
 
-def _write(
-    path: Path,
-    rows: PreferencePairs,
-    pairs: Sequence[EncodedPair],
-    keys: Mapping[int, str],
-    values: Mapping[str, tuple[float, float]],
-) -> None:
+def _first_places(keys: pa.Array, among: pa.Array) -> pa.Array:
+    """Where each key is met first; null where it is not."""
+    return pc.call_function("index_in", [keys], pc.SetLookupOptions(value_set=among))
+
+
+def _write(path: Path, rows: Rows, pairs: TokenPairs, keys: pa.Array, values: Numbers) -> None:
+    places = pa.array(pairs.rows)
     columns = {
-        "pair_id": [rows.texts[pair.row].pair_id for pair in pairs],
-        "split": [rows.splits[pair.row] for pair in pairs],
-        "key": [keys[pair.row] for pair in pairs],
-        "chosen_logp": [values[keys[pair.row]][0] for pair in pairs],
-        "rejected_logp": [values[keys[pair.row]][1] for pair in pairs],
-        "chosen_tokens": [len(pair.chosen) for pair in pairs],
-        "rejected_tokens": [len(pair.rejected) for pair in pairs],
+        "pair_id": rows.names.column.take(places),
+        "split": rows.splits.column.take(places),
+        "key": keys,
+        "chosen_logp": values[:, 0],
+        "rejected_logp": values[:, 1],
+        "chosen_tokens": np.fromiter((len(pair.chosen) for pair in pairs), np.int32, len(pairs)),
+        "rejected_tokens": np.fromiter((len(pair.rejected) for pair in pairs), np.int32, len(pairs)),
     }
     write_table(path, pa.table(columns, schema=REFERENCE_LOGPROBS))

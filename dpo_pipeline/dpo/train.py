@@ -1,6 +1,7 @@
 """Direct preference optimization, top to bottom: checkpoint + pairs + reference table -> policy."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from dpo_pipeline.dpo.pairs import TrainingPairs, read_training_pairs
 from dpo_pipeline.dpo.reference import reference_of
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.modeling import CODE_VERSION, processes
-from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
+from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, for_the_probe, pack, plan_steps
 from dpo_pipeline.modeling.curves import DPO_PANELS
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
@@ -84,12 +85,17 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     sizes = [len(group.comparisons) for group in groups]
     steps = plan_steps(sizes, batch_size=dpo.batch_size, epochs=dpo.epochs, seed=seed_for(model.seed, "dpo"))
     reporter.say(f"DPO on {sum(sizes)} pairs of {len(groups)} prompts in {len(steps)} steps.")
-    scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
+    scorer = make_scorer(policy, device, probe=for_the_probe(groups), reporter=reporter)
     assert_same_policy(scorer, groups, frozen)
     optimizer = make_optimizer(policy, dpo.optimizer)
     settings = {"dpo": dpo.model_dump(mode="json"), "model": model.model_dump(mode="json")}
+<<<<<<< HEAD
     machine = [device.kind, device.precision, device.batch_tokens, compute.fused_kernels]
     key = digest_of_json([CODE_VERSION, settings, machine, digest, digest_of_groups([*groups, *data.validation])])
+=======
+    machine = [device.kind, device.precision, device.batch_tokens]
+    key = digest_of_json([CODE_VERSION, settings, machine, digest, digest_of_groups(chain(groups, data.validation))])
+>>>>>>> main
 
     with Session(
         work,

@@ -5,7 +5,9 @@ demonstration is K = 1. Shapes: T packed tokens, N response tokens, S responses,
 """
 
 import hashlib
-from collections.abc import Sequence
+import heapq
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +16,9 @@ import torch
 
 from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.modeling.template import Tokens
+
+PROBED = 8
+"""More than a probe looks at."""
 
 
 class Comparison(NamedTuple):
@@ -43,60 +48,7 @@ class Group:
         return len(self.prompt) + max(map(len, self.responses))
 
 
-class EncodedPair(NamedTuple):
-    """A pair as tokens, and its row in its table."""
-
-    prompt: Tokens
-    chosen: Tokens
-    rejected: Tokens
-    row: int
-
-
-def group_pairs(pairs: Sequence[EncodedPair], *, most_pairs: int, most_tokens: int) -> list[Group]:
-    """Groups in order of their first pair: pairs of one prompt together, equal responses once.
-
-    Every pair is in exactly one group. A prompt with very many pairs becomes several groups.
-
-    Args:
-        pairs: Tokenized pairs.
-        most_pairs: Most comparisons in one group.
-        most_tokens: A group takes no further pair beyond this many tokens.
-    """
-    open_groups: dict[bytes, _OpenGroup] = {}
-    groups: list[_OpenGroup] = []
-    for pair in pairs:
-        key = pair.prompt.tobytes()
-        group = open_groups.get(key)
-        if group is None or len(group.comparisons) >= most_pairs or group.tokens_with(pair) > most_tokens:
-            group = open_groups[key] = _OpenGroup(pair.prompt)
-            groups.append(group)
-        group.add(pair)
-    return [group.close() for group in groups]
-
-
-class _OpenGroup:
-    def __init__(self, prompt: Tokens) -> None:
-        self.prompt = prompt
-        self.responses: dict[bytes, Tokens] = {}
-        self.comparisons: list[Comparison] = []
-
-    def tokens_with(self, pair: EncodedPair) -> int:
-        new = {r.tobytes(): len(r) for r in (pair.chosen, pair.rejected)}
-        old = {key: len(response) for key, response in self.responses.items()}
-        return len(self.prompt) + sum({**old, **new}.values())
-
-    def add(self, pair: EncodedPair) -> None:
-        for response in (pair.chosen, pair.rejected):
-            self.responses.setdefault(response.tobytes(), response)
-        order = list(self.responses)
-        winner, loser = order.index(pair.chosen.tobytes()), order.index(pair.rejected.tobytes())
-        self.comparisons.append(Comparison(winner, loser, pair.row))
-
-    def close(self) -> Group:
-        return Group(self.prompt, tuple(self.responses.values()), tuple(self.comparisons))
-
-
-def digest_of_groups(groups: Sequence[Group]) -> str:
+def digest_of_groups(groups: Iterable[Group]) -> str:
     """The SHA-256 over all tokens and comparisons in their order: the identity of what a training goes through."""
     digest = hashlib.sha256()
     for group in groups:
@@ -107,7 +59,7 @@ def digest_of_groups(groups: Sequence[Group]) -> str:
     return digest.hexdigest()
 
 
-def plan_steps(weights: Sequence[int], *, batch_size: int, epochs: float, seed: int) -> list[list[int]]:
+def plan_steps(weights: Sequence[int], *, batch_size: int, epochs: float, seed: int) -> list[Sequence[int]]:
     """The groups of every optimizer step: a function of the arguments alone, so that a restart finds its place.
 
     In each whole epoch every group comes exactly once, in an order shuffled by (seed, epoch). A step takes groups while
@@ -119,10 +71,10 @@ def plan_steps(weights: Sequence[int], *, batch_size: int, epochs: float, seed: 
         epochs: Passes over the groups; a fraction ends the last pass early.
         seed: Seed of the order.
 
-    >>> plan_steps([1, 1, 1, 1, 1], batch_size=2, epochs=1, seed=5)
+    >>> [list(step) for step in plan_steps([1, 1, 1, 1, 1], batch_size=2, epochs=1, seed=5)]
     [[3, 4], [2, 1], [0]]
     """
-    steps: list[list[int]] = []
+    steps: list[Sequence[int]] = []
     whole, rest = int(epochs), epochs - int(epochs)
     for epoch in range(whole + (rest > 0)):
         order = np.random.default_rng(seed_for(seed, "order", epoch)).permutation(len(weights))
@@ -131,16 +83,16 @@ def plan_steps(weights: Sequence[int], *, batch_size: int, epochs: float, seed: 
     return steps
 
 
-def _cut_by_weight(order: Sequence[int], weights: Sequence[int], batch_size: int) -> list[list[int]]:
-    steps: list[list[int]] = []
+def _cut_by_weight(order: Sequence[int], weights: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+    steps: list[array[int]] = []
     filled = batch_size
     for index in order:
         if filled + weights[index] > batch_size:
-            steps.append([])
+            steps.append(array("q"))
             filled = 0
         steps[-1].append(index)
         filled += weights[index]
-    return steps
+    return [*steps]
 
 
 def cut_by_tokens(groups: Sequence[Group], *, batch_tokens: int) -> list[list[Group]]:
@@ -148,16 +100,26 @@ def cut_by_tokens(groups: Sequence[Group], *, batch_tokens: int) -> list[list[Gr
 
     Every group is in exactly one micro-batch; a group beyond the budget stands alone.
     """
-    total = sum(group.tokens for group in groups)
+    batches = places_by_tokens([group.tokens for group in groups], batch_tokens=batch_tokens)
+    return [[groups[place] for place in batch] for batch in batches]
+
+
+def places_by_tokens(sizes: Sequence[int], *, batch_tokens: int) -> list[list[int]]:
+    """`cut_by_tokens` for groups of these sizes in tokens: the places of each micro-batch.
+
+    >>> places_by_tokens([7, 3, 9, 2], batch_tokens=12)
+    [[3, 1, 0], [2]]
+    """
+    total = sum(sizes)
     even = total / max(1, -(-total // batch_tokens))
-    batches: list[list[Group]] = []
+    batches: list[list[int]] = []
     filled = 0
-    for group in sorted(groups, key=lambda group: group.tokens):
-        if not batches or filled + group.tokens > batch_tokens or filled >= even:
+    for place in sorted(range(len(sizes)), key=sizes.__getitem__):
+        if not batches or filled + sizes[place] > batch_tokens or filled >= even:
             batches.append([])
             filled = 0
-        batches[-1].append(group)
-        filled += group.tokens
+        batches[-1].append(place)
+        filled += sizes[place]
     return batches
 
 
@@ -195,6 +157,14 @@ class Packed:
     def tokens(self) -> int:
         """T: what the forward pass has to work through."""
         return self.input_ids.shape[1]
+
+
+def for_the_probe(groups: Sequence[Group]) -> list[Group]:
+    """The few groups of these on which a start-up probe compares the ways to score: short ones, with several responses.
+
+    Those it would choose of all of them, found without holding all of them.
+    """
+    return heapq.nsmallest(PROBED, groups, key=lambda group: (len(group.responses) < 2, group.tokens))
 
 
 def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:

@@ -7,9 +7,10 @@ never ask how many there are. torch.distributed directly: DDP's hooks want the l
 that never forms all logits stands outside it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Event
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,8 +20,7 @@ from dpo_pipeline.core.errors import CapacityError, PipelineError, ProcessLostEr
 from dpo_pipeline.modeling.batches import Group
 from dpo_pipeline.modeling.device import MORE_MEMORY, is_out_of_memory
 
-K = TypeVar("K")
-V = TypeVar("V")
+_somebody_is_lost = Event()
 
 
 def rank() -> int:
@@ -40,20 +40,53 @@ def is_first() -> bool:
 
 def share_of(groups: Sequence[Group]) -> list[Group]:
     """This process's part of the groups: every group is in exactly one part, and parts are about equal in tokens."""
-    filled, parts = [0] * size(), [list[Group]() for _ in range(size())]
+    return [groups[place] for place in share_of_sizes([group.tokens for group in groups])]
+
+
+def share_of_sizes(sizes: Sequence[int]) -> Sequence[int]:
+    """The places of this process's part of groups of these sizes in tokens."""
+    filled, parts = [0] * size(), [list[int]() for _ in range(size())]
     if size() == 1:
-        return list(groups)
-    for group in sorted(groups, key=lambda group: -group.tokens):
+        return range(len(sizes))
+    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
         least = filled.index(min(filled))
-        parts[least].append(group)
-        filled[least] += group.tokens
+        parts[least].append(place)
+        filled[least] += sizes[place]
     return parts[rank()]
+
+
+def call_off() -> None:
+    """Have every exchange under way in this process end, for one of the others is lost; called from another thread.
+
+    On cards an exchange that was called off returns without an error and leaves numbers that mean nothing, so whoever
+    uses what was exchanged asks `require_nobody_lost` first.
+    """
+    _somebody_is_lost.set()
+    for kind in ("cuda", "cpu"):
+        with suppress(RuntimeError, ValueError):  # no such backend in this group, or one that cannot be called off
+            dist.group.WORLD._get_backend(torch.device(kind)).abort()  # noqa: SLF001  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def require_nobody_lost() -> None:
+    """Make sure that what was exchanged is what all processes gave.
+
+    Raises:
+        RuntimeError: If the exchange was called off; the one who started the processes says whose end it was.
+    """
+    if _somebody_is_lost.is_set():
+        raise RuntimeError("an exchange between processes was called off")
+
+
+def begin() -> None:
+    """Forget losses of an earlier group."""
+    _somebody_is_lost.clear()
 
 
 def summed(values: torch.Tensor) -> torch.Tensor:
     """The sum over all processes, in place, the same bits in each."""
     if size() > 1:
         dist.all_reduce(values)
+        require_nobody_lost()
     return values
 
 
@@ -76,15 +109,8 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         handles.append(dist.all_reduce(parameter.grad, async_op=True))
     for handle in handles:
         handle.wait()
-
-
-def merged(parts: Mapping[K, V]) -> dict[K, V]:
-    """The entries of all processes' mappings; their keys are disjoint."""
-    if size() == 1:
-        return dict(parts)
-    everyones: list[Any] = [None] * size()
-    dist.all_gather_object(everyones, dict(parts))
-    return {key: value for part in everyones for key, value in part.items()}
+    # On a card this is in a queue still: `Session.update` asks again once it has seen the gradients' norm.
+    require_nobody_lost()
 
 
 def require_same(values: Sequence[float], *, what: str) -> None:

@@ -2,15 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.modeling import processes
-from dpo_pipeline.modeling.batches import EncodedPair, Group, cut_by_tokens, group_pairs, pack
+from dpo_pipeline.modeling.batches import Group, for_the_probe, pack, places_by_tokens
 from dpo_pipeline.modeling.device import Device, choose_device
+from dpo_pipeline.modeling.examples import EncodedPair, Replies, TokenPairs, group_pairs
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.modeling.template import Conversation, LeftOut, encode
@@ -56,9 +59,14 @@ class NllResult(NamedTuple):
 class EncodedPairs(NamedTuple):
     """Pairs as tokens (`row` is the position among those given), reasons by pair_id, prompt tokens cut by pair_id."""
 
-    pairs: list[EncodedPair]
+    pairs: TokenPairs
     left_out: dict[str, str]
     cut: dict[str, int]
+
+    @classmethod
+    def none(cls) -> "EncodedPairs":
+        """No pairs yet; `encode_more` adds some."""
+        return cls(TokenPairs(), {}, {})
 
 
 def score_pairs(
@@ -85,10 +93,10 @@ def score_pairs(
     """
     encoded = encode_pairs(tokenizer, pairs, max_length=model_settings.max_length)
     scores = score_encoded(model, encoded.pairs, device=choose_device(compute), reporter=reporter)
-    rows = [
-        PairScore(pairs[pair.row].pair_id, *scores[pair.row], len(pair.chosen), len(pair.rejected))
-        for pair in encoded.pairs
-    ]
+    rows: list[PairScore] = []
+    for pair in encoded.pairs:
+        chosen, rejected = scores[pair.row].tolist()
+        rows.append(PairScore(pairs[pair.row].pair_id, chosen, rejected, len(pair.chosen), len(pair.rejected)))
     return PairScores(rows, encoded.left_out)
 
 
@@ -108,12 +116,16 @@ def mean_nll(
     prompts = [conversation[:-1] for conversation in conversations]
     replies = [[conversation[-1]["content"]] for conversation in conversations]
     encoded = encode(tokenizer, prompts, replies, max_length=model_settings.max_length)
-    left_out = {i: str(item) for i, item in enumerate(encoded) if isinstance(item, LeftOut)}
-    groups = [Group(item.prompt, item.responses) for item in encoded if not isinstance(item, LeftOut)]
+    left_out, groups = dict[int, str](), Replies()
+    for place, item in enumerate(encoded):
+        if isinstance(item, LeftOut):
+            left_out[place] = str(item)
+        else:
+            groups.append(Group(item.prompt, item.responses))
     if not groups:
         return NllResult(math.nan, 0, 0, left_out)
     device = choose_device(compute)
-    scorer = make_scorer(model, device, probe=groups, reporter=reporter)
+    scorer = make_scorer(model, device, probe=for_the_probe(groups), reporter=reporter)
     total = 0.0
 
     def add(_: Sequence[Group], logps: list[float]) -> None:
@@ -128,29 +140,35 @@ def mean_nll(
 
 def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], *, max_length: int) -> EncodedPairs:
     """The pairs as tokens, with the reason of each one left out and the cut of each prompt that was too long."""
-    encoded = encode(
-        tokenizer, [p.prompt for p in pairs], [(p.chosen, p.rejected) for p in pairs], max_length=max_length
-    )
-    result = EncodedPairs([], {}, {})
-    for row, (pair, item) in enumerate(zip(pairs, encoded, strict=True)):
+    result = EncodedPairs.none()
+    encode_more(result, tokenizer, pairs, first_row=0, max_length=max_length)
+    return result
+
+
+def encode_more(
+    result: EncodedPairs, tokenizer: Any, pairs: Sequence[Pair], *, first_row: int, max_length: int
+) -> None:
+    """Add pairs whose rows begin at `first_row` to those encoded before."""
+    prompts, replies = [pair.prompt for pair in pairs], [(pair.chosen, pair.rejected) for pair in pairs]
+    encoded = encode(tokenizer, prompts, replies, max_length=max_length)
+    for row, (pair, item) in enumerate(zip(pairs, encoded, strict=True), start=first_row):
         if isinstance(item, LeftOut):
             result.left_out[pair.pair_id] = str(item)
             continue
         result.pairs.append(EncodedPair(item.prompt, item.responses[0], item.responses[1], row))
         if item.prompt_tokens_cut:
             result.cut[pair.pair_id] = item.prompt_tokens_cut
-    return result
 
 
 def score_encoded(
     model: Any, pairs: Sequence[EncodedPair], *, device: Device, reporter: Reporter
-) -> Mapping[int, tuple[float, float]]:
-    """Per row of a pair the summed log-probs of chosen and rejected."""
+) -> npt.NDArray[np.float64]:
+    """The summed log-probs of chosen and rejected by a pair's row, (rows, 2); zeros where no pair has the row."""
     if not pairs:
-        return {}
+        return np.zeros((0, 2))
     groups = group_pairs(pairs, most_pairs=len(pairs), most_tokens=device.batch_tokens)
-    scorer = make_scorer(model, device, probe=groups, reporter=reporter)
-    scores: dict[int, tuple[float, float]] = {}
+    scorer = make_scorer(model, device, probe=for_the_probe(groups), reporter=reporter)
+    scores = np.zeros((1 + max(pair.row for pair in pairs), 2))
 
     def keep(batch: Sequence[Group], logps: list[float]) -> None:
         first = 0
@@ -160,7 +178,7 @@ def score_encoded(
             first += len(group.responses)
 
     score_groups(scorer, groups, reporter=reporter, take=keep)
-    return processes.merged(scores)
+    return processes.summed(torch.from_numpy(scores)).numpy()  # each row is zero in all processes but one
 
 
 @torch.no_grad()
@@ -176,15 +194,17 @@ def score_groups(
     Where several processes share the work, `take` gets those of this process's groups only.
     """
     scorer.model.eval()
-    groups = processes.share_of(groups)
-    batches = cut_by_tokens(groups, batch_tokens=scorer.device.batch_tokens)
+    sizes = [group.tokens for group in groups]
+    mine = processes.share_of_sizes(sizes)
+    batches = places_by_tokens([sizes[place] for place in mine], batch_tokens=scorer.device.batch_tokens)
     started = spoke = time.monotonic()
     done = 0
     with scorer.session():
-        for batch in batches:
+        for places in batches:
+            batch = [groups[mine[place]] for place in places]
             take(batch, scorer.logps(pack(batch, scorer.device.torch)).tolist())
             done += len(batch)
             if time.monotonic() - spoke > SECONDS_BETWEEN_WORDS:
                 spoke = time.monotonic()
-                left = (spoke - started) / done * (len(groups) - done)
-                reporter.say(f"Scored {done} of {len(groups)} prompts; about {left:.0f} s left.")
+                left = (spoke - started) / done * (len(mine) - done)
+                reporter.say(f"Scored {done} of {len(mine)} prompts; about {left:.0f} s left.")

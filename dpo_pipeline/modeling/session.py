@@ -118,6 +118,7 @@ class Session:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         processes.sum_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_grad_norm, foreach=True))
+        processes.require_nobody_lost()
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise TrainingError(
                 f"step {step + 1} has loss {loss} and gradient norm {norm}, in examples {', '.join(examples)}",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ import torch.distributed as dist
 from dpo_pipeline.core.errors import ProcessLostError
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.core.parenthood import die_with_parent
+from dpo_pipeline.modeling import processes
 from dpo_pipeline.modeling.device import is_out_of_memory
 from dpo_pipeline.modeling.settings import ComputeSettings
 
@@ -27,6 +29,11 @@ R = TypeVar("R")
 LONGEST_WAIT = timedelta(minutes=30)
 """How long a process waits for the others: longer than writing a checkpoint takes."""
 SECONDS_FOR_LAST_WORDS = 5.0
+SECONDS_TO_NOTICE = 5.0
+"""How long the first process has to notice by itself that another one is lost, before its exchanges are called off.
+
+gloo notices at once. nccl does not: it would wait for LONGEST_WAIT where the loss falls into an exchange of gradients.
+"""
 
 
 def in_processes(function: Callable[P, R]) -> Callable[P, R]:
@@ -63,6 +70,8 @@ class _Others:
     ) -> None:
         self._call = (name, args, {**kwargs, "reporter": Quiet()})
         self._compute = compute
+        self._is_over, self._asking = Event(), Lock()
+        self._watch = Thread(target=self._watch_over, daemon=True)
 
     def __enter__(self) -> "_Others":
         self._folder = tempfile.TemporaryDirectory(prefix="dpo-pipeline-")
@@ -82,6 +91,8 @@ class _Others:
         try:
             self._wait_until_all_are_there()
             _join(0, self._compute, meeting)
+            processes.begin()
+            self._watch.start()
         except BaseException:
             self._end()
             raise
@@ -96,7 +107,8 @@ class _Others:
         for number, (process, line) in enumerate(zip(self._processes, self._lines, strict=True), start=1):
             if process.sentinel not in ended:
                 continue
-            process.join()  # its pipe closes a moment before its exit code can be had
+            with self._asking:
+                process.join()  # its pipe closes a moment before its exit code can be had
             words = _last_words(line) or f"it was killed by signal {-process.exitcode}, most often for memory"
             return ProcessLostError(
                 f"process {number + 1} of {self._compute.processes} ended: {words}",
@@ -110,7 +122,19 @@ class _Others:
             if not line.poll() or line.recv() != "here":
                 raise self.lost() or ProcessLostError("a process of this training ended as it began")
 
+    def _watch_over(self) -> None:
+        """Call the exchanges off if another process ends badly and this one has not noticed after a while."""
+        while not self._is_over.wait(1.0):
+            with self._asking:
+                is_lost = any(process.exitcode for process in self._processes)
+            if is_lost and not self._is_over.wait(SECONDS_TO_NOTICE):
+                processes.call_off()
+                return
+
     def _end(self) -> None:
+        self._is_over.set()
+        if self._watch.ident is not None:
+            self._watch.join()
         for process in self._processes:
             process.kill()
         for process, line in zip(self._processes, self._lines, strict=True):

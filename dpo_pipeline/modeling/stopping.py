@@ -22,7 +22,7 @@ class Watched(StrEnum):
 
 def is_kept_aside(group: Group, *, share: float, seed: int) -> bool:
     """Whether a prompt is for validation: a function of its tokens, so that more examples move no earlier one."""
-    return seed_for(seed, "validation", group.prompt.tobytes().hex()) < share * 2**63
+    return share > 0 and seed_for(seed, "validation", group.prompt.tobytes().hex()) < share * 2**63
 
 
 def is_time_to_validate(step: int, *, steps: int, times: int) -> bool:

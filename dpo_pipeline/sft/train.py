@@ -1,6 +1,7 @@
 """Supervised fine-tuning, top to bottom: base model + demonstrations -> checkpoint."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.modeling import CODE_VERSION, processes
 from dpo_pipeline.modeling.base import open_base
-from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
+from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, for_the_probe, pack, plan_steps
 from dpo_pipeline.modeling.curves import SFT_PANELS
 from dpo_pipeline.modeling.device import Device, capacity_in_words, choose_device
+from dpo_pipeline.modeling.examples import Replies
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
 from dpo_pipeline.modeling.guard import guard
 from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
@@ -29,6 +31,8 @@ from dpo_pipeline.modeling.stopping import Watched, is_kept_aside, is_time_to_va
 from dpo_pipeline.modeling.template import Conversation, LeftOut, encode
 from dpo_pipeline.sft.demonstrations import Demonstrations, read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
+
+ENCODED_AT_ONCE = 4_096
 
 
 @capacity_in_words("training")
@@ -82,12 +86,12 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     reporter.say(f"SFT on {len(groups)} conversations in {len(steps)} steps; {aside}.")
     if data.against_permission:
         reporter.say(f"{data.against_permission} of them come from sources that forbid it: a smoke run, not for use.")
-    scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
+    scorer = make_scorer(policy, device, probe=for_the_probe(groups), reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
     begun = policy_digest(start / "model") if start else "base"
     machine = [device.precision, device.batch_tokens, compute.fused_kernels]
-    key = digest_of_json([CODE_VERSION, settings, machine, digest_of_groups([*groups, *validation]), begun])
+    key = digest_of_json([CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), begun])
 
     with Session(
         work,
@@ -195,29 +199,26 @@ def _texts(conversations: Sequence[Conversation]) -> Any:
 
 def _encode(
     tokenizer: Any, data: Demonstrations, sft: SftSettings, model: ModelSettings
-) -> tuple[list[Group], list[str], list[Group], list[int]]:
+) -> tuple[Replies, list[str], Replies, list[int]]:
     """The conversations as groups of one response, their names, those to validate on, cuts of prompts; books kept."""
-    encoded = encode(
-        tokenizer,
-        [conversation[:-1] for conversation in data.train],
-        [[conversation[-1]["content"]] for conversation in data.train],
-        max_length=model.max_length,
-    )
-    for item in encoded:
-        if isinstance(item, LeftOut):
-            data.books.kept["train"] -= 1
-            data.books.rejected[str(item)] += 1
-    pairs = zip(encoded, data.names, strict=True)
-    whole = [(item, name) for item, name in pairs if not isinstance(item, LeftOut)]
-    cut = [item.prompt_tokens_cut for item, _ in whole if item.prompt_tokens_cut]
-    groups, names, validation = list[Group](), list[str](), list[Group]()
-    for item, name in whole:
-        group = Group(item.prompt, item.responses)
-        if is_kept_aside(group, share=sft.validation_share, seed=model.seed):
-            validation.append(group)
-        else:
-            groups.append(group)
-            names.append(name)
+    groups, names, validation, cut = Replies(), list[str](), Replies(), list[int]()
+    for start in range(0, len(data.train), ENCODED_AT_ONCE):
+        talks = data.train[start : start + ENCODED_AT_ONCE]
+        prompts, replies = [talk[:-1] for talk in talks], [[talk[-1]["content"]] for talk in talks]
+        encoded = encode(tokenizer, prompts, replies, max_length=model.max_length)
+        for name, item in zip(data.names[start : start + ENCODED_AT_ONCE], encoded, strict=True):
+            if isinstance(item, LeftOut):
+                data.books.kept["train"] -= 1
+                data.books.rejected[str(item)] += 1
+                continue
+            if item.prompt_tokens_cut:
+                cut.append(item.prompt_tokens_cut)
+            group = Group(item.prompt, item.responses)
+            if is_kept_aside(group, share=sft.validation_share, seed=model.seed):
+                validation.append(group)
+            else:
+                groups.append(group)
+                names.append(name)
     if validation:
         data.books.kept.update(train=-len(validation), validation=len(validation))
     return groups, names, validation, cut

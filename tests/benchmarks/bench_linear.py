@@ -40,15 +40,15 @@ def texts(count):
 
 def prepare(folder, count):
     """The tables and the checkpoint of one size."""
+    import numpy as np
     import pyarrow as pa
 
     from dpo_pipeline.core.tables import write_table
-    from dpo_pipeline.dpo.pairs import read_pairs, reference_key
-    from dpo_pipeline.dpo.reference import TABLE, _write
+    from dpo_pipeline.dpo.pairs import encode_rows
+    from dpo_pipeline.dpo.reference import TABLE, _keys, _write
     from dpo_pipeline.modeling.base import open_base
     from dpo_pipeline.modeling.device import choose_device
     from dpo_pipeline.modeling.policy import policy_digest, save_policy
-    from dpo_pipeline.modeling.scoring import encode_pairs
 
     rows = list(texts(count))
     settings, device = model_settings(), choose_device(compute())
@@ -66,12 +66,10 @@ def prepare(folder, count):
         "margin": [1.0] * count,
     }
     write_table(folder / "pairs" / "pairs.parquet", pa.table(table))
-    pairs = read_pairs(folder / "pairs")
-    encoded = encode_pairs(tokenizer, pairs.texts, max_length=settings.max_length).pairs
-    digest = policy_digest(folder / "sft" / "model")
-    keys = {pair.row: reference_key(digest, device.precision, pair) for pair in encoded}
+    encoded, known = encode_rows(folder / "pairs", tokenizer, max_length=settings.max_length)
+    keys = _keys(encoded.pairs, policy_digest(folder / "sft" / "model"), device.precision)
     (folder / "reference").mkdir()
-    _write(folder / "reference" / TABLE, pairs, encoded, keys, dict.fromkeys(keys.values(), (0.0, 0.0)))
+    _write(folder / "reference" / TABLE, known, encoded.pairs, keys, np.zeros((len(keys), 2)))
 
 
 def model_settings():

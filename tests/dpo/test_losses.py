@@ -121,8 +121,8 @@ def test_a_step_is_that_of_pairs_one_by_one_in_float64(kind):
     order = [Comparison(*places, row) for row, places in enumerate(combinations(range(4), 2))]
     groups = [replace(ranking, comparisons=tuple(order)), replace(pair, comparisons=(Comparison(1, 0, 6),))]
     chance = np.random.default_rng(5)
-    reference = {row: tuple(chance.uniform(-30, -10, 2)) for row in range(7)}
-    weights, strengths = chance.uniform(0.1, 1, 7).tolist(), chance.uniform(0, 3, 7).tolist()
+    reference = chance.uniform(-30, -10, (7, 2))
+    weights, strengths = chance.uniform(0.1, 1, 7), chance.uniform(0, 3, 7)
     data = TrainingPairs(groups, [], [], list("abcdefg"), weights, strengths, {}, {}, Books(7))
 
     model = small_model().train()

@@ -15,13 +15,13 @@ from dpo_pipeline.core.errors import ArtifactError, InputError, TrainingError
 from dpo_pipeline.core.metrics import read_metrics
 from dpo_pipeline.dpo import comparisons
 from dpo_pipeline.dpo import train as dpo_train
-from dpo_pipeline.dpo.pairs import read_pairs
+from dpo_pipeline.dpo.pairs import iterate_pairs
 from dpo_pipeline.dpo.reference import TABLE, compute_reference
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.dpo.train import train_dpo
 from dpo_pipeline.modeling.curves import DPO_PANELS
 from dpo_pipeline.modeling.policy import load_policy
-from dpo_pipeline.modeling.scoring import score_pairs
+from dpo_pipeline.modeling.scoring import Pair, score_pairs
 from dpo_pipeline.modeling.settings import OptimizerSettings
 from dpo_pipeline.modeling.template import encode
 
@@ -136,7 +136,7 @@ def test_a_fresh_adapter_switched_off_is_the_reference_after_training_too(world)
     compute_reference(world.pairs, world.checkpoint, reference, known=[], **common)
     train_dpo(world.pairs, reference, world.checkpoint, out, work=world.root / "work fresh", dpo=DPO, **common)
     policy, tokenizer = load_policy(out / "model", device="cpu")
-    pairs = read_pairs(world.pairs).texts
+    pairs = [Pair(*(row[name] for name in Pair._fields)) for block in iterate_pairs(world.pairs) for row in block]
     scores = {}
     for name, context in (("on", nullcontext()), ("off", policy.disable_adapter())):
         with context:
@@ -197,9 +197,7 @@ def test_nothing_to_learn_from_is_said_with_the_books(world):
 
 def test_a_reference_that_is_another_model_is_refused(world, monkeypatch):
     frozen = dpo_train.reference_of
-    monkeypatch.setattr(
-        dpo_train, "reference_of", lambda *a, **k: {r: (c - 5.0, j) for r, (c, j) in frozen(*a, **k).items()}
-    )
+    monkeypatch.setattr(dpo_train, "reference_of", lambda *a, **k: frozen(*a, **k) - [5.0, 0.0])
     with pytest.raises(TrainingError, match=r"differs from the reference table by .* nats per token"):
         world.train("differs")
 

@@ -6,54 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import random_groups
 
-from dpo_pipeline.modeling.batches import (
-    EncodedPair,
-    cut_by_tokens,
-    digest_of_groups,
-    group_pairs,
-    pack,
-    plan_steps,
-)
+from dpo_pipeline.modeling.batches import cut_by_tokens, digest_of_groups, pack, plan_steps
 
 SIZES = st.lists(
     st.tuples(st.integers(1, 9), st.lists(st.integers(1, 7), min_size=1, max_size=4)), min_size=1, max_size=12
 )
 WEIGHTS = st.lists(st.integers(1, 6), min_size=1, max_size=40)
-
-
-def tokens(*values):
-    return np.array(values, dtype=np.int32)
-
-
-def test_a_ranking_is_one_prompt_and_each_response_once():
-    prompt, a, b, c = tokens(1, 2), tokens(3), tokens(4, 5), tokens(6)
-    pairs = [EncodedPair(prompt, *pair, row) for row, pair in enumerate([(a, b), (a, c), (b, c)])]
-    [group] = group_pairs(pairs, most_pairs=8, most_tokens=100)
-    assert [r.tolist() for r in group.responses] == [[3], [4, 5], [6]]
-    assert [tuple(c) for c in group.comparisons] == [(0, 1, 0), (0, 2, 1), (1, 2, 2)]
-    assert group.tokens == 2 + 1 + 2 + 1, "not the 3 x 2 x prompt that pairs would cost"
-    assert group.longest == 4
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 4)), max_size=30),
-    st.integers(1, 5),
-    st.integers(1, 40),
-)
-def test_every_pair_is_in_exactly_one_group_as_it_was(spec, most_pairs, most_tokens):
-    """Law of `group_pairs`: nothing is lost, doubled or turned around, and no group has more pairs than allowed."""
-    texts = {n: tokens(*range(10 * n + 3, 11 * n + 5)) for n in range(5)}
-    pairs = [EncodedPair(texts[p], texts[c], texts[r], row) for row, (p, c, r) in enumerate(spec)]
-    groups = group_pairs(pairs, most_pairs=most_pairs, most_tokens=most_tokens)
-    found = {}
-    for group in groups:
-        assert 1 <= len(group.comparisons) <= most_pairs
-        for winner, loser, row in group.comparisons:
-            assert row not in found
-            found[row] = (group.prompt, group.responses[winner], group.responses[loser])
-    assert {row: tuple(t.tolist() for t in texts) for row, texts in found.items()} == {
-        pair.row: (pair.prompt.tolist(), pair.chosen.tolist(), pair.rejected.tolist()) for pair in pairs
-    }
 
 
 @given(WEIGHTS, st.integers(1, 10), st.integers(1, 3), st.integers(0, 9))

@@ -61,8 +61,9 @@ def test_state_within_state_comes_back(tmp_path):
     again, _ = fresh(seed=5)
     its_optimizer = Wrapping(again.parameters(), lr=1e-2)
     assert resume(tmp_path, again, its_optimizer, key="k", reporter=Notes()) == 1
-    for one, other in zip(optimizer.state.values(), its_optimizer.state.values(), strict=True):
-        assert one.keys() == other.keys()
+    for parameter, its_parameter in zip(model.parameters(), again.parameters(), strict=True):
+        one, other = optimizer.state[parameter], its_optimizer.state[its_parameter]
+        assert one.keys() == other.keys() == {"step", "exp_avg", "exp_avg_sq"}
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 

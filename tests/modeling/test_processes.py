@@ -31,7 +31,7 @@ from worlds import (
 from dpo_pipeline.core.errors import CapacityError, ProcessLostError, TrainingError
 from dpo_pipeline.core.metrics import read_metrics
 from dpo_pipeline.dpo.reference import TABLE, compute_reference
-from dpo_pipeline.modeling import processes
+from dpo_pipeline.modeling import processes, spawning
 from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.policy import load_policy
 from dpo_pipeline.modeling.settings import ComputeSettings
@@ -178,6 +178,42 @@ def test_what_goes_wrong_in_one_process_ends_all_with_its_words(rank, how, kind,
     with pytest.raises(kind, match=words):
         stage(compute=TWO, reporter=Notes(), rank=rank, how=how)
     assert no_other_process_is_left()
+
+
+@in_processes
+def deaf(*, compute, reporter):
+    """A stage whose first process waits for the second as it would on cards: its loss makes no noise.
+
+    The wait ends when it is called off, without an error, as nccl's exchanges do.
+    """
+    if processes.rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert processes._somebody_is_lost.wait(60)
+    processes.require_nobody_lost()
+    return "numbers that mean nothing"
+
+
+def test_a_loss_that_makes_no_noise_is_noticed_within_seconds(monkeypatch):
+    monkeypatch.setattr(spawning, "SECONDS_TO_NOTICE", 0.1)
+    with pytest.raises(ProcessLostError, match=r"process 2 of 2 ended: it was killed by signal 9"):
+        deaf(compute=TWO, reporter=Notes())
+    assert no_other_process_is_left()
+    processes.begin()
+    processes.require_nobody_lost()
+
+
+@in_processes
+def stays_behind(*, compute, reporter):
+    """A stage whose second process has nothing more to do while the first goes on alone, as when it publishes."""
+    if processes.rank() == 0:
+        time.sleep(2.5)
+    processes.require_nobody_lost()
+    return "published"
+
+
+def test_a_process_that_is_done_before_the_first_is_not_taken_for_lost(monkeypatch):
+    monkeypatch.setattr(spawning, "SECONDS_TO_NOTICE", 0.1)
+    assert stays_behind(compute=TWO, reporter=Notes()) == "published"
 
 
 def test_a_lost_process_is_worth_a_retry_and_a_foreseen_fault_is_not():

@@ -13,12 +13,12 @@ from preference_worlds import judgment
 
 from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.errors import InputError
-from dpo_pipeline.dpo.pairs import read_pairs
+from dpo_pipeline.dpo.pairs import iterate_pairs
 from dpo_pipeline.evaluation.held_out import read_held_out
 from dpo_pipeline.preferences.golden import golden_leaks, golden_rows, held_out_rows, read_golden
 from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.settings import PreferenceSettings
-from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, split_prompts
+from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, draws_of, split_prompts
 from dpo_pipeline.sft.held_out import HeldOutPrompts
 
 QUESTION = "Where is my parcel with the blue lamp that I ordered on Monday last week from your shop in the old town"
@@ -142,14 +142,14 @@ def test_law_pinning_moves_no_prompt_from_held_out_to_train_and_trains_on_none_t
     edges = edges[edges[:, 0] != edges[:, 1]]
     pinned = random.random(count) < 0.2
     plain, with_pin = (
-        split_prompts(prompts, drops, edges, share=0.4, salt="s", pinned=some).side for some in (None, pinned)
+        split_prompts(draws_of(prompts, "s"), drops, edges, share=0.4, pinned=some).side for some in (None, pinned)
     )
     assert not ((plain == HELD_OUT) & (with_pin == TRAIN)).any()
     assert (with_pin[pinned] != TRAIN).all()
     same_drop = edges[(drops[edges[:, 0]] == drops[edges[:, 1]])]
     for left, right in same_drop:
         assert not (pinned[left] and with_pin[right] == TRAIN)
-    nobody = split_prompts(prompts, drops, edges, share=0.4, salt="s", pinned=np.zeros(count, bool))
+    nobody = split_prompts(draws_of(prompts, "s"), drops, edges, share=0.4, pinned=np.zeros(count, bool))
     assert (nobody.side == plain).all()
     assert set(np.unique(with_pin)) <= {TRAIN, HELD_OUT, QUARANTINED}
 
@@ -160,10 +160,11 @@ def test_the_reference_scores_golden_pairs_and_the_evaluation_asks_them_first(go
     pinned = golden.write([pair(QUESTION), pair(QUESTION, f"good {QUESTION}", f"bad {QUESTION}")])
     out, _ = world.build(drop, settings=PreferenceSettings(golden_set=pinned, held_out_share=0.3))
     own = set(golden_rows(out, ["pair_id"])["pair_id"].to_pylist())
-    read = read_pairs(out)
-    names = [text.pair_id for text in read.texts]
+    read = [row for block in iterate_pairs(out) for row in block]
+    names = [row["pair_id"] for row in read]
     assert (len(names), len(set(names)), own <= set(names)) == (32, 32, True)
-    assert {split for name, split in zip(names, read.splits, strict=True) if name in own} == {"held_out"}
+    assert {row["split"] for row in read if row["pair_id"] in own} == {"held_out"}
+    assert not own & {row["pair_id"] for block in iterate_pairs(out, "train") for row in block}
     held_out = read_held_out(out, None, prompt_count=3, learned=[[{"role": "user", "content": QUESTION}, {}]])
     assert own <= {row["pair_id"] for row in held_out.pairs}
     assert held_out.prompts[0]["prompt"][0]["content"] == QUESTION

@@ -104,5 +104,5 @@ def test_a_prompt_has_one_use_and_more_conversations_move_none(tmp_path):
     uses = [{str(c[:-1]) for c in found} for found in (many.train, many.held_out)]
     assert uses[0].isdisjoint(uses[1])
     assert len(many.held_out) > 10
-    assert many.train[: len(few.train)] == few.train
-    assert many.held_out[: len(few.held_out)] == few.held_out
+    assert many.train[: len(few.train)] == [*few.train]
+    assert many.held_out[: len(few.held_out)] == [*few.held_out]
