@@ -89,13 +89,8 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     assert_same_policy(scorer, groups, frozen)
     optimizer = make_optimizer(policy, dpo.optimizer)
     settings = {"dpo": dpo.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-<<<<<<< HEAD
     machine = [device.kind, device.precision, device.batch_tokens, compute.fused_kernels]
-    key = digest_of_json([CODE_VERSION, settings, machine, digest, digest_of_groups([*groups, *data.validation])])
-=======
-    machine = [device.kind, device.precision, device.batch_tokens]
     key = digest_of_json([CODE_VERSION, settings, machine, digest, digest_of_groups(chain(groups, data.validation))])
->>>>>>> main
 
     with Session(
         work,
