@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-IN_CHILD = "resources.child" in sys.orig_argv
+IN_CHILD = bool({"resources.child", "resources.warm"} & set(sys.orig_argv))
 IMPORTS = "imports of a child" if IN_CHILD else "imports"
 WATCHED = {
     "dpo_pipeline.sft.train": {"train_sft": "library in a child"},
@@ -104,6 +104,13 @@ def leave():
     (Path(os.environ["DPO_BENCH_SPANS"]) / f"{os.getpid()}.json").write_text(json.dumps(spans))
 
 
+def leave_at_once(code):
+    leave()
+    end(code)
+
+
 if "DPO_BENCH_SPANS" in os.environ:
     importlib._bootstrap._find_and_load = find_and_load
     atexit.register(leave)
+    end, os._exit = os._exit, leave_at_once  # how a forked child ends
+    os.register_at_fork(after_in_child=spans.clear)
