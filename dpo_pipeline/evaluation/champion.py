@@ -18,7 +18,7 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.promotions import Mode, Promotion, champion_digest, promote, promotions
 from dpo_pipeline.core.settings import Settings
 from dpo_pipeline.evaluation.decision_page import decision_as_markdown
-from dpo_pipeline.evaluation.examination import Condition, broken, undecided
+from dpo_pipeline.evaluation.examination import Condition, broken, undecided, warned_of
 from dpo_pipeline.evaluation.gate import GUARDS, Finding, weigh_again
 from dpo_pipeline.evaluation.report import read_report
 from dpo_pipeline.evaluation.settings import ChampionSettings, GateSettings
@@ -95,11 +95,13 @@ def decide_champion(
         names = (report["challenger"], opponent)
         verdict = weigh_again(verdict, margins, guarded=settings.guarded, names=names)
     ruling, reason = _rule(standing, conditions, verdict, settings=settings, by_hand=by_hand)
+    warnings = [f"{_sentence(each.found)} {_sentence(each.advice)}" for each in warned_of(conditions)]
     decision = {
         "schema": SCHEMA,
         "ruling": ruling.value,
         "promotes": ruling.promotes,
         "reason": reason,
+        "warnings": warnings,
         "challenger": standing.challenger,
         "champion": standing.champion,
         "report": standing.report.digest,
@@ -120,6 +122,8 @@ def decide_champion(
     gain = verdict["gain"]
     facts: dict[str, Any] = {"ruling": ruling.value, "promotes": ruling.promotes, "reason": reason}
     facts |= {"challenger": standing.challenger, "champion_before": standing.champion or "none"}
+    if warnings:
+        facts["warnings"] = warnings
     if gain["value"] is not None:
         facts |= {"gain": gain["value"], "gain/low": gain["low"], "gain/high": gain["high"]}
     return Outcome(counts={"items_compared": gain["count"]}, facts=facts)

@@ -38,6 +38,7 @@ def decision_as_markdown(decision: Mapping[str, Any]) -> str:
     ]
     if by_hand is not None:
         lines.append(f"- decided by {_plain(by_hand['person']) or 'a person who gave no name'}")
+    lines += [f"- **warning**: {_plain(warning)}" for warning in decision["warnings"]]
     lines += [f"- was champion and rolled back: {_plain(reason)}" for reason in decision["withdrawn"]]
     lines.append(f"- guarded: {_listed(decision['guarded'])}; not guarded: {_listed(decision['not_guarded'])}")
     lines += ["", "| condition | found | allowed | |", "|---|---|---|---|"]
@@ -47,7 +48,8 @@ def decision_as_markdown(decision: Mapping[str, Any]) -> str:
     ]
     for each in decision["conditions"]:
         name = each["name"].replace("_", " ")
-        lines.append(f"| {name} | {_cell(each['found'])} | {_cell(each['expected'])} | {MARKS[each['held']]} |")
+        mark = MARKS[each["held"]] if each["held"] is not False or each["forbids"] else "WARNS"
+        lines.append(f"| {name} | {_cell(each['found'])} | {_cell(each['expected'])} | {mark} |")
     lines += ["", "The rule:", "", *(f"- {_plain(sentence)}" for sentence in decision["rule"])]
     return "\n".join([lines[0], "", lines[1], "", *lines[2:]]) + "\n"
 
