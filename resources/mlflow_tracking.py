@@ -54,13 +54,13 @@ class MlflowTracking(Tracking):
             )
         return run
 
-    def move_alias(self, model: str, alias: str, digest: str, *, home: Home, warn: Warn) -> None:
+    def move_alias(self, model: str, alias: str, digest: str | None, *, home: Home, warn: Warn) -> None:
         """Point an alias at the version with a digest; see `Tracking.move_alias`."""
         try:
             client, _ = connect(self.uri, home.mlflow, seconds=patience(self.uri))
             point_alias(client, model, alias, digest)
         except Exception as error:  # noqa: BLE001 - a view that can be away
-            warn(f"MLflow's alias {alias} of {model} was not moved to {digest}; the next reconcile moves it: {error}")
+            warn(f"MLflow's alias {alias} of {model} was not moved to {digest or 'nobody'}; reconcile does: {error}")
 
     def link(self, experiment: str, run_id: str) -> str:
         """Where a person opens a run."""
