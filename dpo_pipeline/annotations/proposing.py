@@ -11,7 +11,7 @@ from dpo_pipeline.annotations.column_families import Family, are_numbers, famili
 from dpo_pipeline.annotations.orders import names_of, ranks_of
 from dpo_pipeline.annotations.reading import tables_of
 from dpo_pipeline.annotations.records import Unusable
-from dpo_pipeline.annotations.registry import recognise
+from dpo_pipeline.annotations.registry import ExportFormat, recognise
 from dpo_pipeline.annotations.rules import Rules
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.sources import Source, sources_of_file
@@ -21,6 +21,8 @@ SAMPLE_RECORDS = 1_000
 MOST_WORDS = 20
 """A column with more distinct values than this is no verdict."""
 LEAST_RESPONSE_CHARACTERS = 10
+NESTED = 4
+"""Objects inside one another that are looked into."""
 
 _NAMES = {
     "prompt": r"prompt|question|instruction|query|conversation|context|user_?(inp|messag|request)|^input|dialog|histor",
@@ -70,9 +72,31 @@ def sample_of(source: Source, settings: AnnotationSettings, encoding: str | None
     return []
 
 
-def propose_for(sample: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`mapping`, `vocabulary`, `scale`, `time_unit` and `open_questions` for some records."""
-    return _Proposal(sample).made()
+def propose_for(sample: Sequence[Mapping[str, Any]], export: ExportFormat | None = None) -> dict[str, Any]:
+    """`mapping`, `vocabulary`, `scale`, `time_unit` and `open_questions` for some records.
+
+    Args:
+        sample: The records.
+        export: The format they are in, if it is one that needs a mapping: then what the mapping would be given.
+    """
+    rows_of = getattr(export, "mapped_rows", None)
+    rows = list(sample) if rows_of is None else [row for record in sample for row in rows_of(record)]
+    return _Proposal([flattened(row) for row in rows]).made()
+
+
+def flattened(record: Mapping[str, Any], *, depth: int = NESTED) -> dict[str, Any]:
+    """A record without objects in it: their fields under the names by which a mapping reaches them.
+
+    >>> flattened({"id": 1, "data": {"prompt": "Hi", "a.b": 2}})
+    {'id': 1, 'data.prompt': 'Hi'}
+    """
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict) and value and depth and "." not in str(name):
+            found |= {f"{name}.{key}": one for key, one in flattened(value, depth=depth - 1).items()}
+        elif depth == NESTED or "." not in str(name):  # a dot in an inner name is taken for a step further in
+            found[str(name)] = value
+    return found
 
 
 def _columns(sample: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dpo_pipeline.annotations.drop_rules import DropRules
 from dpo_pipeline.annotations.findings import drop_yaml_of
-from dpo_pipeline.annotations.proposing import propose_for
+from dpo_pipeline.annotations.proposing import flattened, propose_for
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import CHOICES, Demonstration, Judgment, Unusable
 from dpo_pipeline.annotations.registry import FORMATS
@@ -167,7 +167,7 @@ def sheets(draw):
 def test_whatever_the_columns_hold_what_is_proposed_can_be_put_beside_the_files(sample):
     proposal = {"match": "export.csv", **propose_for(sample)}
     rules = DropRules.parse(yaml.safe_load(drop_yaml_of([proposal])) or {}, where="the proposal")
-    columns = {str(name) for record in sample for name in record}
+    columns = {name for record in sample for name in flattened(record)}
     for rule in rules.files:
         assert set(rule.mapping.columns) <= columns
         for record in sample:
