@@ -405,9 +405,10 @@ def report(results):
             cells += [f"{result['cpu'] / ours['cpu']:.2f}x"]
             cells += [f"{ours[kind] / result[kind]:.2f}" for kind in ("peak_mib", "own_mib")]
         print(f"{name:38} " + " ".join(f"{cell:>17}" for cell in cells))
-    pairs = zip(ours["losses"], results["trl default"]["losses"], strict=True)
-    worst = max(abs(mine - theirs) / abs(theirs) for mine, theirs in pairs)
-    print(f"largest relative difference of a step's loss, ours and TRL default: {worst:.1e}")
+    for name in (name for name in results if name.startswith("trl")):
+        pairs = zip(ours["losses"], results[name]["losses"], strict=True)
+        worst = max(abs(mine - theirs) / abs(theirs) for mine, theirs in pairs)
+        print(f"largest relative difference of a step's loss, ours and {name}: {worst:.1e}")
 
 
 def report_sft(results):
@@ -427,6 +428,8 @@ def main():
     parser.add_argument("--single-turn", action="store_true", help="only pairs whose prompt is a single turn")
     parser.add_argument("--folder", type=Path, help="keep what is prepared here, or reuse it")
     parser.add_argument("--skip-sft", action="store_true", help="DPO only")
+    parser.add_argument("--skip-dpo", action="store_true", help="SFT only")
+    parser.add_argument("--only", nargs="+", default=VARIANTS, help="DPO: only these variants, by name, and ours")
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -445,7 +448,8 @@ def main():
             in_a_process(
                 "--child", "prepare", str(folder), arguments.data, str(arguments.steps), str(arguments.single_turn)
             )
-        report(measured(VARIANTS, folder, arguments.rounds))
+        if not arguments.skip_dpo:
+            report(measured([name for name in VARIANTS if name in {*arguments.only, "ours"}], folder, arguments.rounds))
         if not arguments.skip_sft:
             report_sft(measured(SFT_VARIANTS, folder, arguments.rounds))
 
