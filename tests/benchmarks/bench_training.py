@@ -113,15 +113,16 @@ def write_demonstrations(folder, rows):
     import pyarrow as pa
 
     from dpo_pipeline.core.tables import MESSAGES, write_table
+    from dpo_pipeline.preferences.schemas import PAIRS, SPLITS
 
     said = [[*prompt, {"role": "assistant", "content": chosen}] for prompt, chosen, _ in rows]
+    names = pa.array([f"said {number}" for number in range(len(said))])
     (folder / "demonstrations").mkdir()
-    write_table(folder / "demonstrations" / "demonstrations.parquet", pa.table({"messages": pa.array(said, MESSAGES)}))
+    table = pa.table({"demonstration_id": names, "messages": pa.array(said, MESSAGES)})
+    write_table(folder / "demonstrations" / "demonstrations.parquet", table)
     (folder / "nothing held out").mkdir()
-    names = pa.array([], pa.string())
-    write_table(folder / "nothing held out" / "splits.parquet", pa.table({"prompt_id": names, "split": names}))
-    prompts = pa.table({"prompt": pa.array([], MESSAGES), "split": names})
-    write_table(folder / "nothing held out" / "pairs.parquet", prompts)
+    for name, schema in (("pairs", PAIRS), ("splits", SPLITS)):
+        write_table(folder / "nothing held out" / f"{name}.parquet", schema.empty_table())
 
 
 def model_settings(folder, *, lora=False):
