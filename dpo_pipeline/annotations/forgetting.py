@@ -1,24 +1,24 @@
 """Reading with some of it left out: every forgotten record is booked as such, and nothing of it is quoted."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dpo_pipeline.annotations.forgotten import Matcher
+from dpo_pipeline.annotations.quoting import leaves_of, quotes
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Part, Unusable
 from dpo_pipeline.annotations.sinks import UNREAD, Sink
 from dpo_pipeline.annotations.tables import Origin
 
-UNQUOTED = "not quoted: somebody whose work is forgotten may stand in it"
+UNQUOTED = "not quoted: somebody, or something, that is forgotten may stand in it"
 
 
 class ForgettingSink(Sink):
     """Passes on what is read, except what is forgotten.
 
-    Records that could not be used anyway keep their reason; if a forgotten annotator stands in one, or if nobody can
-    tell because it cannot be read, its detail and excerpt are left out.
+    Records that could not be used anyway keep their reason; if a forgotten annotator or text stands in one, or if
+    nobody can tell because it cannot be read, its detail and excerpt are left out.
 
     Args:
         inner: Where the rest goes.
@@ -28,6 +28,7 @@ class ForgettingSink(Sink):
 
     def __init__(self, inner: Sink, matcher: Matcher, namespaces: Iterable[str]) -> None:
         self._inner, self._matcher, self._namespaces = inner, matcher, tuple(namespaces)
+        self._openings = frozenset(matcher.forgotten.openings)
         self._origin = Origin("", UNREAD, "", "")
 
     def begin(self, table: str, sha256: str, source: str, private: frozenset[str] = frozenset()) -> None:
@@ -65,31 +66,20 @@ class ForgettingSink(Sink):
         """See `Sink`."""
         self._inner.note(notes)
 
+    def _quotes(self, leaves: Sequence[str]) -> bool:
+        key = self._matcher.key
+        return bool(self._openings) and key is not None and quotes(leaves, self._openings, key)
+
     def _mentions(self, raw: Any) -> bool:
-        """Whether a forgotten annotator may stand in a record."""
-        if not self._matcher.forgotten.annotators or raw == b"":
-            return False
-        try:
-            record = json.loads(raw) if isinstance(raw, (bytes, bytearray, str)) else raw
-        except (ValueError, RecursionError):
-            return True
+        """Whether a forgotten annotator or text may stand in a record."""
         of = self._matcher
-        return any(
-            of.of_annotator(of.pseudonym(space + name)) for name in _leaves(record) for space in self._namespaces
-        )
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """Every text and whole number in a record, however deep."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            waiting += one.values()
-        elif isinstance(one, (list, tuple)):
-            waiting += one
-        elif isinstance(one, str) or type(one) is int:
-            yield str(one).strip()
+        if not (of.forgotten.annotators or of.forgotten.openings) or raw == b"":
+            return False
+        leaves = leaves_of(raw)
+        if leaves is None:
+            return True
+        ids = (space + leaf for leaf in leaves for space in self._namespaces) if of.forgotten.annotators else ()
+        return any(of.of_annotator(of.pseudonym(one)) for one in ids) or self._quotes(leaves)
 
 
 def _forgotten(why: str) -> Unusable:

@@ -34,6 +34,9 @@ class Forgotten(Settings):
     texts: tuple[str, ...] = ()
     """Keyed digests of what was said, so that the same text is also known when it is delivered again; sorted."""
 
+    openings: tuple[str, ...] = ()
+    """Keyed digests of how each of those texts begins, by which a copy that cannot be used is known; sorted."""
+
     def __bool__(self) -> bool:
         return bool(self.annotators or self.records or self.texts)
 
@@ -43,6 +46,7 @@ class Forgotten(Settings):
             annotators=tuple(sorted({*self.annotators, *other.annotators})),
             records=tuple(sorted({*self.records, *other.records})),
             texts=tuple(sorted({*self.texts, *other.texts})),
+            openings=tuple(sorted({*self.openings, *other.openings})),
         )
 
 
@@ -52,10 +56,13 @@ class Matcher:
     Args:
         forgotten: What is looked for.
         key: The home's pseudonym key; None where it is lost: then texts cannot be matched.
+
+    Attributes:
+        forgotten: As given; `key` likewise.
     """
 
     def __init__(self, forgotten: Forgotten, key: bytes | None) -> None:
-        self.forgotten, self._key = forgotten, key
+        self.forgotten, self.key = forgotten, key
         self._annotators, self._records = frozenset(forgotten.annotators), frozenset(forgotten.records)
         self._texts = frozenset(forgotten.texts)
         self._pseudonyms = None if key is None else Pseudonyms(key)
@@ -87,9 +94,9 @@ class Matcher:
         return self._of_said(said_in_row(row), row.get("annotator"))
 
     def _of_said(self, said: Sequence[Any], pseudonym: str | None) -> str | None:
-        if not self._texts or self._key is None:
+        if not self._texts or self.key is None:
             return None
-        ways = (text_digest(said, self._key), text_digest(said, self._key, by=pseudonym))
+        ways = (text_digest(said, self.key), text_digest(said, self.key, by=pseudonym))
         return "its text was taken back" if any(way in self._texts for way in ways) else None
 
 
@@ -97,7 +104,7 @@ def said_in(part: Judgment | Demonstration) -> list[Any]:
     """What a part says, without who judged it and how: prompt and both responses, in no order, or the conversation."""
     if isinstance(part, Demonstration):
         return ["demonstration", _plain_turns(part.messages)]
-    responses = sorted((_plain(part.response_a), _plain(part.response_b)))
+    responses = sorted((plain(part.response_a), plain(part.response_b)))
     return ["judgment", _plain_turns(part.prompt), responses]
 
 
@@ -114,6 +121,12 @@ def place_of(row: Mapping[str, Any]) -> str:
     return Origin("", "", row["file"], row["file_sha256"]).id_of(row["record_number"], 0)
 
 
+def texts_in_row(row: Mapping[str, Any]) -> list[str]:
+    """What a row of `judgments` or `demonstrations` says, text by text: every turn, and both responses."""
+    turns = [turn["content"] for turn in row.get("messages") or row["prompt"]]
+    return [*turns, *(row[name] for name in ("response_a", "response_b") if name in row)]
+
+
 def text_digest(said: Sequence[Any], key: bytes, *, by: str | None = ANYBODY) -> str:
     """A keyed digest of what was said: by anybody, by this pseudonym alone, or (None) where nobody is named."""
     body = canonical_json([*said, by]).encode("utf-8", "surrogatepass")
@@ -121,10 +134,10 @@ def text_digest(said: Sequence[Any], key: bytes, *, by: str | None = ANYBODY) ->
 
 
 def _plain_turns(turns: Turns) -> list[list[str]]:
-    return [[role, _plain(content)] for role, content in turns]
+    return [[role, plain(content)] for role, content in turns]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text as it counts here: case, width, quotes, spacing and invisible characters make no difference."""
     folded = unicodedata.normalize("NFKC", text).casefold().translate(_QUOTES)
     return " ".join("".join(one for one in folded if unicodedata.category(one) != "Cf").split())

@@ -92,7 +92,7 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     assert_same_policy(scorer, groups, frozen)
     optimizer = make_optimizer(policy, dpo.optimizer)
     settings = {"dpo": dpo.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    machine = [device.kind, device.precision, device.batch_tokens]
+    machine = [device.kind, device.precision, device.batch_tokens, compute.fused_kernels]
     key = digest_of_json([CODE_VERSION, settings, machine, digest, digest_of_groups(chain(groups, data.validation))])
 
     with Session(

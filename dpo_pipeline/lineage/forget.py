@@ -8,7 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_pipeline.annotations.forgotten import ANYBODY, Forgotten, place_of, said_in_row, text_digest
+from dpo_pipeline.annotations.forgotten import (
+    ANYBODY,
+    Forgotten,
+    place_of,
+    said_in_row,
+    text_digest,
+    texts_in_row,
+)
+from dpo_pipeline.annotations.quoting import openings_of
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.tombstones import EVENT, Tombstone, stale_tables, tombstones
 from dpo_pipeline.core.artifacts import Artifact
@@ -18,6 +26,7 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.promotions import champion_digest
 from dpo_pipeline.lineage import trace
 from dpo_pipeline.lineage.records import TABLES
+from dpo_pipeline.lineage.unusable import quoting_unusable, texts_of_unusable
 from dpo_pipeline.lineage.witnesses import installed_views
 
 PLACE = ["drop", "file", "file_sha256", "record_number"]
@@ -47,12 +56,13 @@ class Plan:
 
 
 def plan_annotator(home: Home, annotator: str) -> Plan:
-    """Everything an annotator judged, named by pseudonym or by the platform's own id.
+    """Everything an annotator judged, named by pseudonym or by the platform's own id, be it usable or not.
 
     Raises:
-        InputError: If no judgment is theirs, or the id stands for different people in different drops.
+        InputError: If nothing that was read is theirs, or the id stands for different people in different drops.
     """
-    counts: dict[str, set[str]] = {}
+    traced = trace.trace_annotator(home, annotator)
+    counts: dict[str, set[str]] = {name: set() for name in traced.unusable}
     for table in home.all_made("judgments"):
         wanted = {"annotator": trace.names_of(home, annotator)}
         for row in trace.rows_where(table, TABLES["judgments"], ["annotator", "judgment_id"], wanted):
@@ -64,7 +74,6 @@ def plan_annotator(home: Home, annotator: str) -> Plan:
             expected="one annotator",
             do="Give the pseudonym of the one who is meant",
         )
-    traced = trace.trace_annotator(home, next(iter(counts), annotator))
     [pseudonym] = counts
     return Plan(f"annotator {pseudonym}", Forgotten(annotators=(pseudonym,)), _drops(home, traced.hits), traced)
 
@@ -89,8 +98,12 @@ def plan_record(home: Home, record: str) -> Plan:
         for row in rows
         if "prompt" in row or "messages" in row
     }
-    forgotten = Forgotten(records=tuple(sorted(records)), texts=tuple(sorted(texts)))
-    return Plan(f"record {drops[0]}/{rows[0]['file']}:{rows[0]['record_number']}", forgotten, tuple(drops), traced)
+    openings = _openings(home, rows, traced, places=records)
+    forgotten = Forgotten(records=tuple(sorted(records)), texts=tuple(sorted(texts)), openings=openings)
+    drops = sorted({*drops, *_drops(home, traced.hits)})
+    return Plan(
+        f"record {rows[0]['drop']}/{rows[0]['file']}:{rows[0]['record_number']}", forgotten, tuple(drops), traced
+    )
 
 
 def plan_pair(home: Home, pair: str) -> Plan:
@@ -103,14 +116,16 @@ def plan_pair(home: Home, pair: str) -> Plan:
     wanted = {"judgment_id": sorted(traced.judgments)}
     rows = [row for table in home.all_made("judgments") for row in _read(table, wanted)]
     texts = {text_digest(said_in_row(row), key, by=ANYBODY) for row in rows}
-    return Plan(f"pair {pair}", Forgotten(texts=tuple(sorted(texts))), _drops(home, traced.hits), traced)
+    forgotten = Forgotten(texts=tuple(sorted(texts)), openings=_openings(home, rows, traced))
+    return Plan(f"pair {pair}", forgotten, _drops(home, traced.hits), traced)
 
 
 def as_text(home: Home, plan: Plan) -> str:
     """What holds it, what a tombstone changes, and what it leaves."""
     champion = champion_digest(home)
     is_champions = any(found.path.name == champion for found in plan.checkpoints)
-    warning = ["Today's champion learned from it. Whether it stays is for people: `dpo-pipeline champion rollback`."]
+    advice = "Whether it stays is for people: `dpo-pipeline champion rollback` or `withdraw`."
+    warning = [f"Today's champion learned from it. {advice}"]
     saw = [f"{found.kind}/{short(found.path.name)}" for found in plan.checkpoints]
     drops = ", ".join(plan.drops)
     return "\n".join(
@@ -195,6 +210,26 @@ def _learned_late(home: Home, stones: Sequence[Tombstone], line: Mapping[str, An
         return any(stale_tables(home, home.store.get(line["asset"], line["artifact"])))
     except ArtifactError:
         return False
+
+
+def _openings(
+    home: Home, rows: Iterable[Mapping[str, Any]], traced: trace.Traced, *, places: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """How what is forgotten begins, text by text; tables whose unusable records quote it are added to what holds it.
+
+    Args:
+        home: Whose key and raw files are used.
+        rows: Rows of judgments and demonstrations that are forgotten.
+        traced: Is given the tables.
+        places: Records that are forgotten, usable or not.
+    """
+    texts = [text for row in rows if "prompt" in row or "messages" in row for text in texts_in_row(row)]
+    openings = openings_of([*texts, *texts_of_unusable(home, places)], home.pseudonym_key())
+    known = {hit.artifact.digest for hit in traced.hits}
+    for found in quoting_unusable(home, openings):
+        if found.table.digest not in known:
+            traced.hits.append(trace.Hit(found.table, f"may quote it: {found.in_words(found.reasons)}"))
+    return tuple(sorted(openings))
 
 
 def _read(table: Artifact, wanted: Mapping[str, Sequence[Any]]) -> Iterable[dict[str, Any]]:

@@ -13,6 +13,7 @@ from dpo_pipeline.core.digests import short
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.records import TABLES
+from dpo_pipeline.lineage.unusable import annotators_in_unusable
 
 LEARNERS = ("sft_checkpoint", "reference_logprobs", "dpo_checkpoint", "evaluation_report", "release")
 
@@ -34,22 +35,32 @@ class Hit:
 
 @dataclass(slots=True)
 class Traced:
-    """What is followed: judgment ids, demonstration ids, pair ids."""
+    """What is followed: judgment ids, demonstration ids, pair ids, pseudonyms found in records that cannot be used."""
 
     what: str
     judgments: set[str] = field(default_factory=set)
     demonstrations: set[str] = field(default_factory=set)
     pairs: set[str] = field(default_factory=set)
+    unusable: set[str] = field(default_factory=set)
     hits: list[Hit] = field(default_factory=list)
 
 
 def trace_annotator(home: Home, annotator: str) -> Traced:
     """Everything that rests on an annotator, named by pseudonym or by the platform's own id.
 
+    Also the records of theirs that could not be used: no table says whose they were, so the raw files are read again.
+
     Raises:
-        InputError: If no judgment is theirs.
+        InputError: If nothing that was read is theirs.
     """
-    return _forward(home, f"annotator {annotator}", {"annotator": names_of(home, annotator)})
+    names = names_of(home, annotator)
+    traced = Traced(f"annotator {annotator}")
+    for artifact in home.all_made("judgments"):
+        _hit_rows(traced, artifact, {"annotator": names})
+    for found in annotators_in_unusable(home, names, annotator):
+        traced.hits.append(Hit(found.table, found.in_words(found.reasons)))
+        traced.unusable.update(found.reasons)
+    return _downstream(home, traced)
 
 
 def trace_record(home: Home, record: str) -> Traced:
@@ -127,8 +138,7 @@ def names_of(home: Home, annotator: str) -> list[str]:
 
 def _forward(home: Home, what: str, wanted: Mapping[str, Sequence[Any]]) -> Traced:
     traced = Traced(what)
-    kinds = TABLES if "record_number" in wanted else ("judgments",)
-    for kind in kinds:
+    for kind in TABLES:
         for artifact in home.all_made(kind):
             _hit_rows(traced, artifact, wanted)
     return _downstream(home, traced)

@@ -20,7 +20,7 @@ from dpo_pipeline.preferences.catalogue import Catalogue, pieces
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.consensus import Consensus
 from dpo_pipeline.preferences.contamination import write_contamination
-from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs, prompt_neighbours
+from dpo_pipeline.preferences.deduplicate import NearPairs, among_prompts, near_duplicate_pairs, prompt_neighbours
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.golden import like_golden, read_golden, write_golden
 from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, PROMPTS_LIKENESS_FILE, Likenesses
@@ -84,15 +84,15 @@ def build_pairs(
     found = _apply_rules(catalogue, fates, settings)
 
     paths = [folder / PROMPTS_LIKENESS_FILE for folder in known]
-    with Likenesses(catalogue.prompts.ids, out / PROMPTS_LIKENESS_FILE, paths) as of_prompts:
+    among = among_prompts(catalogue)
+    with Likenesses(catalogue.prompts.ids, out / PROMPTS_LIKENESS_FILE, paths, among) as of_prompts:
         neighbours = prompt_neighbours(catalogue, likenesses=of_prompts, settings=settings, reporter=reporter)
     golden, pinned = _golden(catalogue, settings, reporter)
     splits = split_prompts(
-        catalogue.prompts.ids,
+        catalogue.draws(settings.split_salt),
         catalogue.prompts.place.drop,
         neighbours,
         share=settings.held_out_share,
-        salt=settings.split_salt,
         pinned=pinned,
     )
     fates.exclude(splits.side[catalogue.prompt] == QUARANTINED, Reason.SPLIT_CONFLICT)

@@ -4,17 +4,19 @@ Shapes: P distinct pairs and M distinct prompts over all drops, both sorted by i
 its place in the finished table.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.preferences import identifiers
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
-from dpo_pipeline.preferences.shingles import Shingles, shingle
+from dpo_pipeline.preferences.shingles import Shingles, rows_of, shingle
 from dpo_pipeline.preferences.sketch_tables import (
     DIALOGUE,
     PAIR_BANDS,
@@ -22,6 +24,7 @@ from dpo_pipeline.preferences.sketch_tables import (
     PROMPT_BANDS,
     PROMPTS_FILE,
     SHINGLES_FILE,
+    salted,
 )
 from dpo_pipeline.preferences.sorted_rows import SortedRows
 from dpo_pipeline.preferences.spill import Scratch
@@ -47,6 +50,7 @@ class Joined:
         ids: `(K, 2)` uint64, sorted.
         place: Where each is sketched: in the first drop that has it.
         numbers: Per drop the number of each of its rows among the distinct, ascending.
+        digests: Per drop the digest of its identities, in hex: equal ones stand for equal tables of texts.
     """
 
     def __init__(self, drops: Sequence[DropTables], file: str, key: str, scratch: Scratch) -> None:
@@ -55,13 +59,13 @@ class Joined:
         sizes = [one.metadata.num_rows for one in self._files]
         total = sum(sizes)
         ids, drop, row = (
-            scratch.empty((total, 2), np.uint64),
+            scratch.empty((2, total), np.uint64).T,  # either word end to end, so that searching it copies nothing
             scratch.empty(total, np.int16),
             scratch.empty(total, np.int32),
         )
         self.numbers = [scratch.empty(size, np.int32) for size in sizes]
         readers = [SortedRows(path, [key], lambda some: _identities(some)[:, 0]) for path in paths]
-        count, done = 0, np.zeros(len(sizes), np.int64)
+        count, done, hashes = 0, np.zeros(len(sizes), np.int64), [hashlib.blake2b(digest_size=16) for _ in sizes]
         for bound in _bounds(total):
             parts = [_identities(reader.until(bound)) for reader in readers]
             distinct, first, number = identifiers.unique(np.concatenate(parts))
@@ -72,20 +76,28 @@ class Joined:
             row[count:end] = first - starts[here] + done[here]
             for which, (start, part) in enumerate(zip(starts, parts, strict=False)):
                 self.numbers[which][done[which] : done[which] + len(part)] = count + number[start : start + len(part)]
+                hashes[which].update(part.tobytes())
                 done[which] += len(part)
             count = end
         self.ids, self.place = ids[:count], Place(drop[:count], row[:count])
+        self.digests = [one.hexdigest() for one in hashes]
 
-    def column(self, name: str) -> np.ndarray:
-        """A column of the sketches, `(K,)`, or `(K, 2)` uint64 for identities."""
+    def column(self, name: str, into: np.ndarray | None = None) -> np.ndarray:
+        """A column of the sketches, `(K,)`, or `(K, 2)` uint64 for identities; in an array that is there already."""
         kind = _no_values(self._files[0], name)
-        result = self._scratch.empty((len(self.ids), *kind.shape[1:]), kind.dtype)
-        for which, (one, numbers) in enumerate(zip(self._files, self.numbers, strict=True)):
+        result = self._scratch.empty((len(self.ids), *kind.shape[1:]), kind.dtype) if into is None else into
+        for one, numbers in reversed([*zip(self._files, self.numbers, strict=True)]):
             for start, values in _groups(one, name):
-                at = numbers[start : start + len(values)]
-                is_first = self.place.drop[at] == which
-                result[at[is_first]] = values[is_first]
+                # What several drops have is written several times, the first drop's last.
+                result[numbers[start : start + len(values)]] = values
         return result
+
+    def columns(self, names: Iterable[str]) -> Iterator[np.ndarray]:
+        """Columns of one type, one at a time, each in the place of the one before it."""
+        into = None
+        for name in names:
+            into = self.column(name, into)
+            yield into
 
     def column_at(self, name: str, things: np.ndarray) -> np.ndarray:
         """The same for some of the things only, in the order asked for."""
@@ -127,15 +139,30 @@ class Catalogue:
 
     def pair_bands(self) -> Iterator[np.ndarray]:
         """The band keys of all pairs, one band at a time, `(P,)` uint32."""
-        return (self.pairs.column(f"band_{band:02}") for band in range(PAIR_BANDS))
+        return self.pairs.columns(f"band_{band:02}" for band in range(PAIR_BANDS))
 
     def prompt_bands(self) -> Iterator[np.ndarray]:
         """The band keys of all prompts, one band at a time, `(M,)` uint32."""
-        return (self.prompts.column(f"band_{band:02}") for band in range(PROMPT_BANDS))
+        return self.prompts.columns(f"band_{band:02}" for band in range(PROMPT_BANDS))
 
     def found(self) -> Iterator[tuple[str, np.ndarray]]:
         """What each cleaning rule found, one rule at a time: its name, `(P,)` bool."""
         return ((rule.name, self.pairs.column(f"rule_{rule.name}")) for rule in RULES)
+
+    def draws(self, salt: str) -> np.ndarray:
+        """What each prompt drew for the split, `(M,)` uint64.
+
+        Raises:
+            InputError: If a drop's prompts drew with another salt.
+        """
+        for drop in self.drops:
+            if not salted(salt).items() <= (pq.read_schema(drop.sketches / PROMPTS_FILE).metadata or {}).items():
+                raise InputError(
+                    f"the prompts of drop {drop.name} were sketched with another split_salt",
+                    expected=f"draws with the salt {salt!r}",
+                    do="Materialize the sketches of the drop again",
+                )
+        return self.prompts.column("draw")
 
     def prompt_order(self) -> np.ndarray:
         """The prompts in order of arrival, within a drop by identity, `(M,)`."""
@@ -161,7 +188,7 @@ class Catalogue:
         parts = []
         for which, sets in enumerate(self._shingles):
             here = np.flatnonzero(self.prompts.place.drop[prompts] == which)
-            parts.append((here, _rows(sets, self.prompts.place.row[prompts[here]])))
+            parts.append((here, rows_of(sets, self.prompts.place.row[prompts[here]])))
         return _collect(parts, len(prompts))
 
 
@@ -219,7 +246,7 @@ def _pick(swap: np.ndarray, yes: Shingles, no: Shingles) -> Shingles:
     both = Shingles(
         np.concatenate([yes.values, no.values]), np.concatenate([yes.bounds, no.bounds[1:] + yes.bounds[-1]])
     )
-    return _rows(both, np.where(swap, 0, len(yes)) + np.arange(len(yes)))
+    return rows_of(both, np.where(swap, 0, len(yes)) + np.arange(len(yes)))
 
 
 def _collect(parts: list[tuple[np.ndarray, Shingles]], count: int) -> Shingles:
@@ -229,11 +256,4 @@ def _collect(parts: list[tuple[np.ndarray, Shingles]], count: int) -> Shingles:
     values = np.concatenate([np.zeros(0, np.uint32), *(sets.values for _, sets in parts)])
     order = np.empty(count, np.int64)
     order[place] = np.arange(len(place))
-    return _rows(Shingles(values, np.concatenate([[0], np.cumsum(sizes)])), order)
-
-
-def _rows(sets: Shingles, rows: np.ndarray) -> Shingles:
-    starts, sizes = sets.bounds[rows], sets.bounds[rows + 1] - sets.bounds[rows]
-    bounds = np.concatenate([[0], np.cumsum(sizes)])
-    place = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - starts, sizes)
-    return Shingles(sets.values[place], bounds)
+    return rows_of(Shingles(values, np.concatenate([[0], np.cumsum(sizes)])), order)

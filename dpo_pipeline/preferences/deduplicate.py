@@ -15,10 +15,19 @@ from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences import likeness
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.likeness import Likenesses
-from dpo_pipeline.preferences.near_duplicates import ROWS_AT_ONCE, ROWS_PER_PIECE, jaccard, overlaps, propose, ratio
+from dpo_pipeline.preferences.near_duplicates import (
+    ROWS_AT_ONCE,
+    ROWS_PER_PIECE,
+    WINDOW,
+    jaccard,
+    overlaps,
+    propose,
+    ratio,
+)
 from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.shingles import Shingles
+from dpo_pipeline.preferences.sketch_tables import PROMPT_BANDS, PROMPT_HASHES
 
 
 class NearPairs(NamedTuple):
@@ -108,19 +117,30 @@ def prompt_neighbours(
     Near-duplicate prompts, and prompts with the same first user turn: the same opening recurs with other continuations.
     """
     order, count = catalogue.prompt_order(), len(catalogue.prompts.ids)
+    since = int(np.count_nonzero(catalogue.prompts.place.drop < likenesses.covered)) if likenesses.covered else 0
 
     def measure(rows: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         alike = jaccard(catalogue.shingles_of_prompts(rows), local)
         return alike, alike, alike
 
     progress = Progress(reporter, "prompts searched for near duplicates", count)
+    proposed = propose(catalogue.prompt_bands(), order, count, catalogue.scratch, since=since)
+    pieces = (
+        likenesses.extended(proposed, measure)
+        if likenesses.covered
+        else ((edges, likenesses.of(edges, measure)) for edges in proposed)
+    )
     near = [np.zeros((0, 2), np.int32)]
-    for edges in propose(catalogue.prompt_bands(), order, count, catalogue.scratch):
-        is_near = likenesses.of(edges, measure)[:, 0] >= settings.prompt_cluster_jaccard
-        near.append(edges[is_near].astype(np.int32))
+    for edges, values in pieces:
+        near.append(edges[values[:, 0] >= settings.prompt_cluster_jaccard].astype(np.int32))
         progress.add(ROWS_PER_PIECE)
     reporter.say(f"near-duplicate prompts: {_told(likenesses)}")
     return np.concatenate([*near, *_same_opening(catalogue.prompts.column("opening"), order)])
+
+
+def among_prompts(catalogue: Catalogue) -> list[str]:
+    """What the edges between prompts rest on, drop by drop: those among the first drops stay as others come."""
+    return [f"{PROMPT_BANDS}x{PROMPT_HASHES}/{WINDOW}", *catalogue.prompts.digests]
 
 
 def _told(likenesses: Likenesses) -> str:

@@ -23,7 +23,7 @@ from dpo_pipeline.core.tables import MESSAGES, write_table
 from dpo_pipeline.preferences.benchmarks import rows_of
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.identifiers import from_hex, to_hex
-from dpo_pipeline.preferences.near_duplicates import components, overlaps
+from dpo_pipeline.preferences.near_duplicates import components, jaccard, propose
 from dpo_pipeline.preferences.normalize import (
     map_contents,
     pair_keys,
@@ -33,8 +33,9 @@ from dpo_pipeline.preferences.normalize import (
     training_text,
 )
 from dpo_pipeline.preferences.pinned import GoldenSet
-from dpo_pipeline.preferences.prompt_index import PROMPT_BANDS, PromptIndex, distinct_edges, sketched
+from dpo_pipeline.preferences.prompt_index import PromptIndex, sketched
 from dpo_pipeline.preferences.schemas import PAIRS
+from dpo_pipeline.preferences.spill import Scratch
 from dpo_pipeline.preferences.write import PAIRS_FILE
 
 GOLDEN_FILE = "golden_pairs.parquet"
@@ -109,12 +110,7 @@ def held_out_rows(pairs: Path, columns: list[str] | None = None) -> pa.Table:
 def like_golden(catalogue: Catalogue, golden: pa.Table, *, similarity: float) -> np.ndarray:
     """Which prompts of the drops are golden ones or near copies of one, `(M,)` bool."""
     index = PromptIndex(golden["prompt"].combine_chunks(), similarity=similarity)
-    edges = distinct_edges([index.candidates(band, keys) for band, keys in enumerate(catalogue.prompt_bands())])
-    asked, local = np.unique(edges[:, 0], return_inverse=True)
-    near = np.zeros(len(catalogue.prompts.ids), bool)
-    if len(asked):
-        sets = catalogue.shingles_of_prompts(asked)
-        near[asked] = index.are_near(sets, np.stack([local, edges[:, 1]], axis=1), len(asked))
+    near = index.search(catalogue.prompt_bands(), catalogue.shingles_of_prompts)
     own = from_hex(golden["prompt_id"].combine_chunks())
     is_own = np.isin(catalogue.prompts.ids[:, 0], own[:, 0]) & np.isin(catalogue.prompts.ids[:, 1], own[:, 1])
     return near | is_own
@@ -135,11 +131,10 @@ def golden_leaks(pairs: Path, *, similarity: float) -> list[str]:
 
 def _clusters(prompts: pa.ListArray, names: list[str], similarity: float) -> list[str]:
     """The smallest id among the prompts each one is connected with by near copies."""
-    index = PromptIndex(prompts, similarity=similarity)
     sets, keys = sketched(prompts)
-    edges = distinct_edges([index.candidates(band, keys[band]) for band in range(PROMPT_BANDS)])
-    shared, either = overlaps(sets, sets, edges)
-    label = components(len(prompts), edges[shared >= similarity * np.maximum(either, 1)])
+    order = np.arange(len(prompts), dtype=np.int32)
+    edges = np.concatenate(list(propose(keys, order, len(prompts), Scratch(None))))
+    label = components(len(prompts), edges[jaccard(sets, edges) >= similarity])
     smallest: dict[int, str] = {}
     for name, of in zip(names, label.tolist(), strict=True):
         smallest[of] = min(name, smallest.get(of, name))

@@ -1,12 +1,13 @@
 """How alike two pairs or two prompts are, measured once: published with the tables and taken over by the next build.
 
 Identities hash the normalised texts, so the likeness of two of them never changes. What an earlier build measured only
-saves reading texts again; whether it is there or not, the tables are the same to the byte.
+saves reading texts again, and where its drops were the first of this build's, looking for candidates among them;
+whether it is there or not, the tables are the same to the byte.
 
 Shapes: N things sorted by identity, E edges between them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpo_pipeline.core.tables import RowGroups, column, table_schema
-from dpo_pipeline.preferences import identifiers
+from dpo_pipeline.preferences import identifiers, near_duplicates
+from dpo_pipeline.preferences.identifiers import places
 from dpo_pipeline.preferences.normalize import KEY_VERSION
 from dpo_pipeline.preferences.shingles import SHINGLE_VERSION
 from dpo_pipeline.preferences.sorted_rows import SortedRows
@@ -36,6 +38,9 @@ LIKENESS = table_schema(
 )
 VERSIONS = {b"key_version": str(KEY_VERSION).encode(), b"shingle_version": str(SHINGLE_VERSION).encode()}
 """What a likeness rests on besides the two texts; one measured under other versions is measured again."""
+FOUND_AMONG = b"found_among"
+"""Where a table holds all edges that `propose` finds among the things of some drops, in whatever build: by which bands
+and window, and the digests of the drops in order."""
 
 Measure = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """From some rows and the edges between places among them to the three similarities of `LIKENESS`, `(E,)` each."""
@@ -50,18 +55,28 @@ class Likenesses:
         ids: Identities of the things, sorted, `(N, 2)` uint64; rows of edges are places here.
         out: The table to write.
         known: Tables of earlier builds; absent files and those of other versions are passed over.
+        among: How candidates are proposed, then the digest of each drop in order; empty where the edges among the
+            first drops may change with later ones.
 
     Attributes:
+        covered: Of so many of the first drops an earlier build holds all edges: `extended` hands them out.
         reused: How many of the likenesses asked for were known.
         measured: How many were not.
     """
 
-    def __init__(self, ids: np.ndarray, out: Path, known: Sequence[Path] = ()) -> None:
+    def __init__(self, ids: np.ndarray, out: Path, known: Sequence[Path] = (), among: Sequence[str] = ()) -> None:
         self.ids, self.reused, self.measured = ids, 0, 0
-        schema = LIKENESS.with_metadata({**LIKENESS.metadata, **VERSIONS})
-        fitting = [path for path in known if path.is_file() and pq.read_schema(path).metadata == schema.metadata]
-        self._known = [SortedRows(path, LIKENESS.names, _left_words) for path in fitting]
-        self._writer = RowGroups(out, schema)
+        versions = {**(LIKENESS.metadata or {}), **VERSIONS}
+        says = {path: pq.read_schema(path).metadata or {} for path in known if path.is_file()}
+        fitting = [path for path, found in says.items() if versions.items() <= found.items()]
+        self._earlier, self.covered = None, 0
+        for path in fitting:
+            theirs = says[path].get(FOUND_AMONG, b"").decode().split()
+            if self.covered < len(theirs) - 1 and theirs == list(among[: len(theirs)]):
+                self._earlier, self.covered = path, len(theirs) - 1
+        self._known = [SortedRows(path, LIKENESS.names, _left_words) for path in fitting if path != self._earlier]
+        mine = {FOUND_AMONG: " ".join(among).encode()} if among else {}
+        self._writer = RowGroups(out, LIKENESS.with_metadata({**versions, **mine}))
 
     def __enter__(self) -> "Likenesses":
         return self
@@ -71,6 +86,35 @@ class Likenesses:
 
     def of(self, edges: np.ndarray, measure: Measure) -> np.ndarray:
         """The similarities along each edge, `(E, 3)`; edges are asked for in ascending order, the lower row first."""
+        values = self._values(edges, measure)
+        self._write(edges, values)
+        return values
+
+    def extended(self, fresh: Iterable[np.ndarray], measure: Measure) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The edges of the earlier build and fresh ones, `(E, 2)`, with their similarities, `(E, 3)`, in pieces.
+
+        Args:
+            fresh: Edges that lead to things of later drops, one piece for every `ROWS_PER_PIECE` lower rows.
+            measure: As for `of`.
+        """
+        assert self._earlier is not None
+        reader, start = SortedRows(self._earlier, LIKENESS.names, _left_words), 0
+        for new in fresh:
+            end = min(start + near_duplicates.ROWS_PER_PIECE, len(self.ids))
+            rows = reader.until(int(self.ids[end, 0]) if end < len(self.ids) else None)
+            left, right = (identifiers.from_binary(rows.column(side).combine_chunks()) for side in (0, 1))
+            old = np.stack([start + places(self.ids[start:end], left), places(self.ids, right)], axis=1)
+            self.reused += len(old)
+            edges = np.concatenate([old, new])
+            values = np.concatenate([_similarities(rows), self._values(new, measure)])
+            order = np.argsort((edges[:, 0] << 32) | edges[:, 1])
+            edges, values = edges[order], values[order]
+            self._write(edges, values)
+            yield edges, values
+            start = end
+
+    def _values(self, edges: np.ndarray, measure: Measure) -> np.ndarray:
+        """The similarities along each edge, known or measured."""
         values = np.empty((len(edges), SIMILARITIES))
         is_known = np.zeros(len(edges), bool)
         if len(edges):
@@ -86,9 +130,11 @@ class Likenesses:
             values[some] = np.stack(measure(rows, local.reshape(-1, 2)), axis=1)
         self.reused += len(edges) - len(unknown)
         self.measured += len(unknown)
+        return values
+
+    def _write(self, edges: np.ndarray, values: np.ndarray) -> None:
         ends = (identifiers.to_binary(self.ids[side]) for side in edges.T)
         self._writer.write(dict(zip(LIKENESS.names, (*ends, *map(pa.array, values.T)), strict=True)))
-        return values
 
     def _look_up(self, edges: np.ndarray, rows: pa.Table, values: np.ndarray, is_known: np.ndarray) -> None:
         """Fill in what some rows of an earlier table say of the edges."""
@@ -101,9 +147,12 @@ class Likenesses:
         fits = np.logical_and.reduce(
             [(one[place] == other).all(axis=1) for one, other in zip(known, wanted, strict=True)]
         )
-        columns = np.stack([rows.column(name).to_numpy() for name in LIKENESS.names[2:]], axis=1)
-        values[fits] = columns[place[fits]]
+        values[fits] = _similarities(rows)[place[fits]]
         is_known |= fits
+
+
+def _similarities(rows: pa.Table) -> np.ndarray:
+    return np.stack([rows.column(name).to_numpy() for name in LIKENESS.names[2:]], axis=1)
 
 
 def _left_words(rows: pa.Table) -> np.ndarray:

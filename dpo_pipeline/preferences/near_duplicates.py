@@ -22,7 +22,14 @@ ROWS_PER_PIECE = 1 << 18
 """Lower rows of the edges that are handed out together."""
 
 
-def propose(bands: Iterable[np.ndarray], order: np.ndarray, count: int, scratch: Scratch) -> Iterator[np.ndarray]:
+def propose(
+    bands: Iterable[np.ndarray],
+    order: np.ndarray,
+    count: int,
+    scratch: Scratch,
+    *,
+    since: int = 0,
+) -> Iterator[np.ndarray]:
     """The edges between rows that share a band key, `(E, 2)` int64, each once, sorted, the lower row first.
 
     A row is linked to the first row of its bucket and to its nearest predecessors in the order. Since links only ever
@@ -33,9 +40,10 @@ def propose(bands: Iterable[np.ndarray], order: np.ndarray, count: int, scratch:
         order: The rows from first to last; some may be left out.
         count: N.
         scratch: Where links go that are too many for memory.
+        since: Place in the order from which rows are new: only edges are asked for that lead back from one of them.
 
     Returns:
-        The edges in pieces; all edges of a lower row are in one piece.
+        The edges in pieces, one for every `ROWS_PER_PIECE` rows; all edges of a lower row are in one piece.
     """
     step = ROWS_PER_PIECE
     aside = [scratch.rows(np.dtype(np.uint64)) for _ in range(0, count, step)]
@@ -48,19 +56,46 @@ def propose(bands: Iterable[np.ndarray], order: np.ndarray, count: int, scratch:
             file.append(some[start:end])
         pending.clear()
 
-    for keys in bands:
-        for links in _links(keys, order):
-            pending.append(links)
-            if sum(map(len, pending)) > MOST_PENDING:
-                put_aside()
+    for links in _links_back(bands, order, count, since):
+        pending.append(links)
+        if sum(map(len, pending)) > MOST_PENDING:
+            put_aside()
     put_aside()
     for file in aside:
         found = distinct(file.read(0, len(file)))
         yield np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
 
 
-def _links(keys: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
-    """The links within the buckets of one band, each packed as lower row << 32 | higher row."""
+def _links_back(bands: Iterable[np.ndarray], order: np.ndarray, count: int, since: int) -> Iterator[np.ndarray]:
+    """The links of all bands, each packed as lower row << 32 | higher row."""
+    place = np.full(count if since else 0, -1, np.int32)
+    if since:
+        place[order] = np.arange(len(order), dtype=np.int32)
+    for keys in bands:
+        some = order
+        if since:
+            # Whole buckets, but only those that hold a new row: a small part of them all.
+            rows = _under(keys, keys[order[since:]])
+            rows = rows[place[rows] >= 0]
+            some = rows[np.argsort(place[rows])]
+        for earlier, later in _links(keys, some):
+            if since:
+                is_new = place[later] >= since
+                earlier, later = earlier[is_new], later[is_new]  # noqa: PLW2901
+            ends = earlier.astype(np.uint64), later.astype(np.uint64)
+            yield (np.minimum(*ends) << np.uint64(32)) | np.maximum(*ends)
+
+
+def _under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The rows under some of the keys, which are hashes, ascending; a table of their upper bits passes most by."""
+    is_wanted = np.zeros(1 << 20, bool)
+    is_wanted[wanted >> np.uint32(12)] = True
+    rows = np.flatnonzero(is_wanted[keys >> np.uint32(12)])
+    return rows[np.isin(keys[rows], wanted)]
+
+
+def _links(keys: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The earlier and the later row of the links within the buckets of one band."""
     keys = keys[order]
     parts = -(-len(keys) // ROWS_AT_ONCE)
     # Keys are hashes: ranges of them hold about equally many.
@@ -70,8 +105,7 @@ def _links(keys: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
         packed = np.sort((keys[some].astype(np.uint64) << np.uint64(32)) | some.astype(np.uint64))
         packed = packed[np.searchsorted(packed, np.uint64(1 << 32)) :]  # key 0 is NO_KEY
         for earlier, later in _links_of_buckets(packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)):
-            ends = order[earlier].astype(np.uint64), order[later].astype(np.uint64)
-            yield (np.minimum(*ends) << np.uint64(32)) | np.maximum(*ends)
+            yield order[earlier], order[later]
 
 
 def _links_of_buckets(key: np.ndarray, place: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -122,7 +156,12 @@ def overlaps(left: Shingles, right: Shingles, edges: np.ndarray) -> tuple[np.nda
 
 def jaccard(sets: Shingles, edges: np.ndarray) -> np.ndarray:
     """The true Jaccard similarity along each edge, `(E,)` float64; two empty sets are alike."""
-    return ratio(*overlaps(sets, sets, edges))
+    return jaccard_between(sets, sets, edges)
+
+
+def jaccard_between(left: Shingles, right: Shingles, edges: np.ndarray) -> np.ndarray:
+    """The same where an edge leads from one of the left sets to one of the right ones."""
+    return ratio(*overlaps(left, right, edges))
 
 
 def ratio(shared: np.ndarray, either: np.ndarray) -> np.ndarray:

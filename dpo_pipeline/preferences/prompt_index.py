@@ -3,20 +3,25 @@
 Shapes: N prompts asked about, G prompts of the index, E candidate pairs of one of each.
 """
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import pyarrow as pa
 
-from dpo_pipeline.preferences.near_duplicates import overlaps
+from dpo_pipeline.preferences.near_duplicates import jaccard_between
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
-from dpo_pipeline.preferences.shingles import Shingles, band_keys, shingle, signatures
+from dpo_pipeline.preferences.shingles import NO_KEY, Shingles, band_keys, rows_of, shingle, signatures
 from dpo_pipeline.preferences.sketch_tables import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
 
-MOST_CANDIDATES = 16
-"""Prompts of the index each prompt is compared with per band; keeps hostile buckets linear."""
+CANDIDATES_AT_ONCE = 1 << 16
+"""Candidates measured together: bounds memory, not what is compared."""
 
 
 class PromptIndex:
     """Some prompts, by their band keys.
+
+    Law: a prompt is found if it shares the key of any band with any prompt of the index that it is alike enough to,
+    however many others stand under that key. What leaks must not hide in a crowd.
 
     Args:
         prompts: Conversations; their system turns are left out.
@@ -26,38 +31,49 @@ class PromptIndex:
     def __init__(self, prompts: pa.ListArray, *, similarity: float) -> None:
         self.similarity = similarity
         self.sets, keys = sketched(prompts)
-        self._order = np.argsort(keys, axis=1, kind="stable")
+        self._order = np.argsort(keys, axis=1, kind="stable").astype(np.int32)
         self._keys = np.take_along_axis(keys, self._order, axis=1)
 
     def near(self, prompts: pa.ListArray) -> np.ndarray:
         """Whether each prompt is a near copy of one of the index, `(N,)` bool."""
         sets, keys = sketched(prompts)
-        found = distinct_edges([self.candidates(band, keys[band]) for band in range(PROMPT_BANDS)])
-        return self.are_near(sets, found, len(prompts))
+        return self.search(keys, lambda rows: rows_of(sets, rows))
 
-    def are_near(self, sets: Shingles, edges: np.ndarray, count: int) -> np.ndarray:
-        """Which of `count` prompts are alike along some edge (prompt, prompt of the index), `(count,)` bool."""
-        shared, either = overlaps(sets, self.sets, edges)
-        near = np.zeros(count, bool)
-        near[edges[shared >= self.similarity * np.maximum(either, 1), 0]] = True
+    def search(self, bands: Iterable[np.ndarray], shingles_of: Callable[[np.ndarray], Shingles]) -> np.ndarray:
+        """The same for prompts given by their sketches, `(N,)` bool.
+
+        Args:
+            bands: Per band the prompts' keys, `(N,)` uint32, read one at a time.
+            shingles_of: Gives the shingles of some prompts.
+        """
+        near = np.zeros(0, bool)
+        for band, keys in enumerate(bands):
+            near = near if band else np.zeros(len(keys), bool)
+            rows = np.flatnonzero(~near & (keys != NO_KEY))
+            start, stop = (np.searchsorted(self._keys[band], keys[rows], side) for side in ("left", "right"))
+            # Few at first: most copies are found at once, and of who is found no more is asked. Then all the others.
+            depth = 1
+            while (is_left := start < stop).any():
+                rows, start, stop = rows[is_left], start[is_left], stop[is_left]
+                for at in range(0, len(rows), CANDIDATES_AT_ONCE // depth):
+                    some = slice(at, at + CANDIDATES_AT_ONCE // depth)
+                    end = np.minimum(start[some] + depth, stop[some])
+                    near[rows[some]] = self._is_near(band, shingles_of(rows[some]), start[some], end)
+                start = start + depth
+                stop = np.where(near[rows], start, stop)
+                depth = min(2 * depth, CANDIDATES_AT_ONCE)
         return near
 
-    def candidates(self, band: int, keys: np.ndarray) -> np.ndarray:
-        """Pairs (prompt, prompt of the index) that share the key of a band, `(E, 2)`."""
-        first = np.searchsorted(self._keys[band], keys, "left")
-        last = np.searchsorted(self._keys[band], keys, "right")
-        count = np.where(keys == 0, 0, np.minimum(last - first, MOST_CANDIDATES))
-        rows = np.repeat(np.arange(len(keys)), count)
-        offsets = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
-        return np.stack([rows, self._order[band][first[rows] + offsets]], axis=1)
+    def _is_near(self, band: int, sets: Shingles, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Which sets are alike one of the index's that stand from `start` to before `end` in a band's order, bool."""
+        count = end - start
+        asked = np.repeat(np.arange(len(count)), count)
+        place = np.arange(len(asked)) - np.repeat(np.cumsum(count) - count - start, count)
+        alike = jaccard_between(sets, self.sets, np.stack([asked, self._order[band][place]], axis=1))
+        return np.bincount(asked[alike >= self.similarity], minlength=len(count)) > 0
 
 
 def sketched(prompts: pa.ListArray) -> tuple[Shingles, np.ndarray]:
     """The shingles of each prompt's dialogue and its band keys, `(bands, N)`."""
     sets = shingle(render(map_contents(prompts, normalise_once_each), roles=DIALOGUE, with_roles=False))
     return sets, band_keys(signatures(sets, count=PROMPT_HASHES), bands=PROMPT_BANDS)
-
-
-def distinct_edges(edges: list[np.ndarray]) -> np.ndarray:
-    """The edges of several bands, each once, `(E, 2)`."""
-    return np.unique(np.concatenate([np.zeros((0, 2), np.int64), *edges]), axis=0)

@@ -58,6 +58,14 @@ def shingle(texts: pa.StringArray, *, words: int = 2) -> Shingles:
     return Shingles(np.concatenate([*values, np.zeros(0, np.uint32)]), bounds)
 
 
+def rows_of(sets: Shingles, rows: np.ndarray) -> Shingles:
+    """Some of the sets, in the order asked for."""
+    starts, sizes = sets.bounds[rows], sets.bounds[rows + 1] - sets.bounds[rows]
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    place = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - starts, sizes)
+    return Shingles(sets.values[place], bounds)
+
+
 def word_hashes(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
     """The 64-bit hashes of the words of all normalised texts end to end, `(W,)`, and how many each text has, `(N,)`."""
     parts = [(np.zeros(0, np.uint64), np.zeros(0, np.int64)), *_words_in_chunks(texts)]

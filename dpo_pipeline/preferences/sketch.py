@@ -44,7 +44,10 @@ from dpo_pipeline.preferences.sketch_tables import (
     SHINGLES_FILE,
     VERDICTS,
     VERDICTS_FILE,
+    salted,
 )
+from dpo_pipeline.preferences.spill import Scratch
+from dpo_pipeline.preferences.split import draws_of
 from dpo_pipeline.preferences.training_texts import ROWS_AT_ONCE, cleaned, open_texts
 
 OPENING_WORDS = 6
@@ -73,7 +76,7 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
         reporter.say(sentence)
     with Named(judgments, out) as named:
         named.read(reporter)
-        prompt_ids = _write_prompts(named, out, reporter)
+        prompt_ids = _write_prompts(named, out, settings.split_salt, reporter)
         counts = _write_pairs(named, prompt_ids, out, settings=settings, reporter=reporter)
     return Outcome(
         counts={"judgments": named.count, "prompts": len(prompt_ids), **counts},
@@ -81,11 +84,14 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
     )
 
 
-def _write_prompts(named: Named, out: Path, reporter: Reporter) -> np.ndarray:
+def _write_prompts(named: Named, out: Path, salt: str, reporter: Reporter) -> np.ndarray:
     """Write the sketch of every prompt, a row group per range; return the sorted identities."""
     progress = Progress(reporter, "prompts sketched", named.count)
-    ids = [np.zeros((0, 2), np.uint64)]
-    with _open(out / PROMPTS_FILE, PROMPTS) as writer, (out / SHINGLES_FILE).open("wb") as file:
+    found, count = Scratch(out).empty((2, named.count), np.uint64).T, 0
+    with (
+        _open(out / PROMPTS_FILE, PROMPTS.with_metadata({**PROMPTS.metadata, **salted(salt)})) as writer,
+        (out / SHINGLES_FILE).open("wb") as file,
+    ):
         for table in named.asked.ranges():
             keys = identifiers.from_binary(whole(table, "prompt_id"))
             first = identifiers.first_of_each(keys[:, 0], keys[:, 1])
@@ -95,11 +101,11 @@ def _write_prompts(named: Named, out: Path, reporter: Reporter) -> np.ndarray:
                 file.write(words.tobytes())
                 parts.append(numbers)
                 progress.add(len(numbers["shingles"]))
-            ids.append(keys[first])
-            _write_group(writer, PROMPTS, parts, {"prompt_id": keys[first]})
-    found = np.concatenate(ids)
-    reporter.say(f"sketched {len(found):,} distinct prompts")
-    return found
+            found[count : count + len(first)] = keys[first]
+            count += len(first)
+            _write_group(writer, PROMPTS, parts, {"prompt_id": keys[first], "draw": draws_of(keys[first], salt)})
+    reporter.say(f"sketched {count:,} distinct prompts")
+    return found[:count]
 
 
 def _sketch_prompts(prompts: pa.ListArray) -> tuple[dict[str, np.ndarray], np.ndarray]:

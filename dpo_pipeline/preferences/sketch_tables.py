@@ -50,16 +50,26 @@ PAIRS = table_schema(
 )
 PROMPTS = table_schema(
     "sketch_prompts",
-    2,
+    3,
     [
         column("prompt_id", pa.binary(16), "Identity of the prompt; the table is sorted by it."),
         column("shingles", pa.int32(), f"How many of the numbers in {SHINGLES_FILE} are its hashed word pairs."),
         column("system", pa.uint64(), "Hash of the system turns: near duplicates must share it."),
         column("numbers", pa.uint64(), "Hash of the numbers in it, in order: near duplicates must share them."),
         column("opening", pa.uint64(), "Hash of the first user turn; 0 where it is too short to mean anything."),
+        column(
+            "draw", pa.uint64(), "Salted hash that decides the side of the split where the prompt founds a cluster."
+        ),
         *[column(f"band_{band:02}", pa.uint32(), "MinHash band key; 0: none.") for band in range(PROMPT_BANDS)],
     ],
 )
+
+
+def salted(salt: str) -> dict[bytes, bytes]:
+    """What the file of the prompts says of the draws in it."""
+    return {b"split_salt": salt.encode()}
+
+
 CODED_DIMENSIONS = pa.list_(
     pa.struct([pa.field("name", pa.int32(), nullable=False), pa.field("strength", pa.float32(), nullable=False)])
 )

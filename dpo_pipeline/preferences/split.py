@@ -28,12 +28,11 @@ class Splits(NamedTuple):
 
 
 def split_prompts(
-    prompts: np.ndarray,
+    draws: np.ndarray,
     first_drop: np.ndarray,
     edges: np.ndarray,
     *,
     share: float,
-    salt: str,
     pinned: np.ndarray | None = None,
 ) -> Splits:
     """Replay the drops: each new prompt joins what it touches, or founds a cluster whose side its hash decides.
@@ -42,14 +41,13 @@ def split_prompts(
     pinning prompts moves none from held-out to train.
 
     Args:
-        prompts: Identities, sorted, `(M, 2)` uint64.
+        draws: What each prompt drew (`draws_of`), the prompts sorted by identity, `(M,)` uint64.
         first_drop: The drop each prompt first came with, by order of arrival, `(M,)`.
         edges: Prompts that must stand on the same side, `(E, 2)`.
         share: Share of new clusters held out.
-        salt: Salt of the hash.
         pinned: Prompts that are like the golden set's, `(M,)` bool: what is connected with one is never trained on.
     """
-    count = len(prompts)
+    count = len(draws)
     side, cluster = np.full(count, -1, np.int8), np.arange(count, dtype=np.int32)
     arrival = first_drop[edges].max(axis=1) if len(edges) else np.zeros(0, np.int64)
     for drop in np.unique(first_drop):
@@ -71,7 +69,7 @@ def split_prompts(
         decided = np.where(is_held_out, HELD_OUT, TRAIN).astype(np.int8)
         home = np.where(is_held_out, for_held_out, np.where(is_train, for_train, new))
         fresh = np.flatnonzero((label == np.arange(len(new))) & ~is_held_out & ~is_train)
-        decided[fresh] = np.where(_is_held_out(prompts[new[fresh]], share, salt), HELD_OUT, TRAIN)
+        decided[fresh] = np.where(_is_held_out(draws[new[fresh]], share), HELD_OUT, TRAIN)
         is_bridge = is_held_out & is_train
         decided[is_bridge], home[is_bridge] = QUARANTINED, new[is_bridge]
         side[new], cluster[new] = decided[label], home[label]
@@ -88,13 +86,21 @@ def _smallest(
     return np.where(smallest == len(side), -1, smallest)
 
 
-def _is_held_out(prompts: np.ndarray, share: float, salt: str) -> np.ndarray:
-    """Whether each founding prompt's salted hash lies in the held-out share."""
-    limit = int(share * 2**64)
+def draws_of(prompts: np.ndarray, salt: str) -> np.ndarray:
+    """A salted hash of each prompt's identity, `(M,)` uint64: below the share of 2^64, a cluster it founds is held out.
+
+    blake2b, a call per prompt: it is paid once, by the sketch of the drop that brings the prompt.
+
+    Args:
+        prompts: Identities, `(M, 2)` uint64.
+        salt: Makes the draws of one setting independent of those of another.
+    """
     key = hashlib.blake2b(salt.encode()).digest()
-    hashes = (
-        int.from_bytes(hashlib.blake2b(rows[place : place + 16], digest_size=8, key=key).digest())
-        for rows in (some.astype(">u8").tobytes() for some in np.array_split(prompts, len(prompts) // 100_000 + 1))
-        for place in range(0, len(rows), 16)
-    )
-    return np.fromiter((number < limit for number in hashes), bool, len(prompts))
+    blob, blake = prompts.astype(">u8").tobytes(), hashlib.blake2b
+    hashes = [blake(blob[at : at + 16], digest_size=8, key=key).digest() for at in range(0, len(blob), 16)]
+    return np.frombuffer(b"".join(hashes), ">u8").astype(np.uint64)
+
+
+def _is_held_out(draws: np.ndarray, share: float) -> np.ndarray:
+    limit = int(share * 2**64)
+    return draws <= np.uint64(limit - 1) if limit else np.zeros(len(draws), bool)

@@ -91,16 +91,8 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
     begun = policy_digest(start / "model") if start else "base"
-    key = digest_of_json(
-        [
-            CODE_VERSION,
-            settings,
-            device.precision,
-            device.batch_tokens,
-            digest_of_groups(chain(groups, validation)),
-            begun,
-        ]
-    )
+    machine = [device.precision, device.batch_tokens, compute.fused_kernels]
+    key = digest_of_json([CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), begun])
 
     with Session(
         work,

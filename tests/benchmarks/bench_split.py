@@ -96,8 +96,12 @@ def ours(rows: Rows, seen: int, tables: list[DropTables]) -> list[str]:
     catalogue = Catalogue(tables[:seen])
     with tempfile.TemporaryDirectory() as folder, Likenesses(catalogue.prompts.ids, Path(folder) / "x") as likenesses:
         edges = prompt_neighbours(catalogue, likenesses=likenesses, settings=SETTINGS, reporter=Quiet())
-    first_drop, share, salt = catalogue.prompts.place.drop, SETTINGS.held_out_share, SETTINGS.split_salt
-    side = split_prompts(catalogue.prompts.ids, first_drop, edges, share=share, salt=salt).side[catalogue.prompt]
+    first_drop, share, draws = (
+        catalogue.prompts.place.drop,
+        SETTINGS.held_out_share,
+        catalogue.draws(SETTINGS.split_salt),
+    )
+    side = split_prompts(draws, first_drop, edges, share=share).side[catalogue.prompt]
     found = []
     for table, numbers in zip(tables, catalogue.pairs.numbers, strict=False):
         verdicts = pq.read_table(table.sketches / VERDICTS_FILE, columns=["row", "pair"]).sort_by("row")

@@ -47,7 +47,7 @@ def write_drop(home, drop, annotators, extra=()):
     records = [verdict(drop, item, who) for item in range(ITEMS) for who in annotators]
     said = [json.dumps(record) for record in [*records, *extra]]
     broken = [json.dumps({**verdict(drop, 0, who), "verdict": "perhaps"}) for who in annotators]
-    (folder / "verdicts.jsonl").write_text("\n".join([*said, *broken, '{"who": "bob", "cut']) + "\n")
+    (folder / "verdicts.jsonl").write_text("\n".join([*said, *broken, '{"who": "someone", "cut']) + "\n")
     shown = {"messages": [{"role": "user", "content": f"Hello {drop}"}, {"role": "assistant", "content": "Hi."}]}
     (folder / "examples.jsonl").write_text(json.dumps(shown) + "\n")
 
@@ -98,7 +98,7 @@ def test_the_next_tables_hold_nothing_of_an_annotator_and_everything_of_the_othe
         for row in rows(small, "rejected_records", "may")
     ]
     hers = [row["record_number"] for row in before if row["annotator"] == alice]
-    unquoted = "not quoted: somebody whose work is forgotten may stand in it"
+    unquoted = "not quoted: somebody, or something, that is forgotten may stand in it"
     assert [row for row in rejected if row[1] == "forgotten"] == [
         (number, "forgotten", "its annotator withdrew", "") for number in hers
     ]
@@ -209,6 +209,75 @@ def test_a_record_is_left_out_also_where_it_is_delivered_again(small, graph):
     ]
     assert found == [(12, "its text was taken back")]
     assert [row["record_number"] for row in rows(small, "judgments", "may")] == list(range(2, 21))
+
+
+def excerpts(home, drop):
+    return {
+        (row["record_number"], row["reason"]): row["excerpt"]
+        for row in rows(home, "rejected_records", drop)
+        if row["reason"] != "forgotten"
+    }
+
+
+def test_somebody_of_whom_nothing_could_be_used_can_be_forgotten(small, graph):
+    """All of zoe's records were rejected, and one of them is no JSON: nothing of hers is quoted afterwards."""
+    hers = {**verdict("may", 3, "zoe"), "verdict": "perhaps", "note": "My doctor said so."}
+    write_drop(small, "zoes", ["dora"], extra=[hers])
+    graph.take_in(small, "zoes")
+    assert (
+        "My doctor" not in excerpts(small, "zoes")[(11, "unknown_verdict")]
+    )  # it lies behind the first 200 characters
+    plan = forget.plan_annotator(small, "zoe")
+    assert plan.drops == ("zoes",)
+    assert "1 rejected: unknown_verdict" in forget.as_text(small, plan)
+    bury(small, plan, unspeakable="zoe")
+    assert "zoe" not in small.ledger.path.read_text().replace("zoes", "")
+    assert drops_to_read_again(small) == ["zoes"]
+    graph.again(small, "zoes")
+    left = excerpts(small, "zoes")
+    assert left[(11, "unknown_verdict")] == ""
+    assert left[(12, "unknown_verdict")].startswith('{"question"')
+
+
+def test_a_drop_in_which_only_rejected_records_name_somebody_is_read_again_too(small, graph):
+    extra = {**verdict("may", 3, "alice"), "verdict": "perhaps"}
+    write_drop(small, "fourth", ["dora"], extra=[extra])
+    graph.take_in(small, "fourth")
+    assert forget.plan_annotator(small, "alice").drops == ("fourth", "may")
+
+
+@pytest.mark.parametrize("subject", ["record", "pair"])
+def test_an_unusable_copy_of_what_was_taken_back_is_not_quoted(small, graph, subject):
+    """Delivered before and after the tombstone, in another shape each time; other unusable records stay quoted."""
+    said = verdict("may", 4, "alice")
+    broken = {**said, "verdict": "perhaps", "who": "dora"}
+    write_drop(small, "before", ["dora"], extra=[broken])
+    graph.take_in(small, "before")
+    if subject == "record":
+        plan = forget.plan_record(small, "may/verdicts.jsonl:9")
+    else:
+        pairs = rows(small, "preference_pairs", file="pairs.parquet")
+        plan = forget.plan_pair(small, next(row["pair_id"] for row in pairs if said["one"] in str(row)))
+    assert plan.drops == ("before", "may")
+    bury(small, plan)
+    nested = {"data": {"text": f"Human: {said['question'].upper()} Assistant:"}, "verdict": "left", "who": "dora"}
+    write_drop(small, "after", ["dora"], extra=[nested, verdict("may", 5, "dora") | {"verdict": "perhaps"}])
+    graph.take_in(small, "after")
+    assert set(drops_to_read_again(small)) == {"before", "may"}
+    graph.again(small, *drops_to_read_again(small))
+    for drop in ("before", "after"):
+        found = excerpts(small, drop)
+        assert next(excerpt for (number, _), excerpt in found.items() if number == 11) == "", drop
+        assert said["question"].casefold() not in str(found).casefold()
+    assert excerpts(small, "after")[(12, "unknown_verdict")].startswith('{"question"')
+
+
+def test_an_unusable_record_that_is_taken_back_is_not_quoted_where_it_is_delivered_again(small, graph):
+    plan = forget.plan_record(small, "may/verdicts.jsonl:21")
+    bury(small, plan)
+    write_drop(small, "again", ["dora"], extra=[{**verdict("may", 0, "dora"), "verdict": "never"}])
+    graph.take_in(small, "again")
+    assert excerpts(small, "again")[(11, "unknown_verdict")] == ""
 
 
 def test_a_pair_is_left_out_whoever_judged_it(small, graph):

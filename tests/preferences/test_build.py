@@ -530,3 +530,44 @@ def test_a_held_out_prompt_stays_out_though_later_drops_bring_near_copies(world)
     ]
     assert len(near) <= 0.02 * len(held)
     assert json.dumps(outcome.facts)
+
+
+def test_of_an_earlier_builds_prompts_only_what_new_ones_touch_is_looked_for(world, monkeypatch):
+    """The edges among the first drops are taken over as they stand; the tables are those of a build from nothing.
+
+    Seventy prompts that share most of their words, in a known order of arrival: buckets of more than a window's rows.
+    """
+    chance = np.random.default_rng(3)
+    words = [f"word{number}" for number in range(24)]
+    prompts = [
+        " ".join("other" if place in chance.integers(0, 24, 3) else word for place, word in enumerate(words))
+        + f" and {number * 7}"
+        for number in range(70)
+    ]
+    rows = [judgment(text, f"good {at}", f"bad {at}") for at, text in enumerate(prompts)]
+    drops = [world.drop("may", rows[:50]), world.drop("june", rows[45:60]), world.drop("july", rows[60:])]
+    early, _ = world.build(*drops[:2], settings=MAJORITY)
+    fresh, alone = world.build(*drops, settings=MAJORITY)
+    looked_at = []
+    links = near_duplicates._links
+    monkeypatch.setattr(
+        near_duplicates, "_links", lambda keys, order: looked_at.append(len(order)) or links(keys, order)
+    )
+    monkeypatch.setattr(near_duplicates, "ROWS_PER_PIECE", 9)
+    resumed, outcome = world.build(*drops, settings=MAJORITY, known=[early])
+    for path in fresh.iterdir():
+        assert (resumed / path.name).read_bytes() == path.read_bytes()
+    assert min(looked_at) < 70, "buckets without a new prompt are passed by"
+    assert 0 < outcome.remarks["likenesses_measured"] < alone.remarks["likenesses_measured"] / 2
+    other_order = (drops[1], drops[0], drops[2])
+    fresh, _ = world.build(*other_order, settings=MAJORITY)
+    resumed, outcome = world.build(*other_order, settings=MAJORITY, known=[early])
+    assert outcome.remarks["likenesses_reused"] > 0, "of another order only what was measured is taken over"
+    for path in fresh.iterdir():
+        assert (resumed / path.name).read_bytes() == path.read_bytes()
+
+
+def test_draws_of_another_salt_are_refused(world):
+    drop = world.drop("may", [judgment(ASKED, LONG, SHORT)])
+    with pytest.raises(InputError, match="drop may were sketched with another split_salt"):
+        world.build(drop, settings=PreferenceSettings(consensus="majority", split_salt="another"))

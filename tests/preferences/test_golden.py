@@ -18,7 +18,7 @@ from dpo_pipeline.evaluation.held_out import read_held_out
 from dpo_pipeline.preferences.golden import golden_leaks, golden_rows, held_out_rows, read_golden
 from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.settings import PreferenceSettings
-from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, split_prompts
+from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, draws_of, split_prompts
 from dpo_pipeline.sft.held_out import HeldOutPrompts
 
 QUESTION = "Where is my parcel with the blue lamp that I ordered on Monday last week from your shop in the old town"
@@ -142,14 +142,14 @@ def test_law_pinning_moves_no_prompt_from_held_out_to_train_and_trains_on_none_t
     edges = edges[edges[:, 0] != edges[:, 1]]
     pinned = random.random(count) < 0.2
     plain, with_pin = (
-        split_prompts(prompts, drops, edges, share=0.4, salt="s", pinned=some).side for some in (None, pinned)
+        split_prompts(draws_of(prompts, "s"), drops, edges, share=0.4, pinned=some).side for some in (None, pinned)
     )
     assert not ((plain == HELD_OUT) & (with_pin == TRAIN)).any()
     assert (with_pin[pinned] != TRAIN).all()
     same_drop = edges[(drops[edges[:, 0]] == drops[edges[:, 1]])]
     for left, right in same_drop:
         assert not (pinned[left] and with_pin[right] == TRAIN)
-    nobody = split_prompts(prompts, drops, edges, share=0.4, salt="s", pinned=np.zeros(count, bool))
+    nobody = split_prompts(draws_of(prompts, "s"), drops, edges, share=0.4, pinned=np.zeros(count, bool))
     assert (nobody.side == plain).all()
     assert set(np.unique(with_pin)) <= {TRAIN, HELD_OUT, QUARANTINED}
 

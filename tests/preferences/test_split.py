@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, split_prompts
+from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, draws_of, split_prompts
 
 
 @st.composite
@@ -21,8 +21,8 @@ def arrivals(draw):
     return prompts, drops, np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def split(prompts, drops, edges, **given_):
-    return split_prompts(prompts, drops, edges, **{"share": 0.4, "salt": "test", **given_})
+def split(prompts, drops, edges, *, salt="test", **given_):
+    return split_prompts(draws_of(prompts, salt), drops, edges, **{"share": 0.4, **given_})
 
 
 @given(arrivals())
