@@ -38,6 +38,11 @@ _NAMES = {
 }
 _RANKS = r"rank|order|place|position"
 _ORDER = r"rank|order|sort|best|preferen"
+_RESPONSE, _RANK, _RATING = (
+    r"respon|answer|complet|output|reply|generat",
+    r"rank|place|position",
+    r"rating|score|stars?|grade|quality",
+)
 _MINUTES, _MILLISECONDS = r"\bmin(ute)?s?\b|_min(ute)?s?$", r"_ms$|\bms\b|milli"
 
 
@@ -103,6 +108,10 @@ def _columns(sample: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for record in sample for name in record))
 
 
+def _are_mostly_numbers(values: Sequence[Any]) -> bool:
+    return bool(values) and sum(are_numbers([value]) for value in values) >= 0.8 * len(values)
+
+
 class _Proposal:
     """Takes the columns of a file one role after the other; a column has one role."""
 
@@ -120,7 +129,7 @@ class _Proposal:
         responses = self._responses()
         self._take_responses(responses)
         for role in _NAMES:
-            if role != "verdict" or "responses" not in self.mapping:
+            if role != "verdict" or not self.mapping.keys() & {"responses", "response"}:
                 self._take_role(role)
         self._ask_for_missing()
         words = Counter(str(value).strip().casefold() for value in self.values.get(self.mapping.get("verdict", ""), []))
@@ -166,9 +175,31 @@ class _Proposal:
             self.questions.append("No columns look like the order of the responses: name ranks, ratings or ranking.")
         elif responses:
             self.mapping |= dict(zip(("response_a", "response_b"), responses, strict=True))
-        else:
+        elif not self._take_one_a_row():
             self.questions.append("No two columns look like the responses: name them as response_a and response_b.")
         self.taken.update([*ranks, *self.mapping.get("ratings", []), *([order] if order else [])])
+
+    def _take_one_a_row(self) -> bool:
+        """Whether a row holds one response and its rating or rank; takes both columns then."""
+        texts = [name for name in self.columns if mean_length(self.values[name]) >= LEAST_RESPONSE_CHARACTERS]
+        response = next((name for name in texts if re.search(_RESPONSE, name.casefold())), None)
+        repeated = any(len(set(map(str, self.values[name]))) < len(self.values[name]) for name in texts)
+        numbers = [name for name in self.columns if _are_mostly_numbers(self.values[name])]
+        found = [
+            (role, name)
+            for role, pattern in (("rank", _RANK), ("rating", _RATING))
+            for name in numbers
+            if re.search(pattern, "_".join(tokens_of(name)))
+        ]
+        if response is None or not repeated or not found:
+            return False
+        role, number = found[0]
+        self.mapping |= {"response": response, role: number}
+        self.taken.update((response, number))
+        better = "1 for the best" if role == "rank" else "higher for better"
+        self.questions.append(f"Is {number} the {role} of one response, {better}?")
+        self.questions.append("Do the rows to be compared, of one prompt by one annotator, follow one another?")
+        return True
 
     def _order(self, responses: Family) -> str | None:
         """The column whose every value is an order of the responses."""
@@ -214,7 +245,7 @@ class _Proposal:
         return True
 
     def _ask_for_missing(self) -> None:
-        needed = ("prompt",) if "responses" in self.mapping else ("prompt", "verdict")
+        needed = ("prompt",) if self.mapping.keys() & {"responses", "response"} else ("prompt", "verdict")
         missing = [role for role in needed if role not in self.mapping]
         self.questions += [f"No column looks like the {role}: name it." for role in missing]
         if "verdict" not in self.mapping:

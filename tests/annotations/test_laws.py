@@ -148,6 +148,7 @@ SHEETS = [
     ("prompt", "response_a", "response_b", "verdict", "strength", "seconds", "tone (1)", "tone (2)", "x"),
     ("question", "Answer 1", "Answer 2", "Better", "labeler", "submitted_at", "shown_first"),
     ("prompt", "answer_a", "answer_b", "answer_c", "ranking", "worker"),
+    ("prompt", "response", "rating", "tone", "worker", "seconds"),
     ("prompt", "text_0", "text_1", "text_2", "rank_0", "rank_1", "rank_2", "score 1", "score 2", "score 3"),
 ]
 
