@@ -104,6 +104,14 @@ class Workshop:
         found = client.search_runs([experiment], filter_string=f"tags.attempt = '{attempt}'")
         return [run.info.status for run in found]
 
+    def curves_in_mlflow(self):
+        """What MLflow tells of a training that goes on: the newest value and step of each metric, by its API."""
+        client, experiment = connect("", self.home.mlflow)
+        found = client.search_runs([experiment], filter_string="attributes.status = 'RUNNING'")
+        return {
+            name: client.get_metric_history(run.info.run_id, name)[-1] for run in found for name in run.data.metrics
+        }
+
     def trainer(self):
         """The training's first process; None where none is at work."""
         forked = [each for each in self.processes("resources.warm") if is_warm(each.parent())]
@@ -186,6 +194,11 @@ def test_terminated_in_the_ui_it_stops_and_stays_stopped_and_killed_it_leaves_no
     with workshop.web_server() as ask:
         run = launch(ask)
         patiently(lambda: workshop.steps() > 40)
+        curves = patiently(workshop.curves_in_mlflow)
+        assert {"loss", "tokens_per_second", "seconds_left"} <= set(curves)
+        assert 1 <= curves["loss"].step <= workshop.steps()
+        assert curves["tokens_per_second"].value > 0
+        assert curves["seconds_left"].value > 0
         family = family_of(workshop.trainer())
         assert ask(TERMINATE, run=run)["terminateRun"]["__typename"] == "TerminateRunSuccess"
         patiently(lambda: not any(map(is_running, family)), seconds=10)
