@@ -5,15 +5,22 @@ from typing import Any
 
 from dpo_pipeline.annotations.formats.kway import MAX_RESPONSES
 from dpo_pipeline.annotations.json_records import Entry
+from dpo_pipeline.annotations.rules import Rules
 
 
-def joined(entries: Iterable[Entry], export: Any) -> Iterable[Entry]:
-    """The entries, those of one record put together where the format has a `joined_by`, as they are where not.
+def joined(entries: Iterable[Entry], export: Any, rules: Rules) -> Iterable[Entry]:
+    """The entries, those of one record put together where the format has several rows a record, as they are where not.
 
     A record of several rows is `{"rows": [...]}` and bears the number of the first; an entry that cannot be read ends
     it. At most as many rows are joined as may be compared.
+
+    Args:
+        entries: What was read.
+        export: The format's module; its `joined_by(rules)` gives what tells of a row which record it belongs to.
+        rules: The file's.
     """
-    key_of: Callable[[Any], Any] | None = getattr(export, "joined_by", None)
+    joined_by: Callable[[Rules], Callable[[Any], Any] | None] | None = getattr(export, "joined_by", None)
+    key_of = None if joined_by is None else joined_by(rules)
     return entries if key_of is None else _runs(entries, key_of)
 
 

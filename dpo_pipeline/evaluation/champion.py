@@ -170,12 +170,12 @@ def _opponent(standing: Standing, report: Mapping[str, Any]) -> str:
 
     Where the challenger is champion itself there is nothing to decide; the figures against whom it replaced are shown.
     """
-    if standing.is_champion or standing.champion is None or standing.scored == standing.champion:
+    if standing.is_champion or standing.scored == standing.champion:
         # Without a column of its own the champion has the weights of the challenger or of the baseline.
         return CHAMPION_ROLE if CHAMPION_ROLE in report["decisions"] else report["baseline"]
     raise ArtifactError(
         f"the report {standing.report.digest} compares with {standing.scored or 'no champion'}; "
-        f"today's champion is {standing.champion}",
+        f"today's champion is {standing.champion or 'none'}",
         expected="a report that holds the challenger up against today's champion",
         do="Materialize evaluation_report again, then champion",
     )
@@ -215,10 +215,8 @@ def _by_rule(
         return Ruling(finding.value), verdict["reason"]
     if standing.withdrawn:
         last = _sentence(standing.withdrawn[-1])
-        return (
-            Ruling.ROLLED_BACK_BEFORE,
-            f"The rule would promote it, but it was champion and was rolled back: {last} Only a person can promote it.",
-        )
+        reason = "The rule would promote it, but it was champion and its place was taken away: "
+        return Ruling.ROLLED_BACK_BEFORE, f"{reason}{last} Only a person can promote it."
     if settings.promotion == "manual":
         return (
             Ruling.WAITS,

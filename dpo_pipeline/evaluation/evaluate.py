@@ -188,7 +188,8 @@ def weigh(
         challenger=panel.challenger,
         opponents=panel.opponents,
         notes=notes,
-        benchmarks=benchmarks,
+        benchmarks={name: [row.as_dict() for row in taken.rows] for name, taken in benchmarks.items()},
+        benchmark_answers={name: taken.answers for name, taken in benchmarks.items()},
     )
     report = build_report(material, settings=settings, beta=beta)
     clock.note("figures_seconds")

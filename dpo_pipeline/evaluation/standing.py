@@ -103,7 +103,7 @@ def opponent_of_newest(home: Home) -> Mapping[str, Artifact]:
         opponent = next(
             change.before
             for change in reversed(promotions(home))
-            if change.champion == opponent and not change.is_rollback
+            if change.champion == opponent and change.is_promotion
         )
     return {} if opponent is None else {CHAMPION_ROLE: home.store.get(CHAMPION_KIND, opponent)}
 

@@ -148,12 +148,12 @@ class Session:
         append_metrics(self.work / HISTORY, step + 1, values)
         now = time.monotonic()
         speed = self.tokens / max(now - self._started, 1e-9)
-        self.reporter.metrics(step + 1, {**values, "tokens_per_second": speed})
+        left = (now - self._started) / (step + 1 - self.first_step) * (self.steps - step - 1)
+        self.reporter.metrics(step + 1, {**values, "tokens_per_second": speed, "seconds_left": left})
         if (step + 1 - self.first_step) % max(1, (self.steps - self.first_step) // SPEEDS_REMARKED) == 0:
             self._speeds.append((step + 1, round(speed)))
         if now - self._spoke > SECONDS_BETWEEN_WORDS or step + 1 == self.steps:
             self._spoke = now
-            left = (now - self._started) / (step + 1 - self.first_step) * (self.steps - step - 1)
             self.reporter.say(
                 f"Step {step + 1} of {self.steps}: loss {values['loss']:.4f}, {speed:,.0f} tokens/s, "
                 f"{peak_memory_bytes(self.device) / 2**30:.1f} GiB at most; about {left:.0f} s left."
