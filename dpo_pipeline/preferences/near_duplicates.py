@@ -3,12 +3,12 @@
 Shapes: N rows, E edges. An edge is a pair of row numbers; edge arrays are `(E, 2)` int64.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from dpo_pipeline.preferences.shingles import Shingles
-from dpo_pipeline.preferences.spill import Scratch
+from dpo_pipeline.preferences.spill import Scratch, slices
 
 WINDOW = 8
 """Predecessors in a bucket each row is compared with, besides the bucket's first row; keeps hostile buckets linear."""
@@ -56,7 +56,7 @@ def propose(
             file.append(some[start:end])
         pending.clear()
 
-    for links in _links_back(bands, order, count, since):
+    for links in _links_back(bands, order, count, since, scratch):
         pending.append(links)
         if sum(map(len, pending)) > MOST_PENDING:
             put_aside()
@@ -66,19 +66,23 @@ def propose(
         yield np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
 
 
-def _links_back(bands: Iterable[np.ndarray], order: np.ndarray, count: int, since: int) -> Iterator[np.ndarray]:
+def _links_back(
+    bands: Iterable[np.ndarray], order: np.ndarray, count: int, since: int, scratch: Scratch
+) -> Iterator[np.ndarray]:
     """The links of all bands, each packed as lower row << 32 | higher row."""
-    place = np.full(count if since else 0, -1, np.int32)
-    if since:
-        place[order] = np.arange(len(order), dtype=np.int32)
+    place = scratch.full(count if since else 0, -1, np.int32)
+    for some in slices(len(order) if since else 0):
+        place[order[some]] = np.arange(some.start, some.stop, dtype=np.int32)
+    ordered = scratch.empty(0 if since else len(order), np.uint32)
     for keys in bands:
+        scratch.let_go()
         some = order
         if since:
             # Whole buckets, but only those that hold a new row: a small part of them all.
             rows = _under(keys, keys[order[since:]])
             rows = rows[place[rows] >= 0]
             some = rows[np.argsort(place[rows])]
-        for earlier, later in _links(keys, some):
+        for earlier, later in _links(np.take(keys, some, out=None if since else ordered), some):
             if since:
                 is_new = place[later] >= since
                 earlier, later = earlier[is_new], later[is_new]  # noqa: PLW2901
@@ -95,13 +99,14 @@ def _under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _links(keys: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The earlier and the later row of the links within the buckets of one band."""
-    keys = keys[order]
+    """The earlier and the later row of the links within the buckets of one band; keys stand in the order."""
     parts = -(-len(keys) // ROWS_AT_ONCE)
-    # Keys are hashes: ranges of them hold about equally many.
-    part_of = (keys.astype(np.uint64) * np.uint64(parts) >> np.uint64(32)).astype(np.uint8) if parts > 1 else None
+    part_of = np.zeros(len(keys), np.uint8)
+    for some in slices(len(keys) if parts > 1 else 0):
+        # Keys are hashes: ranges of them hold about equally many.
+        part_of[some] = keys[some].astype(np.uint64) * np.uint64(parts) >> np.uint64(32)
     for part in range(parts):
-        some = np.arange(len(keys)) if part_of is None else np.flatnonzero(part_of == part)
+        some = np.flatnonzero(part_of == part)
         packed = np.sort((keys[some].astype(np.uint64) << np.uint64(32)) | some.astype(np.uint64))
         packed = packed[np.searchsorted(packed, np.uint64(1 << 32)) :]  # key 0 is NO_KEY
         for earlier, later in _links_of_buckets(packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)):
@@ -176,15 +181,39 @@ def components(count: int, edges: np.ndarray) -> np.ndarray:
     [0, 1, 1, 1]
     """
     label = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
-    while len(edges):
-        ends = label[edges]
-        low, high = ends.min(axis=1), ends.max(axis=1)
-        if (low == high).all():
-            break
-        np.minimum.at(label, high, low)
-        while (label[label] != label).any():
-            label = label[label]
+    connect(label, lambda: [edges])
     return label
+
+
+def connect(label: np.ndarray, edges: Callable[[], Iterable[np.ndarray]]) -> None:
+    """Lower every row's label to the smallest of the rows it is connected with; to begin with it is the row's number.
+
+    Args:
+        label: The labels, `(N,)`, changed in place.
+        edges: Gives the edges in pieces, the same each time it is called.
+    """
+    is_done = False
+    while not is_done:
+        is_done = True
+        for some in edges():
+            ends = label[some]
+            low, high = ends.min(axis=1), ends.max(axis=1)
+            if (differs := low != high).any():
+                np.minimum.at(label, high[differs], low[differs])
+                is_done = False
+        _follow(label)
+
+
+def _follow(label: np.ndarray) -> None:
+    """Replace every label by its own label, until it is that of a row labelled with its own number."""
+    is_done = False
+    while not is_done:
+        is_done = True
+        for some in slices(len(label)):
+            further = label[label[some]]
+            if (further != label[some]).any():
+                label[some] = further
+                is_done = False
 
 
 def elect(edges: np.ndarray, rank: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from dpo_pipeline.preferences.near_duplicates import jaccard_between
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
 from dpo_pipeline.preferences.shingles import NO_KEY, Shingles, band_keys, rows_of, shingle, signatures
 from dpo_pipeline.preferences.sketch_tables import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
+from dpo_pipeline.preferences.spill import slices
 
 CANDIDATES_AT_ONCE = 1 << 16
 """Candidates measured together: bounds memory, not what is compared."""
@@ -49,20 +50,32 @@ class PromptIndex:
         near = np.zeros(0, bool)
         for band, keys in enumerate(bands):
             near = near if band else np.zeros(len(keys), bool)
-            rows = np.flatnonzero(~near & (keys != NO_KEY))
-            start, stop = (np.searchsorted(self._keys[band], keys[rows], side) for side in ("left", "right"))
-            # Few at first: most copies are found at once, and of who is found no more is asked. Then all the others.
-            depth = 1
-            while (is_left := start < stop).any():
-                rows, start, stop = rows[is_left], start[is_left], stop[is_left]
-                for at in range(0, len(rows), CANDIDATES_AT_ONCE // depth):
-                    some = slice(at, at + CANDIDATES_AT_ONCE // depth)
-                    end = np.minimum(start[some] + depth, stop[some])
-                    near[rows[some]] = self._is_near(band, shingles_of(rows[some]), start[some], end)
-                start = start + depth
-                stop = np.where(near[rows], start, stop)
-                depth = min(2 * depth, CANDIDATES_AT_ONCE)
+            for some in slices(len(keys)):
+                rows = some.start + np.flatnonzero(~near[some] & (keys[some] != NO_KEY))
+                self._search(band, rows, keys[rows], shingles_of, near)
         return near
+
+    def _search(
+        self,
+        band: int,
+        rows: np.ndarray,
+        keys: np.ndarray,
+        shingles_of: Callable[[np.ndarray], Shingles],
+        near: np.ndarray,
+    ) -> None:
+        """Look among all that share the keys of some rows in a band, and mark the rows that are near one of them."""
+        start, stop = (np.searchsorted(self._keys[band], keys, side) for side in ("left", "right"))
+        # Few at first: most copies are found at once, and of who is found no more is asked. Then all the others.
+        depth = 1
+        while (is_left := start < stop).any():
+            rows, start, stop = rows[is_left], start[is_left], stop[is_left]
+            for at in range(0, len(rows), CANDIDATES_AT_ONCE // depth):
+                some = slice(at, at + CANDIDATES_AT_ONCE // depth)
+                end = np.minimum(start[some] + depth, stop[some])
+                near[rows[some]] = self._is_near(band, shingles_of(rows[some]), start[some], end)
+            start = start + depth
+            stop = np.where(near[rows], start, stop)
+            depth = min(2 * depth, CANDIDATES_AT_ONCE)
 
     def _is_near(self, band: int, sets: Shingles, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Which sets are alike one of the index's that stand from `start` to before `end` in a band's order, bool."""
