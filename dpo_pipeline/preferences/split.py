@@ -68,7 +68,8 @@ def split_prompts(
         parts = [order[start + some.start : start + some.stop] for some in slices(size)]
         joins = _joins(founder, side, cluster, crossing.of(drop))
         if pinned is not None:
-            joins = joins.pinning(np.unique(np.concatenate([founder[rows[pinned[rows]]] for rows in parts])))
+            like_golden = (founder[rows[pinned[rows]]] for rows in parts)
+            joins = joins.pinning(np.unique(np.concatenate([np.zeros(0, np.int32), *like_golden])))
         for rows in parts:
             own = founder[rows]
             decided = np.where(_is_held_out(draws[own], share), HELD_OUT, TRAIN).astype(np.int8)
