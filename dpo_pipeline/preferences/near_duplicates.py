@@ -79,7 +79,7 @@ def _links_back(
         some = order
         if since:
             # Whole buckets, but only those that hold a new row: a small part of them all.
-            rows = _under(keys, keys[order[since:]])
+            rows = under(keys, keys[order[since:]])
             rows = rows[place[rows] >= 0]
             some = rows[np.argsort(place[rows])]
         for earlier, later in _links(np.take(keys, some, out=None if since else ordered), some):
@@ -90,7 +90,7 @@ def _links_back(
             yield (np.minimum(*ends) << np.uint64(32)) | np.maximum(*ends)
 
 
-def _under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The rows under some of the keys, which are hashes, ascending; a table of their upper bits passes most by."""
     is_wanted = np.zeros(1 << 20, bool)
     is_wanted[wanted >> np.uint32(12)] = True
