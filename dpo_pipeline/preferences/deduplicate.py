@@ -30,6 +30,10 @@ from dpo_pipeline.preferences.shingles import Shingles
 from dpo_pipeline.preferences.sketch_tables import PROMPT_BANDS, PROMPT_HASHES
 from dpo_pipeline.preferences.spill import slices
 
+EARLY_PROMPTS = 64
+"""Prompts of a bucket that are all compared with one another. A pair that is overlooked is one row too many, a prompt
+may be a leak: measured in docs/log.md."""
+
 
 class NearPairs(NamedTuple):
     """Edges between near-duplicate pairs, `(E, 2)`, and how alike they are along each, `(E,)`.
@@ -126,7 +130,7 @@ def prompt_neighbours(
         return alike, alike, alike
 
     progress = Progress(reporter, "prompts searched for near duplicates", count)
-    proposed = propose(catalogue.prompt_bands(), order, count, catalogue.scratch, since=since)
+    proposed = propose(catalogue.prompt_bands(), order, count, catalogue.scratch, since=since, early=EARLY_PROMPTS)
     pieces = (
         likenesses.extended(proposed, measure)
         if likenesses.covered
@@ -145,7 +149,7 @@ def prompt_neighbours(
 
 def among_prompts(catalogue: Catalogue) -> list[str]:
     """What the edges between prompts rest on, drop by drop: those among the first drops stay as others come."""
-    return [f"{PROMPT_BANDS}x{PROMPT_HASHES}/{WINDOW}", *catalogue.prompts.digests]
+    return [f"{PROMPT_BANDS}x{PROMPT_HASHES}/{EARLY_PROMPTS}/{WINDOW}", *catalogue.prompts.digests]
 
 
 def _told(likenesses: Likenesses) -> str:

@@ -29,17 +29,19 @@ def propose(
     scratch: Scratch,
     *,
     since: int = 0,
+    early: int = 0,
 ) -> Iterator[np.ndarray]:
     """The edges between rows that share a band key, `(E, 2)` int64, each once, sorted, the lower row first.
 
-    A row is linked to the first row of its bucket and to its nearest predecessors in the order. Since links only ever
-    point back, appending rows to it never changes the edges among the earlier ones.
+    A row is linked to the first row of its bucket and to its `WINDOW` nearest predecessors in the order. Since links
+    only ever point back, appending rows to it never changes the edges among the earlier ones.
 
     Args:
         bands: Per band the rows' keys, `(N,)` uint32; read one at a time, so they need not all be in memory.
         order: The rows from first to last; some may be left out.
         count: N.
         scratch: Where links go that are too many for memory.
+        early: Among so many of the first rows of a bucket, and one more, all pairs are proposed.
         since: Place in the order from which rows are new: only edges are asked for that lead back from one of them.
 
     Returns:
@@ -56,7 +58,7 @@ def propose(
             file.append(some[start:end])
         pending.clear()
 
-    for links in _links_back(bands, order, count, since, scratch):
+    for links in _links_back(bands, order, count, since, early, scratch):
         pending.append(links)
         if sum(map(len, pending)) > MOST_PENDING:
             put_aside()
@@ -67,7 +69,7 @@ def propose(
 
 
 def _links_back(
-    bands: Iterable[np.ndarray], order: np.ndarray, count: int, since: int, scratch: Scratch
+    bands: Iterable[np.ndarray], order: np.ndarray, count: int, since: int, early: int, scratch: Scratch
 ) -> Iterator[np.ndarray]:
     """The links of all bands, each packed as lower row << 32 | higher row."""
     place = scratch.full(count if since else 0, -1, np.int32)
@@ -82,7 +84,7 @@ def _links_back(
             rows = under(keys, keys[order[since:]])
             rows = rows[place[rows] >= 0]
             some = rows[np.argsort(place[rows])]
-        for earlier, later in _links(np.take(keys, some, out=None if since else ordered), some):
+        for earlier, later in _links(np.take(keys, some, out=None if since else ordered), some, early):
             if since:
                 is_new = place[later] >= since
                 earlier, later = earlier[is_new], later[is_new]  # noqa: PLW2901
@@ -98,7 +100,7 @@ def under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return rows[np.isin(keys[rows], wanted)]
 
 
-def _links(keys: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _links(keys: np.ndarray, order: np.ndarray, early: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The earlier and the later row of the links within the buckets of one band; keys stand in the order."""
     parts = -(-len(keys) // ROWS_AT_ONCE)
     part_of = np.zeros(len(keys), np.uint8)
@@ -109,11 +111,11 @@ def _links(keys: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np
         some = np.flatnonzero(part_of == part)
         packed = np.sort((keys[some].astype(np.uint64) << np.uint64(32)) | some.astype(np.uint64))
         packed = packed[np.searchsorted(packed, np.uint64(1 << 32)) :]  # key 0 is NO_KEY
-        for earlier, later in _links_of_buckets(packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)):
+        for earlier, later in _links_of_buckets(packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF), early):
             yield order[earlier], order[later]
 
 
-def _links_of_buckets(key: np.ndarray, place: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _links_of_buckets(key: np.ndarray, place: np.ndarray, early: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Earlier and later place of every link; keys are sorted, places ascend within a key."""
     is_repeat = np.zeros(len(key), bool)
     is_repeat[1:] = key[1:] == key[:-1]
@@ -121,9 +123,10 @@ def _links_of_buckets(key: np.ndarray, place: np.ndarray) -> Iterator[tuple[np.n
     starts = np.flatnonzero(~is_repeat)
     first = starts[np.searchsorted(starts, later, "right") - 1]
     yield place[first], place[later]
-    for step in range(1, WINDOW + 1):
-        later = later[later >= step]
-        later = later[key[later - step] == key[later]]
+    position = later - first
+    for step in range(1, max(WINDOW, early) + 1):
+        is_linked = position >= step if step <= WINDOW else (position >= step) & (position <= early)
+        later, position = later[is_linked], position[is_linked]
         if len(later) == 0:
             break
         yield place[later - step], place[later]
