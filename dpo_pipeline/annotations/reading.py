@@ -125,9 +125,11 @@ def excerpt_of(raw: Any, *, private: frozenset[str] = frozenset()) -> str:
 
 def weight_of(raw: Any) -> int:
     """About how many bytes a record holds."""
-    if type(raw) is bytes:
+    if type(raw) is bytes or type(raw) is str:
         return len(raw)
-    return sum(len(value) if isinstance(value, str) else 50 for value in raw.values()) if isinstance(raw, dict) else 0
+    if isinstance(raw, (dict, list)):
+        return sum(map(weight_of, raw.values() if isinstance(raw, dict) else raw))
+    return 50
 
 
 def _without_people(text: str, personal: re.Pattern[str]) -> str:
