@@ -17,7 +17,7 @@ from dpo_pipeline.evaluation.near_copies import near_copies
 from dpo_pipeline.evaluation.report import read_report
 from dpo_pipeline.evaluation.settings import ChampionSettings
 from dpo_pipeline.evaluation.standing import Standing, forgotten_behind, pairs_behind, trained_on
-from dpo_pipeline.preferences.golden import golden_rows, held_out_rows
+from dpo_pipeline.preferences.golden import golden_leaks, golden_rows, held_out_rows
 
 CONDITIONS = ("report_is_complete", "held_out_is_intact", "nothing_leaked", "nothing_forgotten")
 
@@ -138,6 +138,11 @@ def nothing_leaked(
         if seen:
             of_golden = f", {len(seen & golden_ones)} of them of the golden set" if seen & golden_ones else ""
             faults.append(f"{model} was trained on {len(seen)} held-out prompts or clusters{of_golden}")
+        like_golden = [] if folder == pairs else golden_leaks(pairs, similarity=jaccard, trained_in=folder)
+        if like_golden:
+            numbers[f"like golden by {model}"] = len(like_golden)
+            faults.append(f"{model} was trained on {len(like_golden)} near copies of golden prompts")
+        if seen or like_golden:
             ways_out.append(_way_out(model, is_of_today=folder == pairs))
     if learned := read_report(report / "report.json")["held_out"]["contamination"]["in_demonstrations"]:
         faults.append(f"{learned} held-out prompts stand among the demonstrations of SFT")

@@ -316,6 +316,33 @@ def test_a_golden_set_pinned_after_training_names_the_way_out(arena):
     assert old.digest != arena.pairs.digest
 
 
+def test_near_copies_of_golden_prompts_in_the_tables_a_model_learned_from_count_too(arena):
+    """Today's table leaves them out of training; the older one, from before the set was pinned, does not."""
+    arena.open()
+    standing = arena.challenge(0.9)
+    path = arena.world.root / "pairs"
+    table = pq.read_table(path / "pairs.parquet")
+    rows = table.to_pylist()
+    train = next(row for row in rows if row["split"] == "train")
+    words = train["prompt"][-1]["content"]
+    golden = {**train, "split": "held_out", "sources": [SOURCE], **dict.fromkeys(("prompt_id", "cluster_id"), "e" * 32)}
+    golden |= {"pair_id": "e" * 32, "prompt": [{"role": "user", "content": f"{words} !!"}]}
+    pq.write_table(table.from_pylist([golden], schema=table.schema), path / GOLDEN_FILE)
+    rest = [row for row in rows if row["prompt_id"] != train["prompt_id"]]
+    pq.write_table(table.from_pylist(rest, schema=table.schema), path / "pairs.parquet")
+    arena.pairs = arena.publish("preference_pairs", path)
+    report = arena.publish(
+        "evaluation_report",
+        arena.world.root / f"out {arena.reports}",
+        Parent("preference_pairs", "preference_pairs", arena.pairs.digest),
+        Parent("dpo_checkpoint", "dpo_checkpoint", standing.challenger),
+    )
+    found = examined(arena, standing_of(arena.home, report), "nothing_leaked")
+    assert found.held is False
+    assert found.found == "challenger was trained on 1 near copies of golden prompts"
+    assert found.advice.startswith("The challenger learned from an earlier table")
+
+
 def test_models_that_learned_what_was_taken_back_are_warned_of_and_stop_nobody(arena):
     arena.open()
     arena.promote(arena.decide(arena.challenge(0.6)))
