@@ -37,21 +37,32 @@ def judge_reading(artifacts: Mapping[str, Artifact]) -> Sequence[dg.AssetCheckRe
     """Whether every record of the drop is accounted for, and whether any of it was usable."""
     books = artifacts["judgments"].books
     assert books is not None
+    drop = artifacts["judgments"].manifest["settings"]["drop"]
+    kept = sum(books.kept.values())
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in books.rejected.most_common(3))
+    none_of_them = (
+        f"None of the {books.records_in:,} records of {drop} could be used: {reasons}. `dpo-pipeline drop check` on "
+        "the folder says why and proposes a drop.yaml that maps its columns; correct the drop in the inbox, and it is "
+        "taken in as a new version."
+    )
     return [
         dg.AssetCheckResult(
             passed=books.is_balanced,
             asset_key="judgments",
             check_name="books_balance",
             metadata={"books": dg.MetadataValue.md(books_as_markdown(books))},
-            description="Records in = judged + demonstrations + rejected by reason.",
+            description=f"Of {drop}: records in = judged + demonstrations + rejected by reason. If not, the tables of "
+            "this drop are not to be trusted: report it as a defect, with the books below.",
         ),
         dg.AssetCheckResult(
             passed=books.kept_count > 0,
             asset_key="judgments",
             check_name="something_usable",
             severity=dg.AssetCheckSeverity.WARN,
-            description="At least one record could be used. If none was, see rejected_records for the reasons; most "
-            "often the drop needs a drop.yaml that maps its columns.",
+            metadata={"drop": drop, "records in": books.records_in, "used": kept, "most frequent reasons": reasons},
+            description=f"{kept:,} of the {books.records_in:,} records of {drop} could be used."
+            if kept
+            else none_of_them,
         ),
     ]
 
@@ -76,8 +87,12 @@ def key_and_tombstones(home: Home, reading: Recipe) -> Mapping[str, Any]:
     also_shaped=key_and_tombstones,
     by_drop=True,
     checks=[
-        dg.AssetCheckSpec("books_balance", asset="judgments", blocking=True),
-        dg.AssetCheckSpec("something_usable", asset="judgments"),
+        dg.AssetCheckSpec(
+            "books_balance", asset="judgments", blocking=True, description="No record of the drop got lost on its way."
+        ),
+        dg.AssetCheckSpec(
+            "something_usable", asset="judgments", description="Something of the drop could be used at all."
+        ),
     ],
     judge=judge_reading,
 )

@@ -77,14 +77,12 @@ class Attempt:
 
     def metadata(self, artifact: Artifact, remarks: Mapping[str, Any], pages: str) -> dict[str, Any]:
         """What Dagster's UI shows of the materialization, with links to the lineage page and the tracking run."""
-        found = describe(artifact, table=self.made.table, pages=pages)
+        tracked = {"MLflow run": dg.MetadataValue.url(self.run.url)} if self.run is not None and self.run.url else {}
+        found = tracked | describe(artifact, table=self.made.table, pages=pages)
         found.update(describe_remarks(remarks))
         if self.made.name == "raw_annotations" and self.step.partition is not None:
             found["versions"] = describe_versions(self.step.home, self.step.partition)
-        found["attempt"] = self.start["attempt"]
-        if self.run is not None and self.run.url:
-            found["MLflow run"] = dg.MetadataValue.url(self.run.url)
-        return found
+        return found | {"attempt": self.start["attempt"]}
 
     def _close(self, event: str, made: Artifact | None, **fields: Any) -> None:
         self.is_open = False

@@ -99,7 +99,9 @@ def _examined(name: str, description: str) -> dg.AssetChecksDefinition:
         found = examine_one(name, home.home, standing_of(home.home), settings=profile.champion, jaccard=jaccard)
         return dg.AssetCheckResult(
             passed=found.held is True,
-            severity=dg.AssetCheckSeverity.WARN if found.held is None else dg.AssetCheckSeverity.ERROR,
+            severity=dg.AssetCheckSeverity.ERROR
+            if found.held is False and found.forbids
+            else dg.AssetCheckSeverity.WARN,
             metadata={"found": found.found, "expected": found.expected, **found.numbers},
             description=found.found if found.held else f"{found.found}. {found.advice}",
         )
@@ -117,4 +119,5 @@ CHECKS = [
     _examined("report_is_complete", "Every model that is compared scored every pair and replied to every prompt."),
     _examined("held_out_is_intact", "What was scored is the held-out side of the table, and all of it."),
     _examined("nothing_leaked", "No held-out prompt, nor a near copy of one, was trained on."),
+    _examined("nothing_forgotten", "Neither challenger nor champion learned from records that were taken back."),
 ]

@@ -56,3 +56,11 @@ def column_lineage(asset: str) -> dict[str, dg.TableColumnLineage]:
         for column, names in made.items()
     }
     return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=columns)}
+
+
+def columns_behind(asset: str) -> dict[str, str]:
+    """The same as a sentence for each column: the open-source UI draws no column lineage."""
+    if asset not in LINEAGE:
+        return {}
+    source, made = LINEAGE[asset]
+    return {column: f"From {source}: {', '.join(names)}." for column, names in made.items()}

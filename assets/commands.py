@@ -12,12 +12,10 @@ from resources.mlflow_tracking import MlflowTracking
 
 
 def follow_champion(home: Home) -> list[str]:
-    """Point MLflow's alias at the ledger's champion, from a terminal; what was not possible, in sentences."""
+    """Point MLflow's alias at the ledger's champion, or take it away, from a terminal; what could not be done."""
     said: list[str] = []
-    digest = champion_digest(home)
-    if digest is not None:
-        tracking = MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or "")
-        tracking.move_alias(CHAMPION_KIND, ALIAS, digest, home=home, warn=said.append)
+    tracking = MlflowTracking(uri=os.environ.get("MLFLOW_TRACKING_URI") or "")
+    tracking.move_alias(CHAMPION_KIND, ALIAS, champion_digest(home), home=home, warn=said.append)
     return said
 
 

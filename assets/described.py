@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.column_lineage import column_lineage
+from assets.column_lineage import column_lineage, columns_behind
 from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.core.home import Home
@@ -18,31 +18,31 @@ LARGEST_PAGE_BYTES = 50_000
 
 
 def describe(artifact: Artifact, *, table: str | None, pages: str) -> dict[str, Any]:
-    """Metadata for one materialization, all of it taken from the artifact.
+    """Metadata for one materialization, all of it taken from the artifact: what is looked at first comes first.
 
     Args:
         artifact: What was published.
         table: Name of the Parquet file whose schema, row count and first rows are shown.
         pages: Base URL under which the artifacts' reports are served.
     """
-    metadata: dict[str, Any] = {"digest": artifact.digest, "folder": dg.MetadataValue.path(str(artifact.path))}
-    metadata.update({name.replace("_", " "): count for name, count in artifact.counts.items()})
-    metadata.update({name.replace("_", " "): _value(value) for name, value in artifact.facts.items()})
-    if artifact.books is not None:
-        metadata["books"] = dg.MetadataValue.md(books_as_markdown(artifact.books))
-    if table is not None:
-        metadata.update(_table(artifact.path / table))
-        metadata.update(column_lineage(artifact.kind))
-    metadata["lineage"] = dg.MetadataValue.url(f"{pages}/lineage/{artifact.kind}/{artifact.digest}.html")
+    metadata: dict[str, Any] = {}
     if (artifact.path / "report.html").exists():
         metadata["report"] = dg.MetadataValue.url(f"{pages}/{artifact.kind}/{artifact.digest}/report.html")
+    metadata["lineage"] = dg.MetadataValue.url(f"{pages}/lineage/{artifact.kind}/{artifact.digest}.html")
     for page in sorted(artifact.path.glob("*.md")):
         if page.stat().st_size <= LARGEST_PAGE_BYTES:
             metadata[page.stem.replace("_", " ")] = dg.MetadataValue.md(page.read_text(encoding="utf-8"))
     for picture in sorted(artifact.path.glob("*.png")):
         if picture.stat().st_size <= LARGEST_PICTURE_BYTES:
             metadata[picture.stem.replace("_", " ")] = dg.MetadataValue.md(_picture(picture.stem, picture.read_bytes()))
-    return metadata
+    metadata.update({name.replace("_", " "): count for name, count in artifact.counts.items()})
+    metadata.update({name.replace("_", " "): _value(value) for name, value in artifact.facts.items()})
+    if artifact.books is not None:
+        metadata["books"] = dg.MetadataValue.md(books_as_markdown(artifact.books))
+    if table is not None:
+        metadata.update(_table(artifact.path / table, sources=columns_behind(artifact.kind)))
+        metadata.update(column_lineage(artifact.kind))
+    return metadata | {"digest": artifact.digest, "folder": dg.MetadataValue.path(str(artifact.path))}
 
 
 def describe_remarks(remarks: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,14 +78,14 @@ def books_as_markdown(books: Books) -> str:
     return "\n".join(["| entry | records |", "|---|---:|", *lines])
 
 
-def _table(path: Path) -> Mapping[str, Any]:
+def _table(path: Path, *, sources: Mapping[str, str]) -> Mapping[str, Any]:
     from dpo_pipeline.core.tables import columns_of, preview, row_count
 
     columns = [
         dg.TableColumn(
             name=column["name"],
             type=column["type"],
-            description=column["description"],
+            description=" ".join(filter(None, (column["description"], sources.get(column["name"])))),
             constraints=dg.TableColumnConstraints(nullable=column["nullable"] == "yes"),
         )
         for column in columns_of(path)

@@ -1,6 +1,6 @@
 """The child process's entry: takes a library call from Dagster Pipes, performs it, writes the answer.
 
-Run as `python -m resources.child` by `resources.launchers.ChildProcess`; never by hand.
+Run as `python -m resources.child` by `resources.launchers.ChildProcess`, or forked by `resources.warm`; never by hand.
 """
 
 import importlib
@@ -60,9 +60,13 @@ def perform(work: Mapping[str, Any], *, say: Callable[[str], None]) -> Outcome:
     return function(**arguments, reporter=reporter)
 
 
-def main() -> int:
-    """Perform the work Dagster sent and write `answer.json`; 0 if it was done, 1 if it ended in an error."""
-    die_with_parent(int(sys.argv[1]))
+def main(parent: int) -> int:
+    """Perform the work Dagster sent and write `answer.json`; 0 if it was done, 1 if it ended in an error.
+
+    Args:
+        parent: Id of the process to end with.
+    """
+    die_with_parent(parent)
     # Dagster asks with SIGINT, waits ten seconds, and takes a child that is still there for a failure to be retried.
     # A kill at any moment loses nothing here, so there is nothing to wait for: the kernel ends us at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -97,4 +101,4 @@ def _unforeseen(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1])))

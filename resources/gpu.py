@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PrivateAttr
 
 from dpo_pipeline.core.artifacts import Outcome
-from resources.launchers import ChildProcess, InThisProcess, Launcher, Work
+from resources.launchers import ChildProcess, ForkedChild, InThisProcess, Launcher, Work, can_fork
 
 POOL = "gpu"
 
@@ -20,10 +20,13 @@ class Gpu(dg.ConfigurableResource):
     Assets that use it belong to the Dagster pool `gpu`, which `dagster.yaml` limits to one.
     """
 
-    launcher: Literal["child", "inline"] = Field(
-        default="child",
-        description="child: a fresh process that gives all memory back; inline: this process, for small tests on CPU.",
+    launcher: Literal["auto", "child", "forked", "inline"] = Field(
+        default="auto",
+        description="child: a fresh process that gives all memory back; forked: the same, from one that has imported "
+        "everything, on Linux without an accelerator; auto: forked where that can be, else child; inline: this "
+        "process, for small tests on CPU.",
     )
+    _started: Launcher | None = PrivateAttr(default=None)
 
     def perform(self, context: dg.AssetExecutionContext, function: str, *, metrics: Path, **arguments: Any) -> Outcome:
         """Call a library function on the device.
@@ -34,9 +37,24 @@ class Gpu(dg.ConfigurableResource):
             metrics: File the numbers of each step are appended to.
             arguments: The function's arguments: paths, settings, plain values.
         """
-        launcher: Launcher = ChildProcess() if self.launcher == "child" else InThisProcess()
+        if self._started is None:
+            self._started = self._choose()
         work = Work(function=function, metrics=str(metrics), arguments={k: _plain(v) for k, v in arguments.items()})
-        return launcher.launch(context, work)
+        return self._started.launch(context, work)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Let go of what was kept for the run's next piece of work."""
+        del context
+        if self._started is not None:
+            self._started.close()
+            self._started = None
+
+    def _choose(self) -> Launcher:
+        if self.launcher == "inline":
+            return InThisProcess()
+        if self.launcher == "forked" or (self.launcher == "auto" and can_fork()):
+            return ForkedChild()
+        return ChildProcess()
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +16,13 @@ import dagster as dg
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.books import Books
 from resources.child import perform
+from resources.warm import Line
+
+STOP_SECONDS = 10
+STREAMS = (1, 2)
+"""Stdout and stderr of this process: Dagster points them at a run's own log while the run goes on."""
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""What Linux shows where a driver of NVIDIA, AMD or WSL is loaded."""
 
 
 class Launcher(Protocol):
@@ -20,6 +30,10 @@ class Launcher(Protocol):
 
     def launch(self, context: dg.AssetExecutionContext, work: "Work") -> Outcome:
         """Perform the work, stream its progress to the context's log and return its outcome."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it keeps between two pieces of work."""
         ...
 
 
@@ -38,16 +52,73 @@ class ChildProcess:
         """Start the child, forward its messages, and return what it wrote as its answer."""
         with tempfile.TemporaryDirectory(prefix="dpo-pipeline-") as folder:
             answer = Path(folder) / "answer.json"
-            client = dg.PipesSubprocessClient(termination_timeout_seconds=10)
-            try:
-                client.run(
-                    context=context.op_execution_context,
-                    command=[sys.executable, "-m", "resources.child", str(os.getpid())],
-                    extras={**work, "answer": str(answer)},
-                )
-            except Exception as error:  # noqa: BLE001 - the child ended with a code; Dagster does not export the type
-                return _outcome(_answer_or_crash(answer, error))
+            with dg.open_pipes_session(
+                context=context.op_execution_context,
+                context_injector=dg.PipesEnvContextInjector(),
+                message_reader=dg.PipesTempFileMessageReader(),
+                extras={**work, "answer": str(answer)},
+            ) as session:
+                code = self._run({**os.environ, **session.get_bootstrap_env_vars()})
+            if not answer.exists():
+                raise _crash(code)
             return _outcome(json.loads(answer.read_text(encoding="utf-8")))
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    def _run(self, environment: Mapping[str, str]) -> int:
+        """The exit code of a child with this environment; negative where a signal ended it."""
+        command = [sys.executable, "-m", "resources.child", str(os.getpid())]
+        process = subprocess.Popen(command, env=environment)  # noqa: S603
+        try:
+            return process.wait()
+        except BaseException:  # Dagster's word to stop, or a person's
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            raise
+
+
+class ForkedChild(ChildProcess):
+    """The same, but the child is forked from a process that has imported everything already; see `resources.warm`."""
+
+    def __init__(self) -> None:
+        self._warm: tuple[subprocess.Popen[bytes], Line] | None = None
+
+    def close(self) -> None:
+        """End the process that children are forked from; a child still at work ends with it."""
+        if self._warm is not None:
+            process, line = self._warm
+            self._warm = None
+            line.end.close()
+            process.kill()
+            process.wait()
+
+    def _run(self, environment: Mapping[str, str]) -> int:
+        if self._warm is None:
+            self._warm = _start_warm()
+        process, line = self._warm
+        child = None
+        try:
+            line.send(dict(environment), STREAMS)
+            if (answer := line.receive()) is not None:
+                child = answer[0]
+                answer = line.receive()
+        except (BrokenPipeError, ConnectionResetError):
+            answer = None
+        except BaseException:  # Dagster's word to stop, or a person's
+            if child is not None:
+                _end(child, line)
+            self.close()
+            raise
+        if answer is None:  # the process it is forked from ended, and the child with it
+            code = process.wait()
+            self.close()
+            return code
+        return answer[0]
 
 
 class InThisProcess:
@@ -57,20 +128,44 @@ class InThisProcess:
         """Perform the call and return its outcome; its errors reach the caller as they are."""
         return perform(work, say=context.log.info)
 
+    def close(self) -> None:
+        """Nothing is kept."""
 
-def _answer_or_crash(answer: Path, error: Exception) -> Mapping[str, Any]:
-    if answer.exists():
-        return json.loads(answer.read_text(encoding="utf-8"))
-    # Dagster says the code in words only; -9 is SIGKILL, 137 the same as a shell reports it.
-    killed = any(str(error).rstrip(".").endswith(f"code {code}") for code in (-9, 137))
-    how = "it was killed, most often for memory" if killed else str(error)
+
+def can_fork() -> bool:
+    """Whether children may be forked here: Linux, and no accelerator whose driver a fork would break."""
+    return sys.platform == "linux" and not any(Path(driver).exists() for driver in DRIVERS)
+
+
+def _start_warm() -> tuple["subprocess.Popen[bytes]", Line]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-m", "resources.warm", str(os.getpid()), str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603
+    return process, Line(ours)
+
+
+def _end(child: int, line: Line) -> None:
+    """Ask a forked child to stop, and wait until it has: it may be writing where its parent clears up next."""
+    os.kill(child, signal.SIGINT)
+    line.end.settimeout(STOP_SECONDS)
+    try:
+        line.receive()
+    except TimeoutError:
+        os.kill(child, signal.SIGKILL)
+
+
+def _crash(code: int) -> dg.Failure:
+    # Of a child of its own a shell reports SIGKILL as 137.
+    killed = code in {-signal.SIGKILL, 137}
+    how = "it was killed, most often for memory" if killed else f"it left with code {code}"
     change = "Lower compute.batch_tokens or switch on compute.gradient_checkpointing; a retry" if killed else "A retry"
-    raise dg.Failure(
+    return dg.Failure(
         description=(
             f"The child process ended without an answer: {how}. "
             f"Its log is above under stdout/stderr. {change} resumes from the last checkpoint."
         )
-    ) from error
+    )
 
 
 def _outcome(answer: Mapping[str, Any]) -> Outcome:

@@ -103,11 +103,11 @@ def _reconcile_registry(client: Any, experiment: str, home: Home, findings: Find
             if digest not in have and _register(client, experiment, home, model, digest):
                 findings.add(deeds=[f"MLflow had no version of {model} with digest {digest}; registered"])
     champion, sentence = champion_digest(home), champion_fault(client, home)
-    if champion is not None and sentence is not None and versions_of(client, CHAMPION_KIND, champion):
+    if sentence is not None and (champion is None or versions_of(client, CHAMPION_KIND, champion)):
         was = alias_of(client, CHAMPION_KIND, CHAMPION)
         point_alias(client, CHAMPION_KIND, CHAMPION, champion)
         told = f"MLflow's alias {CHAMPION} was set to {champion}, as the ledger says"
-        findings.add(deeds=[f"{sentence}; moved" if was else told])
+        findings.add(deeds=[f"{sentence}; {'moved' if champion else 'taken away'}" if was else told])
     findings.add(faults=dict.fromkeys(fault for _, fault in registry_faults(client, home)))
 
 

@@ -70,14 +70,17 @@ def alias_of(client: Any, model: str, alias: str) -> str | None:
         raise
 
 
-def point_alias(client: Any, model: str, alias: str, digest: str) -> bool:
-    """Point an alias at the version with a digest; False if it already did.
+def point_alias(client: Any, model: str, alias: str, digest: str | None) -> bool:
+    """Point an alias at the version with a digest, or with None take it away; False if it already did.
 
     Raises:
         TrackingError: If no version has that digest yet.
     """
     if alias_of(client, model, alias) == digest:
         return False
+    if digest is None:
+        client.delete_registered_model_alias(model, alias)
+        return True
     versions = versions_of(client, model, digest)
     if not versions:
         raise TrackingError(f"MLflow has no version of {model} with digest {digest} yet", do="Reconcile again")

@@ -5,7 +5,6 @@ until it has them, and the reconciler (`mlflow_view`) tells it later. No call si
 thread sends numbers in batches and goes on trying where MLflow is away.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from resources.mlflow_client import connect, patience
 from resources.mlflow_registry import point_alias
 from resources.mlflow_run import close_run, open_run, send_points
 from resources.mlflow_shown import opening_of
+from resources.ports import served_at
 from resources.spool import Spool
 from resources.tracking import NoTracking, TrackedRun, Tracking, Warn
 
@@ -54,18 +54,18 @@ class MlflowTracking(Tracking):
             )
         return run
 
-    def move_alias(self, model: str, alias: str, digest: str, *, home: Home, warn: Warn) -> None:
+    def move_alias(self, model: str, alias: str, digest: str | None, *, home: Home, warn: Warn) -> None:
         """Point an alias at the version with a digest; see `Tracking.move_alias`."""
         try:
             client, _ = connect(self.uri, home.mlflow, seconds=patience(self.uri))
             point_alias(client, model, alias, digest)
         except Exception as error:  # noqa: BLE001 - a view that can be away
-            warn(f"MLflow's alias {alias} of {model} was not moved to {digest}; the next reconcile moves it: {error}")
+            warn(f"MLflow's alias {alias} of {model} was not moved to {digest or 'nobody'}; reconcile does: {error}")
 
     def link(self, experiment: str, run_id: str) -> str:
         """Where a person opens a run."""
         server = self.uri if self.uri.startswith("http") else ""
-        at = self.ui or server or f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT', '5000')}"
+        at = self.ui or server or served_at("mlflow")
         return f"{at.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
 
 

@@ -108,7 +108,7 @@ def champion_fault(client: Any, home: Home) -> str | None:
         return None
     return (
         f"MLflow's alias {CHAMPION} of {CHAMPION_KIND} points at {found or 'nothing'}, "
-        f"the ledger's promotions say {expected or 'nobody was promoted'}"
+        f"the ledger's promotions say {expected or 'nobody is champion'}"
     )
 
 

@@ -1,6 +1,11 @@
-"""Where `make ui` serves each of its pages; another port by DAGSTER_PORT, PAGES_PORT, MLFLOW_PORT."""
+"""Where `make ui` serves each of its pages; another port by DAGSTER_PORT, PAGES_PORT, MLFLOW_PORT.
+
+Behind a reverse proxy people open other addresses: DAGSTER_URL, PAGES_URL and MLFLOW_URL name them, for links on the
+pages and for the guard, which answers to no other name.
+"""
 
 import os
+from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
 PORTS = {"dagster": 3000, "pages": 3001, "mlflow": 5000}
@@ -13,4 +18,10 @@ def port_of(name: str) -> int:
 
 def served_at(name: str) -> str:
     """The address people open in a browser."""
-    return f"http://{LOOPBACK}:{port_of(name)}"
+    return (os.environ.get(f"{name.upper()}_URL") or f"http://{LOOPBACK}:{port_of(name)}").rstrip("/")
+
+
+def hosts_of(name: str, port: int) -> list[str]:
+    """The values of the Host header under which `name`, listening on `port`, is asked for, with their ports."""
+    proxied = [urlsplit(os.environ[variable]).netloc] if os.environ.get(variable := f"{name.upper()}_URL") else []
+    return [f"{LOOPBACK}:{port}", f"localhost:{port}", *proxied]

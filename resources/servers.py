@@ -22,7 +22,7 @@ from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from resources.instance import create_storage, prepare_instance, shipped
 from resources.mlflow_app import APP_NAME
-from resources.ports import LOOPBACK, PORTS, port_of, served_at
+from resources.ports import LOOPBACK, PORTS, hosts_of, port_of, served_at
 
 START_SECONDS = 120
 STOP_SECONDS = 15
@@ -35,10 +35,10 @@ class Pages(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with a page, or 404."""
-        host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
+        host = self.headers.get("Host") or ""
         asked = self.translate_path(self.path)  # what would be read; "model.safetensors#.html" is no page
         is_page = Path(asked).suffix in PAGE_TYPES and "/." not in asked.removeprefix(self.directory)
-        if host not in {LOOPBACK, "localhost"} or not is_page:
+        if host not in hosts_of("pages", self.connection.getsockname()[1]) or not is_page:
             self.send_error(404)
             return
         if self.path.startswith("/lineage/"):
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(ending, signal.default_int_handler)
     try:
         at = {name: served_at(name) for name in PORTS}
-        _wait_until_up([f"{at[name]}/{_HEALTH[name]}" for name in commands])
+        _wait_until_up([f"http://{LOOPBACK}:{ports[name]}/{_HEALTH[name]}" for name in commands])
         at["dagster"] += graph_path()
         print("\n" + "\n".join(f"  {_NAMES[name]:8} {at[name]}" for name in commands))
         print(f"  reports  {at['pages']}  (linked from Dagster)\n")
@@ -167,12 +167,19 @@ def _webserver_command(port: int, *options: str) -> list[str]:
 
 def _mlflow_command(home: Home, port: int) -> list[str]:
     home.mlflow.mkdir(parents=True, exist_ok=True)
-    hosts = f"{LOOPBACK}:{port},localhost:{port}"
+    proxied = os.environ.get("MLFLOW_URL")
+    store = os.environ.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{home.mlflow / 'mlflow.db'}"
     return [
         *[sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", LOOPBACK, "--port", str(port)],
-        *["--backend-store-uri", f"sqlite:///{home.mlflow / 'mlflow.db'}"],
-        *["--artifacts-destination", str(home.mlflow / "artifacts"), "--allowed-hosts", hosts],
+        *["--backend-store-uri", store],
+        *[
+            "--artifacts-destination",
+            str(home.mlflow / "artifacts"),
+            "--allowed-hosts",
+            ",".join(hosts_of("mlflow", port)),
+        ],
         *["--x-frame-options", "DENY", "--app-name", APP_NAME],
+        *(["--cors-allowed-origins", proxied.rstrip("/")] if proxied else []),
     ]
 
 

@@ -47,13 +47,13 @@ class Tracking(dg.ConfigurableResource):
         """
         raise NotImplementedError
 
-    def move_alias(self, model: str, alias: str, digest: str, *, home: Home, warn: Warn) -> None:
+    def move_alias(self, model: str, alias: str, digest: str | None, *, home: Home, warn: Warn) -> None:
         """Point an alias of a model at the version with a digest; never raises because a server is away.
 
         Args:
             model: The asset whose artifacts are the model's versions: "dpo_checkpoint".
             alias: "champion".
-            digest: The artifact's digest.
+            digest: The artifact's digest; None takes the alias away.
             home: As in `begin`.
             warn: Hears that it could not be moved; the reconciler moves it later, as the ledger's history says.
         """
@@ -68,7 +68,7 @@ class NoTracking(Tracking):
         del warn, required
         return _NoRun(Spool.of(home, start["attempt"]))
 
-    def move_alias(self, model: str, alias: str, digest: str, *, home: Home, warn: Warn) -> None:
+    def move_alias(self, model: str, alias: str, digest: str | None, *, home: Home, warn: Warn) -> None:
         """Move nothing."""
 
 

@@ -12,8 +12,7 @@ from dagster_webserver.version import __version__
 
 from resources.guard import Guard
 from resources.instance import shipped
-
-LOOPBACK = "127.0.0.1"
+from resources.ports import LOOPBACK, hosts_of
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,14 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=3000)
     parser.add_argument("--read-only", action="store_true", help="nothing can be started, switched or deleted")
-    parser.add_argument(
-        "--host-name",
-        action="append",
-        default=[],
-        help="a Host header to answer to besides loopback's: the name under which a reverse proxy serves it",
-    )
     options = parser.parse_args(arguments)
-    hosts = [f"{name}:{options.port}" for name in (LOOPBACK, "localhost")] + options.host_name
     target = WorkspaceFileTarget([str(shipped("workspace.yaml"))])
     with (
         dg.DagsterInstance.get() as instance,
@@ -38,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ):
         instance.optimize_for_webserver(statement_timeout=15_000, pool_recycle=3_600, max_overflow=20)
         app = create_app_from_workspace_process_context(workspace, live_data_poll_rate=2_000)
-        uvicorn.run(Guard(app, hosts=hosts), host=LOOPBACK, port=options.port, log_level="warning")
+        uvicorn.run(
+            Guard(app, hosts=hosts_of("dagster", options.port)), host=LOOPBACK, port=options.port, log_level="warning"
+        )
 
 
 if __name__ == "__main__":

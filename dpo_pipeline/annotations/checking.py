@@ -61,8 +61,9 @@ def _proposal(source: Source, reasons: set[str], rule: FileRule, settings: Annot
             encoding = guess_encoding(stream.read(GUESSED_FROM_BYTES))
     proposal: dict[str, Any] = {"match": source.name, "encoding": encoding}
     sample = sample_of(source, settings, encoding)
-    if Reason.UNKNOWN_FORMAT in reasons or (encoding != rule.encoding and recognise(sample, Rules(rule)) is None):
-        return proposal | propose_for(sample)
+    export = recognise(sample, Rules(rule))
+    if Reason.UNKNOWN_FORMAT in reasons or (encoding != rule.encoding and export is None):
+        return proposal | propose_for(sample, export)
     question = f"Is it {encoding}? Look at a few letters in the tables: nothing else tells."
     return proposal | {"open_questions": [question]} if encoding != rule.encoding else {}
 

@@ -45,6 +45,16 @@ class ColumnMapping(Settings):
     """One column with the whole order, best first: `B > A = C`, `2,1,3`, a JSON list, or ranks by response in a JSON
     object. Responses by letter, number or column; those not named lie below the named and are not compared."""
 
+    response: str | None = None
+    """For one response a row: its column, instead of all of the above. Rows that follow one another with the same
+    prompt and annotator are one record."""
+
+    rating: str | None = None
+    """With `response`: its rating; higher is better, equal ratings are ties."""
+
+    rank: str | None = None
+    """With `response`: its rank; 1 is best, equal ranks are ties."""
+
     annotator: str | None = None
     """Who judged; only a keyed pseudonym of it is kept."""
 
@@ -65,13 +75,14 @@ class ColumnMapping(Settings):
 
     dimensions: dict[str, str | list[str]] = Field(default={})
     """Rubric dimension -> its column, read with the same vocabulary as the verdict; or two columns that rate response_a
-    and response_b, of which the difference counts."""
+    and response_b, of which the difference counts. With one response a row: the column that rates it."""
 
     @property
     def needed_columns(self) -> list[str]:
         """The columns without which a record cannot become a judgment."""
         named = [self.prompt, self.response_a, self.response_b, self.verdict, self.ranking, *self.responses]
-        return [column for column in (*named, *self.ranks, *self.ratings) if column is not None]
+        alone = [self.response, self.rating, self.rank]
+        return [column for column in (*named, *self.ranks, *self.ratings, *alone) if column is not None]
 
     @property
     def columns(self) -> list[str]:
@@ -83,8 +94,15 @@ class ColumnMapping(Settings):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         pair = [self.response_a, self.response_b, self.verdict]
-        if all(pair) == bool(self.responses) or (any(pair) and self.responses):
-            message = "give either response_a, response_b and verdict, or responses with ranks, ratings or ranking"
+        ways = [any(pair), bool(self.responses), self.response is not None]
+        if sum(ways) != 1 or (any(pair) and not all(pair)):
+            message = (
+                "give either response_a, response_b and verdict, or responses with ranks, ratings or ranking, "
+                "or response with rating or rank where a row holds one response"
+            )
+            raise ValueError(message)
+        if (self.response is not None) != (sum(one is not None for one in (self.rating, self.rank)) == 1):
+            message = "response needs one of rating and rank, and they need response"
             raise ValueError(message)
         orders = [self.ranks, self.ratings, self.ranking]
         if self.responses and sum(map(bool, orders)) != 1:

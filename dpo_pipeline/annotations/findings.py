@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+_ORDERS = {"ranks", "ratings", "ranking", "rating", "rank"}
 RULE = ("match", "encoding", "mapping", "scale", "vocabulary", "time_unit")
 
 
@@ -53,8 +54,7 @@ def _rule(proposal: Mapping[str, Any]) -> tuple[bool, list[str]]:
     rule = {name: proposal[name] for name in RULE if proposal.get(name)}
     mapping = {name: value for name, value in proposal.get("mapping", {}).items() if value}
     is_whole = "mapping" not in proposal or (
-        "prompt" in mapping
-        and ({"response_a", "verdict"} <= mapping.keys() or bool({"ranks", "ratings", "ranking"} & mapping.keys()))
+        "prompt" in mapping and ({"response_a", "verdict"} <= mapping.keys() or bool(_ORDERS & mapping.keys()))
     )
     if not is_whole:
         rule["columns, to be used in the mapping"] = proposal["columns"]

@@ -20,6 +20,13 @@ EXCERPT_BYTES = 1_000
 _PLAIN = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+")*+')
 
 
+_WRAPPER = re.compile(
+    rb'\s*\{\s*(?:"[^"\\]*"\s*:\s*(?:"[^"\\]*"|-?[\d.]+|true|false|null)\s*,\s*)*+'
+    rb'"(?:data|rows|records|results|items|examples|instances|samples|tasks|pairs|comparisons)"\s*:\s*\[(?=\s*\{)'
+)
+"""An object whose first list bears one of the names that exports give to all of their records."""
+
+
 class _Lost(NamedTuple):
     """A line that cannot be had whole: why, and its beginning."""
 
@@ -70,15 +77,21 @@ def _too_long(limit: int) -> Unusable:
     return Unusable(Reason.RECORD_TOO_LONG, f"longer than {limit} bytes")
 
 
-def read_json_values(stream: Bounded, *, max_record_bytes: int) -> Iterator[Entry]:
+def read_json_values(stream: Bounded, *, max_record_bytes: int, skip: int = 0) -> Iterator[Entry]:
     """The elements of one JSON array, or the objects of a file that holds one after the other.
 
     An element that is broken costs itself: a line's end inside a text, which JSON forbids, is where it is given up.
+
+    Args:
+        stream: The file.
+        max_record_bytes: Longest element.
+        skip: Bytes before an array that an object is wrapped around; what follows the array is passed over then.
     """
-    scanner = _ElementScanner(max_record_bytes)
+    scanner = _ElementScanner(max_record_bytes, is_wrapped=skip > 0)
     number = 0
     try:
         while block := stream.read(BLOCK_BYTES):
+            block, skip = block[skip:], max(0, skip - len(block))
             for value, raw in scanner.feed(block):
                 number += 1
                 yield number, value, raw
@@ -101,7 +114,8 @@ class _ElementScanner:
         max_record_bytes: Longest element that is kept; of a longer one only the beginning is.
     """
 
-    def __init__(self, max_record_bytes: int) -> None:
+    def __init__(self, max_record_bytes: int, *, is_wrapped: bool = False) -> None:
+        self._is_wrapped = is_wrapped
         self.buffer = bytearray()
         self._limit = max_record_bytes
         self._found: list[tuple[Any, bytes]] = []
@@ -134,6 +148,8 @@ class _ElementScanner:
     def finish(self) -> list[tuple[Any, bytes]]:
         """What is left at the end: nothing, or one broken element."""
         rest = bytes(self.buffer[self._start :])
+        if self._is_wrapped and self._closed:
+            return []
         if self._too_long:
             return [(_too_long(self._limit), self._too_long)]
         if self._open or self._in_string:
@@ -147,7 +163,10 @@ class _ElementScanner:
         return [(problem, rest[:EXCERPT_BYTES])]
 
     def _step(self, at: int) -> None:
-        """Go past the bracket or quote at a place."""
+        """Go past the bracket or quote at a place; behind a wrapped array nothing is of interest."""
+        if self._is_wrapped and self._closed:
+            self._at = self._start = len(self.buffer)
+            return
         byte = self.buffer[at]
         self._at = at + 1
         if byte == _QUOTE:
@@ -230,6 +249,20 @@ class _ElementScanner:
             kept = self._at if not self._in_string else max(self._at, len(self.buffer) - _KEPT_BYTES)
             del self.buffer[:kept]
             self._at -= kept
+
+
+def wrapper_of(head: bytes) -> int:
+    """How many bytes stand before the array of a file that is one object around it; 0 where it is none.
+
+    >>> wrapper_of(b'{"version": 2, "data": [{"id": 1}]}'), wrapper_of(b'{"messages": [{"role": "user"}]}')
+    (23, 0)
+    """
+    found = _WRAPPER.match(head)
+    if found is None:
+        return 0
+    first, _, rest = head.partition(b"\n")
+    is_lines = bool(rest.strip()) and not isinstance(decode(first), Unusable)
+    return 0 if is_lines else found.end() - 1
 
 
 def _is_garbage(gap: bytes) -> bool:

@@ -48,7 +48,7 @@ def _read_table(table: str, sha256: str, entries: Iterator[Entry], rules: Rules,
     if export is None:
         _reject_all(every, sink)
         return
-    _read_entries(joined(every, export), export, rules, sink)
+    _read_entries(joined(every, export, rules), export, rules, sink)
     sink.note(rules.notes)
 
 

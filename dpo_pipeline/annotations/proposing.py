@@ -11,7 +11,7 @@ from dpo_pipeline.annotations.column_families import Family, are_numbers, famili
 from dpo_pipeline.annotations.orders import names_of, ranks_of
 from dpo_pipeline.annotations.reading import tables_of
 from dpo_pipeline.annotations.records import Unusable
-from dpo_pipeline.annotations.registry import recognise
+from dpo_pipeline.annotations.registry import ExportFormat, recognise
 from dpo_pipeline.annotations.rules import Rules
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.sources import Source, sources_of_file
@@ -21,6 +21,8 @@ SAMPLE_RECORDS = 1_000
 MOST_WORDS = 20
 """A column with more distinct values than this is no verdict."""
 LEAST_RESPONSE_CHARACTERS = 10
+NESTED = 4
+"""Objects inside one another that are looked into."""
 
 _NAMES = {
     "prompt": r"prompt|question|instruction|query|conversation|context|user_?(inp|messag|request)|^input|dialog|histor",
@@ -36,6 +38,11 @@ _NAMES = {
 }
 _RANKS = r"rank|order|place|position"
 _ORDER = r"rank|order|sort|best|preferen"
+_RESPONSE, _RANK, _RATING = (
+    r"respon|answer|complet|output|reply|generat",
+    r"rank|place|position",
+    r"rating|score|stars?|grade|quality",
+)
 _MINUTES, _MILLISECONDS = r"\bmin(ute)?s?\b|_min(ute)?s?$", r"_ms$|\bms\b|milli"
 
 
@@ -70,13 +77,39 @@ def sample_of(source: Source, settings: AnnotationSettings, encoding: str | None
     return []
 
 
-def propose_for(sample: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`mapping`, `vocabulary`, `scale`, `time_unit` and `open_questions` for some records."""
-    return _Proposal(sample).made()
+def propose_for(sample: Sequence[Mapping[str, Any]], export: ExportFormat | None = None) -> dict[str, Any]:
+    """`mapping`, `vocabulary`, `scale`, `time_unit` and `open_questions` for some records.
+
+    Args:
+        sample: The records.
+        export: The format they are in, if it is one that needs a mapping: then what the mapping would be given.
+    """
+    rows_of = getattr(export, "mapped_rows", None)
+    rows = list(sample) if rows_of is None else [row for record in sample for row in rows_of(record)]
+    return _Proposal([flattened(row) for row in rows]).made()
+
+
+def flattened(record: Mapping[str, Any], *, depth: int = NESTED) -> dict[str, Any]:
+    """A record without objects in it: their fields under the names by which a mapping reaches them.
+
+    >>> flattened({"id": 1, "data": {"prompt": "Hi", "a.b": 2}})
+    {'id': 1, 'data.prompt': 'Hi'}
+    """
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict) and value and depth and "." not in str(name):
+            found |= {f"{name}.{key}": one for key, one in flattened(value, depth=depth - 1).items()}
+        elif depth == NESTED or "." not in str(name):  # a dot in an inner name is taken for a step further in
+            found[str(name)] = value
+    return found
 
 
 def _columns(sample: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for record in sample for name in record))
+
+
+def _are_mostly_numbers(values: Sequence[Any]) -> bool:
+    return bool(values) and sum(are_numbers([value]) for value in values) >= 0.8 * len(values)
 
 
 class _Proposal:
@@ -96,7 +129,7 @@ class _Proposal:
         responses = self._responses()
         self._take_responses(responses)
         for role in _NAMES:
-            if role != "verdict" or "responses" not in self.mapping:
+            if role != "verdict" or not self.mapping.keys() & {"responses", "response"}:
                 self._take_role(role)
         self._ask_for_missing()
         words = Counter(str(value).strip().casefold() for value in self.values.get(self.mapping.get("verdict", ""), []))
@@ -142,9 +175,31 @@ class _Proposal:
             self.questions.append("No columns look like the order of the responses: name ranks, ratings or ranking.")
         elif responses:
             self.mapping |= dict(zip(("response_a", "response_b"), responses, strict=True))
-        else:
+        elif not self._take_one_a_row():
             self.questions.append("No two columns look like the responses: name them as response_a and response_b.")
         self.taken.update([*ranks, *self.mapping.get("ratings", []), *([order] if order else [])])
+
+    def _take_one_a_row(self) -> bool:
+        """Whether a row holds one response and its rating or rank; takes both columns then."""
+        texts = [name for name in self.columns if mean_length(self.values[name]) >= LEAST_RESPONSE_CHARACTERS]
+        response = next((name for name in texts if re.search(_RESPONSE, name.casefold())), None)
+        repeated = any(len(set(map(str, self.values[name]))) < len(self.values[name]) for name in texts)
+        numbers = [name for name in self.columns if _are_mostly_numbers(self.values[name])]
+        found = [
+            (role, name)
+            for role, pattern in (("rank", _RANK), ("rating", _RATING))
+            for name in numbers
+            if re.search(pattern, "_".join(tokens_of(name)))
+        ]
+        if response is None or not repeated or not found:
+            return False
+        role, number = found[0]
+        self.mapping |= {"response": response, role: number}
+        self.taken.update((response, number))
+        better = "1 for the best" if role == "rank" else "higher for better"
+        self.questions.append(f"Is {number} the {role} of one response, {better}?")
+        self.questions.append("Do the rows to be compared, of one prompt by one annotator, follow one another?")
+        return True
 
     def _order(self, responses: Family) -> str | None:
         """The column whose every value is an order of the responses."""
@@ -190,7 +245,7 @@ class _Proposal:
         return True
 
     def _ask_for_missing(self) -> None:
-        needed = ("prompt",) if "responses" in self.mapping else ("prompt", "verdict")
+        needed = ("prompt",) if self.mapping.keys() & {"responses", "response"} else ("prompt", "verdict")
         missing = [role for role in needed if role not in self.mapping]
         self.questions += [f"No column looks like the {role}: name it." for role in missing]
         if "verdict" not in self.mapping:

@@ -9,7 +9,7 @@ from typing import Any
 from dpo_pipeline.annotations.csv_rows import read_csv
 from dpo_pipeline.annotations.decoding import BOM, decode
 from dpo_pipeline.annotations.encodings import as_utf8
-from dpo_pipeline.annotations.json_records import Entry, read_json_lines, read_json_values
+from dpo_pipeline.annotations.json_records import Entry, read_json_lines, read_json_values, wrapper_of
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.settings import AnnotationSettings
@@ -81,9 +81,16 @@ def _entries(kind: str, stream: Bounded, settings: AnnotationSettings, encoding:
 
 
 def _json_entries(stream: Bounded, limit: int) -> Iterator[Entry]:
-    """JSON lines where the first line is a whole object, else the elements of one array or objects in a row."""
+    """JSON lines where the first line is a whole object, else the elements of one array or objects in a row.
+
+    An array may have an object wrapped around it: `{"version": 2, "data": [...]}`.
+    """
     peeked = Peeked(stream)
-    text = peeked.head(min(limit, 1 << 20)).removeprefix(BOM).lstrip()
+    head = peeked.head(min(limit, 1 << 20))
+    if skip := wrapper_of(head.removeprefix(BOM)):
+        yield from read_json_values(peeked, max_record_bytes=limit, skip=skip + len(head) - len(head.removeprefix(BOM)))
+        return
+    text = head.removeprefix(BOM).lstrip()
     read = read_json_values if text.startswith(b"[") or _is_spread(text) else read_json_lines
     yield from read(peeked, max_record_bytes=limit)
 
@@ -118,9 +125,11 @@ def excerpt_of(raw: Any, *, private: frozenset[str] = frozenset()) -> str:
 
 def weight_of(raw: Any) -> int:
     """About how many bytes a record holds."""
-    if type(raw) is bytes:
+    if type(raw) is bytes or type(raw) is str:
         return len(raw)
-    return sum(len(value) if isinstance(value, str) else 50 for value in raw.values()) if isinstance(raw, dict) else 0
+    if isinstance(raw, (dict, list)):
+        return sum(map(weight_of, raw.values() if isinstance(raw, dict) else raw))
+    return 50
 
 
 def _without_people(text: str, personal: re.Pattern[str]) -> str:

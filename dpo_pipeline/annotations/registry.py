@@ -46,7 +46,12 @@ from dpo_pipeline.annotations.rules import Rules
 
 
 class ExportFormat(Protocol):
-    """What a format's module offers; where several rows are one record, also `joined_by(row)`: what they share."""
+    """What a format's module offers.
+
+    Where several rows are one record, also `joined_by(rules)`: what tells of a row which record it
+    belongs to. Where records need a mapping, also
+    `mapped_rows(record)`: what the mapping is given of one.
+    """
 
     NAME: str
 

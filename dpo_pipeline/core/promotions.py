@@ -1,7 +1,8 @@
-"""Who is champion, since when and why: the ledger's lines `promoted` and `rolled_back`.
+"""Who is champion, since when and why: the ledger's lines `promoted`, `rolled_back` and `withdrawn`.
 
-The history is a stack. A promotion puts a checkpoint on top, a rollback takes the top off, and the champion is what
-lies on top. MLflow's alias follows it and may lag or be edited; a decision is never taken from the alias.
+The history is a stack. A promotion puts a checkpoint on top, a rollback takes the top off, a withdrawal takes all off,
+and the champion is what lies on top. MLflow's alias follows it and may lag or be edited; a decision is never taken from
+the alias.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from dpo_pipeline.core.artifacts import Artifact
 from dpo_pipeline.core.errors import ArtifactError, InputError, LedgerError
 from dpo_pipeline.core.home import Home
 
-PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
+PROMOTED, ROLLED_BACK, WITHDRAWN = "promoted", "rolled_back", "withdrawn"
 CHAMPION_KIND = "dpo_checkpoint"
 
 
@@ -51,12 +52,12 @@ class Promotion:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line of the history: from when on, which checkpoint is champion, in place of which, and why."""
+    """One line of the history: from when on, which checkpoint is champion (None: none), in place of which, and why."""
 
     seq: int
     time: str
     event: str
-    champion: str
+    champion: str | None
     before: str | None
     reason: str
     person: str
@@ -70,24 +71,36 @@ class Change:
         """Whether it went back to an earlier champion."""
         return self.event == ROLLED_BACK
 
+    @property
+    def is_withdrawal(self) -> bool:
+        """Whether nobody is champion from then on."""
+        return self.event == WITHDRAWN
+
+    @property
+    def is_promotion(self) -> bool:
+        """Whether a challenger became champion."""
+        return self.event == PROMOTED
+
 
 def promotions(home: Home) -> list[Change]:
-    """Every promotion and rollback, oldest first.
+    """Every promotion, rollback and withdrawal, oldest first.
 
     Raises:
         LedgerError: At a line of these events that lacks what they hold.
     """
-    return [_change(line) for line in home.ledger.lines() if line["event"] in {PROMOTED, ROLLED_BACK}]
+    return [_change(line) for line in home.ledger.lines() if line["event"] in {PROMOTED, ROLLED_BACK, WITHDRAWN}]
 
 
 def champions(home: Home) -> list[str]:
     """Digests of the champions a rollback could return to, and last of today's; empty before the first promotion.
 
-    Law: a rollback undoes the promotion before it that is not yet undone.
+    Law: a rollback undoes the promotion before it that is not yet undone; behind a withdrawal nothing goes back.
     """
     stack: list[str] = []
     for change in promotions(home):
-        if change.is_rollback:
+        if change.is_withdrawal or change.champion is None:
+            stack.clear()
+        elif change.is_rollback:
             del stack[-1:]
         else:
             stack.append(change.champion)
@@ -110,8 +123,8 @@ def current_champion(home: Home) -> Artifact | None:
 
 
 def rollbacks_of(home: Home, digest: str) -> list[Change]:
-    """The rollbacks that took this checkpoint's place away, oldest first."""
-    return [change for change in promotions(home) if change.is_rollback and change.before == digest]
+    """The rollbacks and withdrawals that took this checkpoint's place away, oldest first."""
+    return [change for change in promotions(home) if not change.is_promotion and change.before == digest]
 
 
 def promote(home: Home, promotion: Promotion) -> Change:
@@ -166,13 +179,32 @@ def roll_back(home: Home, *, reason: str, person: str) -> Change:
             raise InputError(
                 f"{found}, so there is none to go back to",
                 expected="two promotions that were not rolled back",
-                do="Look at `dpo-pipeline champion history`",
+                do="Look at `dpo-pipeline champion history`; `champion withdraw` leaves no champion at all",
             )
         *_, before, withdrawn = stack
         home.store.get(CHAMPION_KIND, before)
         line = home.ledger.append(
             ROLLED_BACK, to=before, withdrawn=withdrawn, reason=reason.strip(), person=person.strip()
         )
+    return _change(line)
+
+
+def withdraw(home: Home, *, reason: str, person: str) -> Change:
+    """Leave no champion at all, and say so in the ledger; the next challenger is compared with SFT, as the first was.
+
+    Raises:
+        InputError: Without a reason, or if there is no champion.
+    """
+    _assert_reason(reason, "withdrawal")
+    with home.alone("promotions"):  # between reading the history and adding to it
+        champion = champion_digest(home)
+        if champion is None:
+            raise InputError(
+                "there is no champion, so there is none to withdraw",
+                expected="a promotion that stands",
+                do="Look at `dpo-pipeline champion history`",
+            )
+        line = home.ledger.append(WITHDRAWN, withdrawn=champion, reason=reason.strip(), person=person.strip())
     return _change(line)
 
 
@@ -200,6 +232,8 @@ def _as_change(line: Mapping[str, Any]) -> Change:
     words = {"reason": line["reason"], "person": line["person"]}
     if line["event"] == ROLLED_BACK:
         return Change(**same, **words, champion=line["to"], before=line["withdrawn"], mode=Mode.MANUAL)
+    if line["event"] == WITHDRAWN:
+        return Change(**same, **words, champion=None, before=line["withdrawn"], mode=Mode.MANUAL)
     return Change(
         **same,
         **words,

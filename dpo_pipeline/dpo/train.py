@@ -33,6 +33,7 @@ from dpo_pipeline.modeling.session import Session, recent_mean, write_training
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.modeling.spawning import in_processes
 from dpo_pipeline.modeling.stopping import Watched, is_time_to_validate
+from dpo_pipeline.modeling.template import losses_in_words
 
 FINAL = ("loss", "rewards/margin", "rewards/accuracy")
 """Metrics whose mean over the last steps is a fact of the artifact."""
@@ -85,11 +86,13 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     sizes = [len(group.comparisons) for group in groups]
     steps = plan_steps(sizes, batch_size=dpo.batch_size, epochs=dpo.epochs, seed=seed_for(model.seed, "dpo"))
     reporter.say(f"DPO on {sum(sizes)} pairs of {len(groups)} prompts in {len(steps)} steps.")
+    for sentence in losses_in_words([*data.cut.values()], data.books.rejected, max_length=model.max_length):
+        reporter.say(sentence)
     scorer = make_scorer(policy, device, probe=for_the_probe(groups), reporter=reporter)
     assert_same_policy(scorer, groups, frozen)
     optimizer = make_optimizer(policy, dpo.optimizer)
     settings = {"dpo": dpo.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    machine = [device.kind, device.precision, device.batch_tokens]
+    machine = [device.kind, device.precision, device.batch_tokens, compute.fused_kernels]
     key = digest_of_json([CODE_VERSION, settings, machine, digest, digest_of_groups(chain(groups, data.validation))])
 
     with Session(

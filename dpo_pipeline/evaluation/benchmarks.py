@@ -2,16 +2,22 @@
 
 import importlib.util
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dpo_pipeline.core.errors import CapacityError, InputError
 from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.evaluation.benchmark_answers import (
+    Z_95,
+    BenchmarkAnswer,
+    answers_of,
+    figure_of,
+    metric_of,
+    rounded,
+)
 from dpo_pipeline.evaluation.settings import BenchmarkSettings
-
-Z_95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,7 @@ class BenchmarkRow:
         low: Lower end of the 95 % interval.
         high: Upper end.
         count: Questions asked.
+        is_mean_of_answers: Whether value and interval are the mean over the stored answers and its error.
     """
 
     task: str
@@ -33,10 +40,18 @@ class BenchmarkRow:
     low: float | None
     high: float | None
     count: int
+    is_mean_of_answers: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+class Taken(NamedTuple):
+    """The figures of each task, and the answers to each question they were made of."""
+
+    rows: list[BenchmarkRow]
+    answers: list[BenchmarkAnswer]
 
 
 def require_harness() -> None:
@@ -54,8 +69,8 @@ def require_harness() -> None:
 
 def run_benchmarks(
     model: Any, tokenizer: Any, *, settings: BenchmarkSettings, batch_size: int, reporter: Reporter
-) -> list[BenchmarkRow]:
-    """The figures of each task for a loaded model, in the order of the tasks' names.
+) -> Taken:
+    """The figures and answers of each task for a loaded model, in the order of the tasks' names.
 
     Args:
         model: As `policy.load_policy` returns it.
@@ -84,7 +99,7 @@ def run_benchmarks(
             apply_chat_template=settings.chat_template,
             task_manager=TaskManager(include_path=folder),
             bootstrap_iters=1_000,
-            log_samples=False,
+            log_samples=True,
         )
     except Exception as error:  # tasks are other people's code and data: whatever they raise ends in a sentence
         raise InputError(
@@ -92,11 +107,15 @@ def run_benchmarks(
             expected="tasks the harness knows (`lm_eval ls tasks`), with their data on this machine or within reach",
             do="Correct evaluation.benchmarks, or fetch the data sets beforehand",
         ) from error
-    return list(_rows(found or {}))
+    answers = list(answers_of(found or {}))
+    return Taken(list(_rows(found or {}, answers)), answers)
 
 
-def _rows(found: Mapping[str, Any]) -> Iterator[BenchmarkRow]:
-    """The harness's figures `name,filter`, each beside its `name_stderr,filter`."""
+def _rows(found: Mapping[str, Any], answers: Sequence[BenchmarkAnswer]) -> Iterator[BenchmarkRow]:
+    """The harness's figures `name,filter`, each beside its `name_stderr,filter`; from the answers where they agree."""
+    values: dict[tuple[str, str], list[float | None]] = {}
+    for answer in answers:
+        values.setdefault((answer.task, answer.metric), []).append(answer.value)
     for task, figures in sorted(found.get("results", {}).items()):
         count = int(found.get("n-samples", {}).get(task, {}).get("effective", 0))
         for key, value in sorted(figures.items()):
@@ -105,10 +124,14 @@ def _rows(found: Mapping[str, Any]) -> Iterator[BenchmarkRow]:
                 continue
             error = figures.get(f"{name}_stderr,{way}")
             half = Z_95 * error if isinstance(error, int | float) else None
-            metric = name if way == "none" else f"{name}, {way}"
-            low, high = (None, None) if half is None else (_rounded(value - half), _rounded(value + half))
-            yield BenchmarkRow(task, metric, _rounded(value), low, high, count)
+            said = (value, None, None) if half is None else (value, value - half, value + half)
+            metric = metric_of(name, way)
+            own = figure_of(values.get((task, metric), []))
+            is_mean = all(map(_agree, said, own))
+            mean, low, high = own if is_mean else (None if one is None else rounded(one) for one in said)
+            yield BenchmarkRow(task, metric, mean, low, high, count, is_mean_of_answers=is_mean)
 
 
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+def _agree(said: float | None, own: float | None) -> bool:
+    """Whether a figure of the harness is the one that follows from the answers."""
+    return said is own or (said is not None and own is not None and math.isclose(said, own, rel_tol=1e-5, abs_tol=1e-9))

@@ -18,7 +18,7 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.promotions import Mode, Promotion, champion_digest, promote, promotions
 from dpo_pipeline.core.settings import Settings
 from dpo_pipeline.evaluation.decision_page import decision_as_markdown
-from dpo_pipeline.evaluation.examination import Condition, broken, undecided
+from dpo_pipeline.evaluation.examination import Condition, broken, undecided, warned_of
 from dpo_pipeline.evaluation.gate import GUARDS, Finding, weigh_again
 from dpo_pipeline.evaluation.report import read_report
 from dpo_pipeline.evaluation.settings import ChampionSettings, GateSettings
@@ -95,11 +95,13 @@ def decide_champion(
         names = (report["challenger"], opponent)
         verdict = weigh_again(verdict, margins, guarded=settings.guarded, names=names)
     ruling, reason = _rule(standing, conditions, verdict, settings=settings, by_hand=by_hand)
+    warnings = [f"{_sentence(each.found)} {_sentence(each.advice)}" for each in warned_of(conditions)]
     decision = {
         "schema": SCHEMA,
         "ruling": ruling.value,
         "promotes": ruling.promotes,
         "reason": reason,
+        "warnings": warnings,
         "challenger": standing.challenger,
         "champion": standing.champion,
         "report": standing.report.digest,
@@ -120,6 +122,8 @@ def decide_champion(
     gain = verdict["gain"]
     facts: dict[str, Any] = {"ruling": ruling.value, "promotes": ruling.promotes, "reason": reason}
     facts |= {"challenger": standing.challenger, "champion_before": standing.champion or "none"}
+    if warnings:
+        facts["warnings"] = warnings
     if gain["value"] is not None:
         facts |= {"gain": gain["value"], "gain/low": gain["low"], "gain/high": gain["high"]}
     return Outcome(counts={"items_compared": gain["count"]}, facts=facts)
@@ -166,12 +170,12 @@ def _opponent(standing: Standing, report: Mapping[str, Any]) -> str:
 
     Where the challenger is champion itself there is nothing to decide; the figures against whom it replaced are shown.
     """
-    if standing.is_champion or standing.champion is None or standing.scored == standing.champion:
+    if standing.is_champion or standing.scored == standing.champion:
         # Without a column of its own the champion has the weights of the challenger or of the baseline.
         return CHAMPION_ROLE if CHAMPION_ROLE in report["decisions"] else report["baseline"]
     raise ArtifactError(
         f"the report {standing.report.digest} compares with {standing.scored or 'no champion'}; "
-        f"today's champion is {standing.champion}",
+        f"today's champion is {standing.champion or 'none'}",
         expected="a report that holds the challenger up against today's champion",
         do="Materialize evaluation_report again, then champion",
     )
@@ -211,10 +215,8 @@ def _by_rule(
         return Ruling(finding.value), verdict["reason"]
     if standing.withdrawn:
         last = _sentence(standing.withdrawn[-1])
-        return (
-            Ruling.ROLLED_BACK_BEFORE,
-            f"The rule would promote it, but it was champion and was rolled back: {last} Only a person can promote it.",
-        )
+        reason = "The rule would promote it, but it was champion and its place was taken away: "
+        return Ruling.ROLLED_BACK_BEFORE, f"{reason}{last} Only a person can promote it."
     if settings.promotion == "manual":
         return (
             Ruling.WAITS,

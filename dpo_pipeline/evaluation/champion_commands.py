@@ -10,8 +10,9 @@ import click
 from dpo_pipeline.core.digests import short
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
-from dpo_pipeline.core.promotions import CHAMPION_KIND, Change, Mode, champion_digest, promotions, roll_back
+from dpo_pipeline.core.promotions import CHAMPION_KIND, Change, Mode, champion_digest, promotions, roll_back, withdraw
 
+NOBODY = "There is no champion: nothing was promoted yet."
 FOLLOWERS, PROMOTERS = "dpo_pipeline.champion", "dpo_pipeline.promoter"
 
 
@@ -25,10 +26,11 @@ def show() -> None:
     """Print today's champion, and what the gate said of the newest checkpoint."""
     home = Home.default()
     digest = champion_digest(home)
+    history = promotions(home)
     if digest is None:
-        click.echo("There is no champion: nothing was promoted yet.")
+        click.echo(f"There is no champion.\n{_in_words(history[-1])}" if history else NOBODY)
     else:
-        click.echo(f"{CHAMPION_KIND} {digest}\n{_in_words(promotions(home)[-1])}")
+        click.echo(f"{CHAMPION_KIND} {digest}\n{_in_words(history[-1])}")
         folder = home.store.path_of(CHAMPION_KIND, digest)
         click.echo(f"{folder / 'model'}" if folder.is_dir() else f"{folder} is gone: restore it from a backup")
     line = home.latest_line("champion")
@@ -44,7 +46,7 @@ def show() -> None:
 
 @champion.command("history")
 def history() -> None:
-    """Print every promotion and rollback of the ledger, oldest first."""
+    """Print every promotion, rollback and withdrawal of the ledger, oldest first."""
     changes = promotions(Home.default())
     click.echo("\n".join(map(_in_words, changes)) or "Nothing was promoted yet.")
 
@@ -55,12 +57,26 @@ def history() -> None:
 def rollback(reason: str, person: str) -> None:
     """Make the champion before today's one champion again. Later challengers are compared with it."""
     home = Home.default()
-    change = roll_back(home, reason=reason, person=person)
+    _say(home, roll_back(home, reason=reason, person=person))
+    click.echo("Materialize `release` to hand it out again.")
+
+
+@champion.command("withdraw")
+@click.option("--reason", default="", help="Why, in a sentence a reader of the ledger will understand in a year.")
+@click.option("--person", default=getpass.getuser, show_default="the account", help="Who decides; kept for ever.")
+def withdraw_champion(reason: str, person: str) -> None:
+    """Leave no champion at all, not even an earlier one. The next challenger is compared with SFT."""
+    home = Home.default()
+    _say(home, withdraw(home, reason=reason, person=person))
+    click.echo("What was released stays where it was copied to: take it back there yourself.")
+
+
+def _say(home: Home, change: Change) -> None:
+    """Print a change, and have the views follow it."""
     click.echo(_in_words(change))
     for entry in entry_points(group=FOLLOWERS):
         for sentence in entry.load()(home):
             click.echo(sentence)
-    click.echo("Materialize `release` to hand it out again.")
 
 
 @champion.command("promote")
@@ -84,7 +100,9 @@ def promote(reason: str, person: str, profile: str) -> None:
 
 def _in_words(change: Change) -> str:
     """One line of the history; control characters of a person's words never reach the terminal."""
-    if change.is_rollback:
+    if change.champion is None:
+        what = f"withdrew {short(change.before or '')}, so that there is no champion,"
+    elif change.is_rollback:
         what = f"rolled back to {short(change.champion)}, away from {short(change.before or '')}"
     else:
         instead = f" in place of {short(change.before)}" if change.before else ", the first champion"

@@ -11,7 +11,7 @@ HEADINGS = {
     "not_better": "Not promoted: not better",
     "not_enough_evidence": "Not promoted: not enough evidence",
     "blocked_by_a_check": "Not promoted: a check failed",
-    "rolled_back_before": "Not promoted: was rolled back before",
+    "rolled_back_before": "Not promoted: its place was taken away before",
 }
 MARKS = {True: "holds", False: "BROKEN", None: "could not be told"}
 
@@ -38,7 +38,8 @@ def decision_as_markdown(decision: Mapping[str, Any]) -> str:
     ]
     if by_hand is not None:
         lines.append(f"- decided by {_plain(by_hand['person']) or 'a person who gave no name'}")
-    lines += [f"- was champion and rolled back: {_plain(reason)}" for reason in decision["withdrawn"]]
+    lines += [f"- **warning**: {_plain(warning)}" for warning in decision["warnings"]]
+    lines += [f"- was champion and its place was taken away: {_plain(reason)}" for reason in decision["withdrawn"]]
     lines.append(f"- guarded: {_listed(decision['guarded'])}; not guarded: {_listed(decision['not_guarded'])}")
     lines += ["", "| condition | found | allowed | |", "|---|---|---|---|"]
     lines += [
@@ -47,7 +48,8 @@ def decision_as_markdown(decision: Mapping[str, Any]) -> str:
     ]
     for each in decision["conditions"]:
         name = each["name"].replace("_", " ")
-        lines.append(f"| {name} | {_cell(each['found'])} | {_cell(each['expected'])} | {MARKS[each['held']]} |")
+        mark = MARKS[each["held"]] if each["held"] is not False or each["forbids"] else "WARNS"
+        lines.append(f"| {name} | {_cell(each['found'])} | {_cell(each['expected'])} | {mark} |")
     lines += ["", "The rule:", "", *(f"- {_plain(sentence)}" for sentence in decision["rule"])]
     return "\n".join([lines[0], "", lines[1], "", *lines[2:]]) + "\n"
 

@@ -63,6 +63,7 @@ def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestr
     reporter: Reporter,
     champion: Path | None = None,
     known: Sequence[Path] = (),
+    warned: Sequence[str] = (),
 ) -> Outcome:
     """Compare the DPO model with the SFT model it came from, the model before SFT and today's champion.
 
@@ -81,14 +82,16 @@ def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestr
         reporter: Hears what is being done, and the headline figures.
         champion: Today's champion, a checkpoint artifact folder; None: there is none yet.
         known: Earlier evaluation_report artifact folders, newest first; nothing asked there is asked again.
+        warned: What the ledger says of the models that a reader must know, such as that one learned what is forgotten.
 
     Returns:
         Counts of what was asked, the headline figures, and the seconds of each part as remarks.
     """
     held_out, kept_aside = what_is_asked(pairs, demonstrations, sft, reference, evaluation)
     memory = Memory(known)
+    panel = make_panel(sft, dpo, champion, show_base=evaluation.show_base)
     return weigh(
-        make_panel(sft, dpo, champion, show_base=evaluation.show_base),
+        replace(panel, notes=[*panel.notes, *warned]),
         held_out,
         kept_aside,
         out,
@@ -185,7 +188,8 @@ def weigh(
         challenger=panel.challenger,
         opponents=panel.opponents,
         notes=notes,
-        benchmarks=benchmarks,
+        benchmarks={name: [row.as_dict() for row in taken.rows] for name, taken in benchmarks.items()},
+        benchmark_answers={name: taken.answers for name, taken in benchmarks.items()},
     )
     report = build_report(material, settings=settings, beta=beta)
     clock.note("figures_seconds")

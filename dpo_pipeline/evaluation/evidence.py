@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dpo_pipeline.evaluation.benchmark_answers import BenchmarkAnswer
 from dpo_pipeline.evaluation.gate import Evidence, decide_promotion
 from dpo_pipeline.evaluation.generations import rules_met
 from dpo_pipeline.evaluation.held_out import Conversation, HeldOut
@@ -33,6 +34,7 @@ class Material:
         opponents: The models it is decided against, the baseline first.
         notes: What a reader should know of who takes part.
         benchmarks: Per model, rows of standard benchmarks as plain values; empty where none were asked for.
+        benchmark_answers: Per model, what it did on each question of them.
     """
 
     held_out: HeldOut
@@ -46,6 +48,7 @@ class Material:
     opponents: Sequence[str]
     notes: Sequence[str] = ()
     benchmarks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    benchmark_answers: Mapping[str, Sequence[BenchmarkAnswer]] = field(default_factory=dict)
 
 
 def target_words(material: Material, *, settings: EvaluationSettings) -> str:

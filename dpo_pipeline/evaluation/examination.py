@@ -16,15 +16,18 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.evaluation.near_copies import near_copies
 from dpo_pipeline.evaluation.report import read_report
 from dpo_pipeline.evaluation.settings import ChampionSettings
-from dpo_pipeline.evaluation.standing import Standing, pairs_behind, trained_on
-from dpo_pipeline.preferences.golden import held_out_rows
+from dpo_pipeline.evaluation.standing import Standing, forgotten_behind, pairs_behind, trained_on
+from dpo_pipeline.preferences.golden import golden_leaks, golden_rows, held_out_rows
 
-CONDITIONS = ("report_is_complete", "held_out_is_intact", "nothing_leaked")
+CONDITIONS = ("report_is_complete", "held_out_is_intact", "nothing_leaked", "nothing_forgotten")
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What was found, what it should be, what to do if it is not; `held` is None where nobody could tell."""
+    """What was found, what it should be, what to do if it is not; `held` is None where nobody could tell.
+
+    One that does not `forbid` is a warning: it stands in the decision and stops nobody.
+    """
 
     name: str
     held: bool | None
@@ -32,6 +35,7 @@ class Condition:
     expected: str
     advice: str
     numbers: Mapping[str, float]
+    forbids: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -42,6 +46,7 @@ class Condition:
             "expected": self.expected,
             "advice": self.advice,
             "numbers": dict(self.numbers),
+            "forbids": self.forbids,
         }
 
 
@@ -89,7 +94,7 @@ def held_out_is_intact(report: Path, pairs: Path) -> Condition:
         pairs: The preference_pairs artifact folder it was made from.
     """
     values = read_report(report / "report.json")["held_out"]
-    held_out = set(_ids(pairs, "held_out", "pair_id"))
+    held_out = set(held_out_rows(pairs, ["pair_id"])["pair_id"].to_pylist())
     scored = set(pq.read_table(report / "scores.parquet", columns=["pair_id"])["pair_id"].to_pylist())
     strangers, missing = scored - held_out, held_out - scored
     same = values["pairs_sha256"] == digest_of_json(sorted(scored)) and len(missing) == values["pairs_left_out"]
@@ -121,17 +126,24 @@ def nothing_leaked(
         jaccard: Similarity of word 2-grams from which two prompts are near copies.
         allowed: Share of the held-out prompts that may have a near copy among the trained ones.
     """
-    prompts, clusters = set(_ids(pairs, "held_out", "prompt_id")), set(_ids(pairs, "held_out", "cluster_id"))
+    prompts, clusters, golden_ones = _held_out(pairs)
     numbers: dict[str, float] = {"held_out_prompts": len(prompts)}
-    faults, unknown = [], []
+    faults, unknown, ways_out = [], [], []
     for model, folder in trained_on.items():
         if folder is None:
             unknown.append(model)
             continue
-        numbers[f"trained by {model}"] = same = len(
-            (prompts & set(_ids(folder, "train", "prompt_id"))) | (clusters & set(_ids(folder, "train", "cluster_id")))
-        )
-        faults += [f"{model} was trained on {same} held-out prompts or clusters"] if same else []
+        seen = (prompts & set(_ids(folder, "prompt_id"))) | (clusters & set(_ids(folder, "cluster_id")))
+        numbers[f"trained by {model}"] = len(seen)
+        if seen:
+            of_golden = f", {len(seen & golden_ones)} of them of the golden set" if seen & golden_ones else ""
+            faults.append(f"{model} was trained on {len(seen)} held-out prompts or clusters{of_golden}")
+        like_golden = [] if folder == pairs else golden_leaks(pairs, similarity=jaccard, trained_in=folder)
+        if like_golden:
+            numbers[f"like golden by {model}"] = len(like_golden)
+            faults.append(f"{model} was trained on {len(like_golden)} near copies of golden prompts")
+        if seen or like_golden:
+            ways_out.append(_way_out(model, is_of_today=folder == pairs))
     if learned := read_report(report / "report.json")["held_out"]["contamination"]["in_demonstrations"]:
         faults.append(f"{learned} held-out prompts stand among the demonstrations of SFT")
     numbers["in demonstrations"] = learned
@@ -149,9 +161,52 @@ def nothing_leaked(
         or (f"the pairs that {' and '.join(unknown)} learned from are gone" if unknown else "")
         or f"none of {len(prompts)} held-out prompts was trained on; {len(copies)} have a near copy there",
         f"no held-out prompt in training, near copies (from {jaccard:g}) of at most {100 * allowed:g} % of them",
-        "Never change preferences.split_salt or held_out_share between two models that are to be compared; with "
-        "another split, start a home of its own. Near copies: look the prompts up in pairs.parquet by their ids.",
+        " ".join(dict.fromkeys((*ways_out, _ADVICE))),
         numbers,
+    )
+
+
+_ADVICE = (
+    "Never change preferences.split_salt or held_out_share between two models that are to be compared; with another "
+    "split, start a home of its own. Near copies: look the prompts up in pairs.parquet by their ids."
+)
+
+
+def _way_out(model: str, *, is_of_today: bool) -> str:
+    """What to do where a model has learned what is held out today, as after a golden set was pinned."""
+    if "begun from" in model:
+        return (
+            "Train from the base model (operation.start_from: base): an earlier champion's weights hold those prompts."
+        )
+    if is_of_today:
+        return "The table holds the same prompts on both sides: materialize preference_pairs again, then train."
+    if model == "challenger":
+        return (
+            "The challenger learned from an earlier table, as where a golden set was pinned since: materialize "
+            "sft_checkpoint and dpo_checkpoint again, on the tables built with it, then evaluation_report and champion."
+        )
+    return (
+        "Today's champion learned from an earlier table. Once a challenger is trained on today's, take the champion's "
+        "place away (`dpo-pipeline champion withdraw --reason ...`): the next model is then compared with SFT."
+    )
+
+
+def nothing_forgotten(learned: Mapping[str, str]) -> Condition:
+    """A warning where challenger or champion learned from what was taken back since.
+
+    Args:
+        learned: By model, how it is known; see `standing.forgotten_behind`.
+    """
+    found = "; ".join(f"the {model} {how}" for model, how in learned.items())
+    return Condition(
+        "nothing_forgotten",
+        not learned,
+        found or "neither challenger nor champion learned from records that are forgotten",
+        "models that hold nothing of what a tombstone took back",
+        "Its weights keep what it learned. Whether it stays in use is for people: `dpo-pipeline champion rollback`, or "
+        "`dpo-pipeline champion withdraw`, then train again.",
+        {"models": len(learned)},
+        forbids=False,
     )
 
 
@@ -169,6 +224,8 @@ def examine(home: Home, standing: Standing, *, settings: ChampionSettings, jacca
 
 def examine_one(name: str, home: Home, standing: Standing, *, settings: ChampionSettings, jaccard: float) -> Condition:
     """One condition, by its name in `CONDITIONS`; see `examine`."""
+    if name == "nothing_forgotten":
+        return nothing_forgotten(forgotten_behind(home, standing.models))
     report, pairs = standing.report.path, pairs_behind(home, standing.report)
     if name == "report_is_complete":
         return report_is_complete(report)
@@ -182,8 +239,13 @@ def examine_one(name: str, home: Home, standing: Standing, *, settings: Champion
 
 
 def broken(conditions: Sequence[Condition]) -> list[Condition]:
-    """Those that did not hold."""
-    return [each for each in conditions if each.held is False]
+    """Those that did not hold and forbid a promotion."""
+    return [each for each in conditions if each.held is False and each.forbids]
+
+
+def warned_of(conditions: Sequence[Condition]) -> list[Condition]:
+    """Those that did not hold and only warn."""
+    return [each for each in conditions if each.held is False and not each.forbids]
 
 
 def undecided(conditions: Sequence[Condition]) -> list[Condition]:
@@ -191,7 +253,15 @@ def undecided(conditions: Sequence[Condition]) -> list[Condition]:
     return [each for each in conditions if each.held is None]
 
 
-def _ids(pairs: Path, split: str, column: str) -> list[str]:
-    if split == "held_out":
-        return held_out_rows(pairs, [column])[column].to_pylist()
-    return pq.read_table(pairs / "pairs.parquet", columns=[column], filters=[("split", "=", split)])[column].to_pylist()
+def _held_out(pairs: Path) -> tuple[set[str], set[str], set[str]]:
+    """Ids of the held-out prompts, of their clusters, and both of those that are a golden set's."""
+    names = ["prompt_id", "cluster_id"]
+    prompts, clusters = (set(held_out_rows(pairs, names)[name].to_pylist()) for name in names)
+    golden = golden_rows(pairs, names)
+    return prompts, clusters, {one for name in names for one in golden[name].to_pylist()}
+
+
+def _ids(pairs: Path, column: str) -> list[str]:
+    return pq.read_table(pairs / "pairs.parquet", columns=[column], filters=[("split", "=", "train")])[
+        column
+    ].to_pylist()

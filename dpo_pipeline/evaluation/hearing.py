@@ -9,7 +9,7 @@ from dpo_pipeline.core.digests import digest_of_json
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.evaluation import CODE_VERSION
-from dpo_pipeline.evaluation.benchmarks import run_benchmarks
+from dpo_pipeline.evaluation.benchmarks import Taken, run_benchmarks
 from dpo_pipeline.evaluation.held_out import Conversation, HeldOut
 from dpo_pipeline.evaluation.memory import Memory, Remembering
 from dpo_pipeline.evaluation.settings import EvaluationSettings
@@ -92,27 +92,26 @@ def hear_all(
     return Heard(statements, reference_samples, absent)
 
 
-def take_benchmarks(voices: Sequence[Voice], where: Circumstances) -> dict[str, list[dict[str, Any]]]:
-    """The rows of the benchmarks the settings ask for, by model; empty where they ask for none.
+def take_benchmarks(voices: Sequence[Voice], where: Circumstances) -> dict[str, Taken]:
+    """What each model did on the benchmarks the settings ask for; empty where they ask for none.
 
     A model made from random numbers does not take part: it answers at chance by construction.
     """
     settings = where.settings.benchmarks
     if settings is None:
         return {}
-    taken = {}
+    taken: dict[str, Taken] = {}
     for voice in voices:
         if voice.is_before_training and voice.settings.scratch is not None:
             continue
         with _opened(voice, where) as speaker:
-            rows = run_benchmarks(
+            taken[voice.name] = run_benchmarks(
                 speaker.model,
                 speaker.tokenizer,
                 settings=settings,
                 batch_size=where.settings.generation_batch_size,
                 reporter=where.reporter,
             )
-        taken[voice.name] = [row.as_dict() for row in rows]
     return taken
 
 

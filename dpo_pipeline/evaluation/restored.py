@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from dpo_pipeline.core.errors import ArtifactError
+from dpo_pipeline.evaluation.benchmark_answers import figure_of
 from dpo_pipeline.evaluation.evidence import Material
 from dpo_pipeline.evaluation.held_out import Conversation, HeldOut
 from dpo_pipeline.evaluation.judges import Judged, Verdict
@@ -18,7 +19,13 @@ from dpo_pipeline.evaluation.memory import REPLIES_FILE
 from dpo_pipeline.evaluation.replies import Reply
 from dpo_pipeline.evaluation.report import build_report
 from dpo_pipeline.evaluation.settings import EvaluationSettings
-from dpo_pipeline.evaluation.tables import COMPARISONS_FILE, DEMONSTRATIONS_FILE, SAMPLES_FILE, SCORES_FILE
+from dpo_pipeline.evaluation.tables import (
+    BENCHMARKS_FILE,
+    COMPARISONS_FILE,
+    DEMONSTRATIONS_FILE,
+    SAMPLES_FILE,
+    SCORES_FILE,
+)
 from dpo_pipeline.evaluation.witness import Answer, Statement
 
 FILES = (SCORES_FILE, REPLIES_FILE, SAMPLES_FILE, DEMONSTRATIONS_FILE, COMPARISONS_FILE)
@@ -36,8 +43,8 @@ def rebuilt_report(
 ) -> dict[str, Any]:
     """The report that the stored rows give, as plain values.
 
-    Who takes part, the notes, the training curves and standard benchmarks are taken from the report, for no row of
-    these tables says them; everything else is measured again.
+    Who takes part, the notes, the training curves and those figures of benchmarks that are no mean over questions are
+    taken from the report, for no row of these tables says them; everything else is measured again.
 
     Args:
         folder: An evaluation_report artifact folder.
@@ -71,9 +78,30 @@ def rebuilt_report(
         challenger=claimed["challenger"],
         opponents=claimed["opponents"],
         notes=claimed["notes"],
-        benchmarks=claimed["benchmarks"],
+        benchmarks=_benchmarks(folder, claimed["benchmarks"]),
     )
     return json.loads(json.dumps(build_report(material, settings=settings, beta=beta)))
+
+
+def _benchmarks(folder: Path, claimed: Mapping[str, Rows]) -> dict[str, Rows]:
+    """The claimed figures, those that are means over questions taken from the answers again, and any left out."""
+    path, groups = folder / BENCHMARKS_FILE, dict[tuple[str, str, str], list[float | None]]()
+    for row in pq.read_table(path).to_pylist() if path.exists() else ():
+        groups.setdefault((row["model"], row["task"], row["metric"]), []).append(row["value"])
+    again: dict[str, Rows] = {name: [] for name in claimed}
+    for name, rows in claimed.items():
+        for row in rows:
+            values = groups.pop((name, row["task"], row["metric"]), [])
+            found = _mean(values) if row["is_mean_of_answers"] else {}
+            again[name].append({**row, **found})
+    for (name, task, metric), values in groups.items():
+        again.setdefault(name, []).append({"task": task, "metric": metric, **_mean(values)})
+    return again
+
+
+def _mean(values: Sequence[float | None]) -> dict[str, Any]:
+    value, low, high = figure_of(values)
+    return {"value": value, "low": low, "high": high, "count": len(values)}
 
 
 def _statement(name: str, rows: Mapping[str, Rows]) -> Statement:

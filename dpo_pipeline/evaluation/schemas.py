@@ -97,3 +97,25 @@ COMPARISONS = table_schema(
         column("is_flipped", pa.bool_(), "Whether the winner changed with the order shown."),
     ],
 )
+
+BENCHMARKS = table_schema(
+    "evaluation_benchmarks",
+    1,
+    [
+        column("model", pa.string(), "Which model answered."),
+        column("task", pa.string(), "The harness's name of the task."),
+        column("metric", pa.string(), "Its name of the figure, with the filter it was taken after, if any."),
+        column("item", pa.string(), "Which question of the task, by the harness's number."),
+        column("item_sha256", pa.string(), "The harness's digest of the question."),
+        column(
+            "value",
+            pa.float64(),
+            "What the answer counts; empty: no number, as in figures over a corpus.",
+            nullable=True,
+        ),
+        column("target", pa.string(), "What was expected, as text, cut at 2,000 characters."),
+        column(
+            "response", pa.string(), "What the model answered, as JSON: texts, or log-probs of the choices; cut too."
+        ),
+    ],
+)

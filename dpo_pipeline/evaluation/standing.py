@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_pipeline.core.artifacts import Artifact
+from dpo_pipeline.core.digests import short
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.promotions import CHAMPION_KIND, champion_digest, promotions, rollbacks_of
@@ -33,6 +34,11 @@ class Standing:
     scored: str | None
     withdrawn: tuple[str, ...]
     has_champions_weights: bool = False
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Digests of challenger and champion, if there is one."""
+        return {"challenger": self.challenger, **({"champion": self.champion} if self.champion else {})}
 
     @property
     def is_champion(self) -> bool:
@@ -97,7 +103,7 @@ def opponent_of_newest(home: Home) -> Mapping[str, Artifact]:
         opponent = next(
             change.before
             for change in reversed(promotions(home))
-            if change.champion == opponent and not change.is_rollback
+            if change.champion == opponent and change.is_promotion
         )
     return {} if opponent is None else {CHAMPION_ROLE: home.store.get(CHAMPION_KIND, opponent)}
 
@@ -116,6 +122,59 @@ def pairs_behind(home: Home, artifact: Artifact) -> Path | None:
 
 
 def trained_on(home: Home, standing: Standing) -> dict[str, Path | None]:
-    """The preference_pairs folders that challenger and champion learned from, by model; None for one that is gone."""
-    models = {"challenger": standing.challenger, **({"champion": standing.champion} if standing.champion else {})}
-    return {name: pairs_behind(home, home.store.get(CHAMPION_KIND, digest)) for name, digest in models.items()}
+    """The preference_pairs folders that challenger and champion learned from, by model; None for one that is gone.
+
+    A model that was begun from an earlier champion has also learned from what that one had learned from.
+    """
+    found: dict[str, Path | None] = {}
+    for name, digest in standing.models.items():
+        checkpoint: Artifact | None = home.store.get(CHAMPION_KIND, digest)
+        label = name
+        while True:
+            found[label] = None if checkpoint is None else pairs_behind(home, checkpoint)
+            start = None if checkpoint is None else _begun_from(home, checkpoint)
+            if start is None:
+                break
+            label, checkpoint = f"{name}, begun from {short(start)},", _get(home, CHAMPION_KIND, start)
+    return found
+
+
+def forgotten_behind(home: Home, models: Mapping[str, str]) -> dict[str, str]:
+    """Of these checkpoints those that learned from what a tombstone took back, or nobody can tell; how.
+
+    Args:
+        home: Whose tombstones and tables.
+        models: Digests by name.
+    """
+    from dpo_pipeline.annotations.tombstones import stale_tables, tombstones  # imports pyarrow
+
+    found: dict[str, str] = {}
+    stones = tombstones(home)
+    for name, digest in models.items() if stones else ():
+        lines = ", ".join(str(stone.number) for stone in stones if digest in stone.checkpoints)
+        try:
+            is_stale = any(stale_tables(home, home.store.get(CHAMPION_KIND, digest)))
+        except ArtifactError:
+            if not lines:
+                found[name] = "rests on a table that is gone: nobody can tell whether it held what was taken back"
+                continue
+            is_stale = False
+        if lines:
+            found[name] = f"learned from what the tombstone on ledger line {lines} took back"
+        elif is_stale:
+            found[name] = "learned from tables that held what was taken back while it was in training"
+    return found
+
+
+def _begun_from(home: Home, checkpoint: Artifact) -> str | None:
+    """The champion whose weights SFT began from before it; None: the base model, or nobody can tell."""
+    for parent in checkpoint.parents:
+        sft = _get(home, parent.kind, parent.digest) if parent.kind == "sft_checkpoint" else None
+        for start in sft.parents if sft is not None else ():
+            if start.kind == CHAMPION_KIND and start.role == CHAMPION_ROLE:
+                return start.digest
+    return None
+
+
+def _get(home: Home, kind: str, digest: str) -> Artifact | None:
+    return home.store.get(kind, digest) if home.store.path_of(kind, digest).is_dir() else None

@@ -10,11 +10,13 @@ from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.evaluation.evidence import Material
 from dpo_pipeline.evaluation.generations import reply_rows, rules_met
 from dpo_pipeline.evaluation.judges import Judged
-from dpo_pipeline.evaluation.schemas import COMPARISONS, DEMONSTRATION_SCORES, REPLIES, SAMPLES, SCORES
+from dpo_pipeline.evaluation.schemas import BENCHMARKS, COMPARISONS, DEMONSTRATION_SCORES, REPLIES, SAMPLES, SCORES
 from dpo_pipeline.evaluation.settings import Rubric
 
 SCORES_FILE, SAMPLES_FILE = "scores.parquet", "samples.parquet"
 DEMONSTRATIONS_FILE, COMPARISONS_FILE = "demonstration_scores.parquet", "comparisons.parquet"
+BENCHMARKS_FILE = "benchmark_answers.parquet"
+"""There where benchmarks were asked for."""
 
 
 def write_tables(out: Path, material: Material, *, beta: float, rubric: Rubric | None) -> None:
@@ -58,6 +60,11 @@ def write_tables(out: Path, material: Material, *, beta: float, rubric: Rubric |
         (COMPARISONS_FILE, COMPARISONS, _comparisons(material)),
     ):
         write_table(out / file, pa.Table.from_pylist(list(own), schema=schema))
+    if material.benchmark_answers:
+        answers = [
+            {"model": name, **answer.as_dict()} for name, own in material.benchmark_answers.items() for answer in own
+        ]
+        write_table(out / BENCHMARKS_FILE, pa.Table.from_pylist(answers, schema=BENCHMARKS))
 
 
 def _samples(material: Material) -> Iterator[dict[str, Any]]:

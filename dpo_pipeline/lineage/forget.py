@@ -124,7 +124,8 @@ def as_text(home: Home, plan: Plan) -> str:
     """What holds it, what a tombstone changes, and what it leaves."""
     champion = champion_digest(home)
     is_champions = any(found.path.name == champion for found in plan.checkpoints)
-    warning = ["Today's champion learned from it. Whether it stays is for people: `dpo-pipeline champion rollback`."]
+    advice = "Whether it stays is for people: `dpo-pipeline champion rollback` or `withdraw`."
+    warning = [f"Today's champion learned from it. {advice}"]
     saw = [f"{found.kind}/{short(found.path.name)}" for found in plan.checkpoints]
     drops = ", ".join(plan.drops)
     return "\n".join(

@@ -18,7 +18,7 @@ def check_promotions(home: Home, nodes: Mapping[str, Node]) -> Check:
         history = promotions(home)
     except PipelineError as error:
         return Check(NAME, "the promotion history", (str(error),))
-    here = [change for change in history if change.champion in nodes and not change.is_rollback]
+    here = [change for change in history if change.champion in nodes and change.is_promotion]
     faults = [fault for change in here for fault in _faults(home, change)]
     return Check(NAME, f"{len(here)} of {len(history)} changes put a checkpoint of this chain in place", tuple(faults))
 

@@ -8,7 +8,7 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.chain import Node, of_kind, parents_of_kind
 from dpo_pipeline.lineage.checks import Check
 
-TAKEN_AS_SAID = "curves, notes and standard benchmarks are taken as the report says them"
+TAKEN_AS_SAID = "curves, notes and benchmarks' figures that are no mean over questions are taken as the report says"
 BEHIND_A_REPORT = ("preference_pairs", "demonstrations", "sft_checkpoint", "reference_logprobs")
 SHOWN_OF_GROUP = 3
 

@@ -87,6 +87,9 @@ def _champion(home: Home) -> str:
     if not history:
         return f"CHAMPION\n  none: {decision.get('reason', 'the gate has not been asked yet')}"
     last = history[-1]
+    if last.champion is None:
+        withdrawn = f"{short(last.before or '')} was withdrawn on {last.time[:10]} by {last.person}: {last.reason}"
+        return f"CHAMPION\n  none: {withdrawn}"
     how = (
         "rolled back to" if last.is_rollback else f"promoted {'by hand' if last.mode is Mode.MANUAL else 'by the rule'}"
     )

@@ -8,7 +8,9 @@ The first response is attended together with its prompt as one causal sequence; 
 prompt's keys and values and, causally, to itself.
 """
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -134,8 +136,12 @@ def shared_prompt_attention(
     terms = Terms(
         options.get("scaling"), options.get("dropout", 0.0), options.get("sliding_window"), options.get("softcap")
     )
-    has_kernel = query.is_cuda and query.dtype in {torch.bfloat16, torch.float16}
-    if has_kernel and not terms.dropout and terms.cap is None:
+    # The rotary embedding of fp32 weights leaves fp32 queries, also under autocast; products round them all the same.
+    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
+    has_kernel = query.is_cuda and dtype in {torch.bfloat16, torch.float16} and varlen_kernel() is not None
+    is_plain = not terms.dropout and terms.cap is None and query.shape[-1] == value.shape[-1]
+    if has_kernel and is_plain:
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
         return _varlen(query, key, value, layout=layout, terms=terms), None
     is_last = layout.last_layer is not None and getattr(module, "layer_idx", None) == layout.last_layer
     return _split(query, key, value, layout=layout, terms=terms, skip_prompts=is_last), None
@@ -185,14 +191,38 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, layout: Layout
     return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=terms.scale, dropout_p=terms.dropout)
 
 
+@functools.cache
+def varlen_kernel() -> Callable[..., Any] | None:
+    """Torch's flash attention over sequences of various lengths; None where torch has none with windows (before 2.11).
+
+    It takes fewer key heads than query heads from torch 2.12 on; before, keys and values are spread to all query heads.
+    """
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    known = inspect.signature(varlen_attn).parameters
+    if "window_size" not in known:
+        return None
+
+    def call(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *bounds: Any, **options: Any) -> Any:
+        share = query.shape[1] // key.shape[1]
+        if share > 1 and "enable_gqa" in known:
+            options["enable_gqa"] = True
+        elif share > 1:
+            key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
+        return varlen_attn(query, key, value, *bounds, **options)
+
+    return call
+
+
 def _varlen(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, layout: Layout, terms: Terms
 ) -> torch.Tensor:
     """One flash call for all pieces; keys and values gathered so that every branch has its prompt's before its own."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    plan = layout.varlen
-    output = varlen_attn(
+    plan, kernel = layout.varlen, varlen_kernel()
+    assert kernel is not None
+    output = kernel(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1)[plan.gather],
         value[0].transpose(0, 1)[plan.gather],
@@ -203,9 +233,7 @@ def _varlen(
         scale=terms.scale,
         # Causal, aligned at the bottom right: the last query sees the last key.
         window_size=(-1 if terms.window is None else terms.window - 1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
     )
-    assert isinstance(output, torch.Tensor)
     return output[None]
 
 

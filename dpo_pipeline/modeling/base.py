@@ -212,7 +212,18 @@ def _scratch_model(scratch: ScratchModel, tokenizer: Any, settings: ModelSetting
 
 
 def _settle_template(model: Any, tokenizer: Any, settings: ModelSettings) -> None:
-    """Give the tokenizer a template and padding it may lack; new tokens only where their embeddings can be learned."""
+    """Give the tokenizer a template and padding it may lack, and the model room for new tokens."""
+    settle_tokenizer(tokenizer, settings)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+
+
+def settle_tokenizer(tokenizer: Any, settings: ModelSettings) -> None:
+    """Give the tokenizer a template and padding it may lack; new tokens only where their embeddings can be learned.
+
+    Raises:
+        InputError: If it has no template, or an adapter would have to learn new tokens.
+    """
     if settings.chat_template == "chatml":
         tokenizer.chat_template = CHATML
         missing = [token for token in CHATML_TOKENS if token not in tokenizer.get_vocab()]
@@ -223,7 +234,6 @@ def _settle_template(model: Any, tokenizer: Any, settings: ModelSettings) -> Non
             )
         if missing:
             tokenizer.add_special_tokens({"additional_special_tokens": missing})
-            model.resize_token_embeddings(max(len(tokenizer), model.get_input_embeddings().num_embeddings))
         tokenizer.eos_token = END
     if not tokenizer.chat_template:
         raise InputError(

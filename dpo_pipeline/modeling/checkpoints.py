@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,7 @@ def _restore(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> int:
     with torch.no_grad():
         for name, parameter in _trained(model).items():
             parameter.copy_(weights[name])
-    moments: dict[int, dict[str, Any]] = {}
-    for name, tensor in load_file(folder / MOMENTS).items():
-        index, _, field = name.partition(".")
-        moments.setdefault(int(index), {})[field] = tensor
-    for name, number in state["moments"].items():
-        index, _, field = name.partition(".")
-        moments.setdefault(int(index), {})[field] = number
+    moments = _nested({**load_file(folder / MOMENTS), **state["moments"]})
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     _set_random_states(load_file(folder / CHANCE))
     return int(state["step"])
@@ -119,11 +114,31 @@ def _trained(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _flatten(state: dict[int, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """An optimizer's state as `index.field` tensors and numbers."""
-    items = {f"{index}.{field}": value for index, fields in state.items() for field, value in fields.items()}
+def _flatten(state: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """An optimizer's state as tensors and numbers named `index.field`; 8-bit ones have fields within a field."""
+    items = dict(_leaves(state))
     tensors = {name: value.contiguous() for name, value in items.items() if isinstance(value, torch.Tensor)}
     return tensors, {name: value for name, value in items.items() if not isinstance(value, torch.Tensor)}
+
+
+def _leaves(state: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _nested(leaves: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The state whose leaves these are."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in leaves.items():
+        index, *path, field = name.split(".")
+        fields = state.setdefault(int(index), {})
+        for part in path:
+            fields = fields.setdefault(part, {})
+        fields[field] = value
+    return state
 
 
 def _random_states() -> dict[str, torch.Tensor]:

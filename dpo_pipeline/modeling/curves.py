@@ -7,7 +7,7 @@ from typing import IO
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-COLUMNS = 4
+COLUMNS = 2  # what fits the dialog in which Dagster shows a picture, on a laptop
 POINTS = 600
 NOISY_FROM = 50
 EXACT = ("learning_rate",)
@@ -46,7 +46,7 @@ def draw_curves(
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4 * columns, 2.6 * rows), dpi=110, layout="constrained")
+        figure = Figure(figsize=(3.6 * columns, 2.2 * rows), dpi=110, layout="constrained")
         for number, (title, names) in enumerate(panels, start=1):
             axes = figure.add_subplot(rows, columns, number)
             axes.set_title(title)

@@ -1,6 +1,7 @@
 """Which device and which number format a stage runs on, in words a person can check."""
 
 import errno
+import importlib
 import os
 import resource
 import sys
@@ -125,16 +126,29 @@ def require_bitsandbytes(setting: str) -> Any:
     Raises:
         CapacityError: If it is not installed or there is no CUDA card.
     """
+    return _cuda_package("bitsandbytes", extra="quantized", setting=setting)
+
+
+def require_liger(setting: str) -> Any:
+    """Liger's package of fused kernels, for what the setting asks for.
+
+    Raises:
+        CapacityError: If it is not installed or there is no CUDA card.
+    """
+    return _cuda_package("liger_kernel.transformers", extra="kernels", setting=setting)
+
+
+def _cuda_package(name: str, *, extra: str, setting: str) -> Any:
     try:
-        import bitsandbytes  # pyright: ignore[reportMissingImports]  an extra, CUDA only
+        package = importlib.import_module(name) if torch.cuda.is_available() else None
     except ImportError:
-        bitsandbytes = None
-    if bitsandbytes is None or not torch.cuda.is_available():
+        package = None
+    if package is None:
         raise CapacityError(
-            f"{setting} needs bitsandbytes and a CUDA card; this machine lacks one of them",
-            do="Install dpo-pipeline[quantized] on a CUDA machine, or change the setting",
+            f"{setting} needs {name.partition('.')[0]} and a CUDA card; this machine lacks one of them",
+            do=f"Install dpo-pipeline[{extra}] on a CUDA machine, or change the setting",
         )
-    return bitsandbytes
+    return package
 
 
 WORDS_FOR_NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation")

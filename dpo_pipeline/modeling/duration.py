@@ -1,16 +1,16 @@
-"""About how long a training takes: steps like its own, measured on this machine on random weights of the model's shape.
+"""About how long a training takes: its own batches, measured on this machine on random weights of the model's shape.
 
 A model of one layer and one of three are made and thrown away; what two layers more cost is what each further layer
 costs. Reckoning from FLOPs and a rate of matrix products was 2 to 2.7 times too short for small models: it leaves out
 attention, norms, the optimizer and torch's own overhead.
 """
 
+import itertools
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -34,30 +34,29 @@ LEAST_REPEATS = 3
 MEASURED_LAYERS = (1, 3)
 
 
-@dataclass(frozen=True, slots=True)
-class StepShape:
-    """An average optimizer step: how many examples, and the tokens of each one's prompt and responses."""
+class Duration(NamedTuple):
+    """What an optimizer step takes in one process: so much for each token that goes through, and one update."""
 
-    examples: int
-    prompt_tokens: int
-    response_tokens: tuple[int, ...]
+    seconds_a_token: float
+    seconds_an_update: float
 
-    @property
-    def tokens(self) -> int:
-        """Tokens of the whole step."""
-        return self.examples * (self.prompt_tokens + sum(self.response_tokens))
-
-    def passes(self, batch_tokens: int) -> int:
-        """Forward passes of at most `batch_tokens` that it takes."""
-        return max(1, -(-self.tokens // batch_tokens))
+    def of_step(self, tokens: float) -> float:
+        """Seconds of a step of so many tokens."""
+        return tokens * self.seconds_a_token + self.seconds_an_update
 
 
-def seconds_per_step(
-    model: ModelSettings, compute: ComputeSettings, *, optimizer: OptimizerSettings, step: StepShape
-) -> float:
-    """Seconds one optimizer step takes in one process on the device the settings choose.
+def measure_steps(
+    model: ModelSettings, compute: ComputeSettings, *, optimizer: OptimizerSettings, batches: Sequence[Sequence[Group]]
+) -> Duration:
+    """How long steps over such micro-batches take on the device the settings choose.
 
     A base in 4 bits is measured as if it were not.
+
+    Args:
+        model: Its shape, adapter and length.
+        compute: The machine.
+        optimizer: The optimizer of the stage.
+        batches: Micro-batches as the stage cuts them; as many are measured as there is time for.
 
     Raises:
         CapacityError: If the device is not on this machine, or the model's shape is not known.
@@ -66,14 +65,20 @@ def seconds_per_step(
     settings = model.model_copy(update={"adapter": _unquantized(model.adapter)})
     few, more = MEASURED_LAYERS
     if shape.layer_count <= more:
-        return _measure(settings, compute, device, shape, optimizer=optimizer, step=step)
+        return _measure(settings, compute, device, shape, optimizer=optimizer, batches=batches)
     small, large = (
         _measure(
-            settings, compute, device, shape.model_copy(update={"layer_count": count}), optimizer=optimizer, step=step
+            settings,
+            compute,
+            device,
+            shape.model_copy(update={"layer_count": count}),
+            optimizer=optimizer,
+            batches=batches,
         )
         for count in MEASURED_LAYERS
     )
-    return small + (shape.layer_count - few) * max(0.0, large - small) / (more - few)
+    layers = (shape.layer_count - few) / (more - few)
+    return Duration(*(one + layers * max(0.0, three - one) for one, three in zip(small, large, strict=True)))
 
 
 def _measure(
@@ -83,25 +88,31 @@ def _measure(
     shape: Architecture,
     *,
     optimizer: OptimizerSettings,
-    step: StepShape,
-) -> float:
-    """Seconds of a step of a model of this shape: its forward passes, and one update."""
-    passes = step.passes(device.batch_tokens)
+    batches: Sequence[Sequence[Group]],
+) -> Duration:
+    """Steps of a model of this shape: forward and backward passes, and updates."""
     policy = make_trainable(_random_model(model, device, shape), device, settings=model, compute=compute)
     policy.train()
     adamw = make_optimizer(policy, optimizer.model_copy(update={"kind": "adamw"}))
     scorer = Scorer(policy, device, Way.TRIMMED)
-    batch = pack(_groups(step, max(1, round(step.examples / passes)), shape.vocabulary_size), device.torch)
+    tokens = 0
 
-    def one_pass() -> None:
+    def one_pass(groups: Sequence[Group]) -> None:
+        nonlocal tokens
+        batch = pack(groups, device.torch)
         (-scorer.logps(batch).sum() / batch.targets.numel()).backward()
+        tokens += batch.tokens
 
     def update() -> None:
         torch.nn.utils.clip_grad_norm_([p for p in policy.parameters() if p.requires_grad], 1.0, foreach=True)
         adamw.step()
 
     with scorer.session():
-        return passes * _median_seconds(one_pass, device) + _median_seconds(update, device)
+        one_pass(batches[0])  # the first time allocates
+        update()
+        tokens, turns = 0, itertools.cycle(batches)
+        passes = sum(_seconds(lambda: one_pass(next(turns)), device, least=min(len(batches), LEAST_REPEATS)))
+        return Duration(passes / tokens, statistics.mean(_seconds(update, device, least=LEAST_REPEATS)))
 
 
 def _random_model(model: ModelSettings, device: Device, shape: Architecture) -> torch.nn.Module:
@@ -120,28 +131,19 @@ def _random_model(model: ModelSettings, device: Device, shape: Architecture) -> 
         return AutoModelForCausalLM.from_config(config, dtype=weights_dtype(model, device))
 
 
-def _groups(step: StepShape, count: int, vocabulary: int) -> list[Group]:
-    chance = np.random.default_rng(0)
-
-    def tokens(size: int) -> np.ndarray:
-        return chance.integers(3, vocabulary, max(1, size)).astype(np.int32)
-
-    return [Group(tokens(step.prompt_tokens), tuple(map(tokens, step.response_tokens))) for _ in range(count)]
-
-
-def _median_seconds(work: Callable[[], None], device: Device) -> float:
+def _seconds(work: Callable[[], None], device: Device, *, least: int) -> list[float]:
+    """How long each time took, again and again until enough was measured."""
     wait = torch.cuda.synchronize if device.kind == "cuda" else lambda: None
-    work()  # the first time allocates
     wait()
     seconds: list[float] = []
-    while len(seconds) < LEAST_REPEATS or sum(seconds) < SECONDS_OF_MEASURING:
+    while len(seconds) < least or sum(seconds) < SECONDS_OF_MEASURING:
         started = time.perf_counter()
         work()
         wait()
         seconds.append(time.perf_counter() - started)
         if sum(seconds) > 10 * SECONDS_OF_MEASURING:
             break
-    return statistics.median(seconds)
+    return seconds
 
 
 def _unquantized(adapter: AdapterSettings | None) -> AdapterSettings | None:

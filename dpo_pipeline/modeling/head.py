@@ -4,12 +4,13 @@ Logits of a tile are formed, reduced in fp32 and dropped; the backward pass form
 V vocabulary.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
 
-TILE_ELEMENTS = 1 << 20
-"""Most logits at once, 4 MiB in fp32, unless that is too few rows."""
+TILE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 27}
+"""Most logits at once, unless that is too few rows: 4 MiB in fp32 fit a CPU's cache, 256 MiB in bf16 fill a card."""
 LEAST_ROWS = 128
 """Fewer rows would read the whole output matrix too often: at 128,256 tokens this is a tile of 63 MiB."""
 
@@ -63,14 +64,14 @@ class _TokenLogps(torch.autograd.Function):
         targets: torch.Tensor,
         finish: Finish,
     ) -> torch.Tensor:
-        tiles = _tiles(len(targets), len(weight))
+        tiles = _tiles(len(targets), len(weight), hidden.device)
         logps = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         normalizers = torch.empty_like(logps)
         logits = None
         for tile in tiles:
-            logits = _logits(hidden[tile], weight, bias, finish)
-            normalizers[tile] = logits.logsumexp(-1)
-            logps[tile] = logits.gather(-1, targets[tile, None])[:, 0] - normalizers[tile]
+            logits = torch.nn.functional.linear(hidden[tile], weight, bias)
+            normalizers[tile], chosen = _normalizers_and_chosen(logits, targets[tile], finish)
+            logps[tile] = chosen - normalizers[tile]
         # One tile is small enough to keep; of several, each is formed again when its gradient is due.
         ctx.save_for_backward(hidden, weight, bias, targets, normalizers, logits if len(tiles) == 1 else None)
         ctx.finish = finish
@@ -81,25 +82,19 @@ class _TokenLogps(torch.autograd.Function):
         ctx: Any, grad: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, normalizers, kept = ctx.saved_tensors
-        finish: Finish = ctx.finish
         needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
         grad_bias = torch.zeros(len(weight), dtype=torch.float32, device=weight.device) if needs_bias else None
-        for tile in _tiles(len(targets), len(weight)):
-            logits = _logits(hidden[tile], weight, bias, finish) if kept is None else kept
-            slope = finish.scale if finish.cap is None else finish.scale * (1 - (logits / finish.cap) ** 2)
-            scores = logits.sub_(normalizers[tile, None]).exp_().mul_(-grad[tile, None])
-            scores.scatter_add_(1, targets[tile, None], grad[tile, None])
-            scores = (scores if finish == Finish() else scores.mul_(slope)).to(hidden.dtype)
+        for tile in _tiles(len(targets), len(weight), hidden.device):
+            logits = torch.nn.functional.linear(hidden[tile], weight, bias) if kept is None else kept
+            slopes = _slopes(logits, targets[tile], normalizers[tile], grad[tile], ctx.finish)
             if grad_bias is not None:
-                grad_bias += scores.sum(0)
+                grad_bias += slopes.sum(0, dtype=torch.float32)
             if grad_hidden is not None:
-                grad_hidden[tile] = scores @ weight
-            if grad_weight is not None and grad_weight.dtype == hidden.dtype:
-                grad_weight.addmm_(scores.T, hidden[tile])
-            elif grad_weight is not None:
-                grad_weight += scores.T @ hidden[tile]
+                grad_hidden[tile] = slopes @ weight
+            if grad_weight is not None:
+                _add_product(grad_weight, slopes.T, hidden[tile])
         return (
             grad_hidden,
             None if grad_weight is None else grad_weight.to(weight.dtype),
@@ -109,18 +104,71 @@ class _TokenLogps(torch.autograd.Function):
         )
 
 
-def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, finish: Finish) -> torch.Tensor:
-    logits = torch.nn.functional.linear(hidden, weight, bias).float()
+def _normalizers_and_chosen(
+    logits: torch.Tensor, targets: torch.Tensor, finish: Finish
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-sum-exp of each row of finished logits, and the target's finished logit; both in fp32."""
+    if kernels := _kernels(logits):
+        return kernels.normalizers_and_chosen(logits, targets, *finish)
+    finished = _finished(logits, finish)
+    return finished.logsumexp(-1), finished.gather(-1, targets[:, None])[:, 0]
+
+
+def _slopes(
+    logits: torch.Tensor, targets: torch.Tensor, normalizers: torch.Tensor, grad: torch.Tensor, finish: Finish
+) -> torch.Tensor:
+    """The gradient by the logits, in their number format; overwrites them where it can."""
+    if kernels := _kernels(logits):
+        return kernels.to_slopes(logits, targets, normalizers, grad, *finish)
+    finished = _finished(logits, finish)
+    slope = finish.scale if finish.cap is None else finish.scale * (1 - (finished / finish.cap) ** 2)
+    scores = finished.sub_(normalizers[:, None]).exp_().mul_(-grad[:, None])
+    scores.scatter_add_(1, targets[:, None], grad[:, None])
+    return (scores if finish == Finish() else scores.mul_(slope)).to(logits.dtype)
+
+
+def _finished(logits: torch.Tensor, finish: Finish) -> torch.Tensor:
+    """In fp32; the same memory where nothing is to be done."""
+    logits = logits.float()
     if finish.scale != 1:
         logits = logits * finish.scale
     return logits if finish.cap is None else finish.cap * torch.tanh(logits / finish.cap)
 
 
-def rows_of_a_tile(vocabulary: int) -> int:
-    """How many tokens' logits are formed at once."""
-    return max(LEAST_ROWS, TILE_ELEMENTS // vocabulary)
+def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+    """Add a @ b to fp32 `total` in place; rounding each tile's product to bf16 first would bias a sum of many tiles."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    elif total.is_cuda:
+        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
+    else:
+        total.addmm_(a.float(), b.float())
 
 
-def _tiles(tokens: int, vocabulary: int) -> list[slice]:
-    rows = rows_of_a_tile(vocabulary)
+def _kernels(logits: torch.Tensor) -> Any:
+    """The fused passes where they can run, else None: on a CUDA card, with Triton, which torch brings on Linux."""
+    return _triton_kernels() if logits.is_cuda else None
+
+
+@functools.cache
+def _triton_kernels() -> Any:
+    try:
+        from dpo_pipeline.modeling import head_kernels
+    except ImportError:
+        return None
+    return head_kernels
+
+
+def rows_of_a_tile(vocabulary: int, device: str) -> int:
+    """How many tokens' logits are formed at once.
+
+    Args:
+        vocabulary: Tokens in the vocabulary.
+        device: cuda, mps or cpu.
+    """
+    return max(LEAST_ROWS, TILE_ELEMENTS["cuda" if device == "cuda" else "cpu"] // vocabulary)
+
+
+def _tiles(tokens: int, vocabulary: int, device: torch.device) -> list[slice]:
+    rows = rows_of_a_tile(vocabulary, device.type)
     return [slice(start, min(start + rows, tokens)) for start in range(0, tokens, rows)]

@@ -59,8 +59,8 @@ def memory_terms(
         )
     else:
         yield Term("activations", tokens * layer * shape.layer_count, f"{tokens:,} tokens x {shape.layer_count} layers")
-    rows = rows_of_a_tile(shape.vocabulary_size)
-    yield Term("logits", 2 * rows * shape.vocabulary_size * FP32, f"a tile of {rows:,} tokens and its gradient")
+    rows = rows_of_a_tile(shape.vocabulary_size, device.kind)
+    yield Term("logits", 2 * rows * shape.vocabulary_size * compute_bytes, f"two tiles of {rows:,} tokens at most")
     yield Term("runtime", CONTEXT_BYTES[device.kind], "torch itself, and on a CPU the tables and the allocator")
 
 

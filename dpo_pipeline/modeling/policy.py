@@ -5,9 +5,12 @@ is either the pinned one its configuration names, or a copy in `base/` where the
 """
 
 import hashlib
+import importlib
 import json
+import shutil
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,8 @@ from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.modeling.base import load_weights, refuse_foreign_code, weights_dtype, where_is
-from dpo_pipeline.modeling.device import Device, capacity_in_words, choose_device
+from dpo_pipeline.modeling.device import Device, capacity_in_words, choose_device, require_liger
+from dpo_pipeline.modeling.forward import causal_model
 from dpo_pipeline.modeling.settings import AdapterSettings, ComputeSettings, ModelSettings, Precision
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -61,12 +65,45 @@ def open_for_training(
 def make_trainable(model: Any, device: Device, *, settings: ModelSettings, compute: ComputeSettings) -> Any:
     """The model on its device, with the adapter the settings ask for and gradient checkpointing if they do."""
     with capacity_in_words("loading the model"):
+        if compute.fused_kernels:
+            fuse_kernels(causal_model(model))
         if settings.adapter is not None and not isinstance(model, PeftModel):
             model = attach_adapter(model, settings.adapter, seed=seed_for(settings.seed, "adapter"))
         if compute.gradient_checkpointing:
             checkpoint_activations(model)
         is_quantized = getattr(model, "is_quantized", False)
         return model if is_quantized else model.to(device.torch)
+
+
+def fuse_kernels(causal: Any) -> None:
+    """Replace norms, rotary embedding and feed-forward product by Liger's kernels (Hsu et al. 2024, arXiv:2410.10989).
+
+    Its heads stay out: ours forms logits for response tokens only.
+
+    Raises:
+        CapacityError: If Liger is not installed or there is no CUDA card.
+    """
+    require_liger("compute.fused_kernels")
+    patches = importlib.import_module("liger_kernel.transformers.monkey_patch")
+    module: Any = sys.modules[type(causal).__module__]
+    before = dict(vars(module))
+    patches._apply_liger_kernel_to_instance(  # noqa: SLF001  what transformers' own Trainer calls
+        model=causal, fused_linear_cross_entropy=False, cross_entropy=False
+    )
+    # The instance is done; classes are put back, so that the next model of this process is made as ever.
+    for name, original in before.items():
+        fused = getattr(module, name)
+        if fused is not original:
+            setattr(module, name, _on_cards(fused, original) if name == "apply_rotary_pos_emb" else original)
+
+
+def _on_cards(fused: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """The rotary embedding is a function of the whole module, which models on a CPU call as well."""
+
+    def rotate(query: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        return (fused if query.is_cuda else original)(query, *rest, **options)
+
+    return rotate
 
 
 def checkpoint_activations(model: Any) -> None:
@@ -198,6 +235,10 @@ def _sort_lists(path: Path) -> None:
 
 def _save_base(causal: Any, folder: Path) -> None:
     """The frozen weights under their own names, as if no adapter had ever been there."""
+    if getattr(causal, "is_quantized", False):
+        # In memory they are rounded to 4 bits; the checkpoint keeps what they were rounded from.
+        shutil.copytree(causal.config.name_or_path, folder)
+        return
     state = {
         name.replace(".base_layer", ""): value for name, value in causal.state_dict().items() if ".lora_" not in name
     }

@@ -175,6 +175,10 @@ class ComputeSettings(Settings):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about 30 % slower, a fraction of the memory."""
 
+    fused_kernels: bool = False
+    """Use Liger's fused norms, rotary embedding and feed-forward product: faster, and fewer activations are kept (needs
+    `dpo-pipeline[kernels]` and CUDA; an architecture that Liger does not know stays as it is)."""
+
     threads: int = Field(default=0, ge=0)
     """CPU threads of each process; 0 shares out what the machine offers."""
 

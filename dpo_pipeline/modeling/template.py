@@ -5,7 +5,7 @@ so the loss covers the assistant's words and its end of turn, and nothing else.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -94,6 +94,29 @@ def encode_prompts(tokenizer: Any, prompts: Sequence[Conversation], *, max_lengt
     """
     texts = [_text(tokenizer, _plain(prompt), add_generation_prompt=True) for prompt in prompts]
     return [_cut(_ids(tokens), max_length, tokenizer.bos_token_id) for tokens in _tokenize(tokenizer, texts)]
+
+
+def losses_in_words(cut: Sequence[int], left_out: Mapping[str, int], *, max_length: int) -> Iterator[str]:
+    """What encoding cost, in sentences; none where it cost nothing.
+
+    Args:
+        cut: Tokens cut off each prompt that was too long.
+        left_out: How many examples were left out, by reason code.
+        max_length: As in the settings.
+
+    >>> cut, left_out = losses_in_words([30, 12], {"response_too_long": 1}, max_length=64)
+    >>> cut
+    'Prompts cut at their beginning to fit max_length 64: 2, by 42 tokens in all, 30 at most.'
+    >>> left_out[:71]
+    'Left out as response_too_long: 1; a response leaves no room for the pro'
+    """
+    if cut:
+        yield (
+            f"Prompts cut at their beginning to fit max_length {max_length:,}: {len(cut):,}, by {sum(cut):,} tokens in "
+            f"all, {max(cut):,} at most."
+        )
+    for reason, count in left_out.items():
+        yield f"Left out as {reason}: {count:,}; {LeftOut(reason).sentence}."
 
 
 @lru_cache(maxsize=8)

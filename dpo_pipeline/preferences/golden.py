@@ -116,13 +116,20 @@ def like_golden(catalogue: Catalogue, golden: pa.Table, *, similarity: float) ->
     return near | is_own
 
 
-def golden_leaks(pairs: Path, *, similarity: float) -> list[str]:
-    """The ids of trained prompts that are near copies of golden ones, found again from the published tables."""
+def golden_leaks(pairs: Path, *, similarity: float, trained_in: Path | None = None) -> list[str]:
+    """The ids of trained prompts that are near copies of golden ones, found again from the published tables.
+
+    Args:
+        pairs: The preference_pairs artifact folder with the golden set.
+        similarity: Jaccard similarity of word 2-grams from which a prompt is a near copy.
+        trained_in: The folder whose train side is looked through; absent: the same. An older one may hold what today's
+            leaves out, where the golden set was pinned since.
+    """
     golden = golden_rows(pairs)
     if not golden.num_rows:
         return []
     index, leaks = PromptIndex(golden["prompt"].combine_chunks(), similarity=similarity), []
-    with pq.ParquetFile(pairs / PAIRS_FILE) as file:
+    with pq.ParquetFile((trained_in or pairs) / PAIRS_FILE) as file:
         for batch in file.iter_batches(columns=["prompt_id", "prompt", "split"]):
             train = batch.filter(pc.equal(batch["split"], "train"))
             leaks += train["prompt_id"].filter(pa.array(index.near(train["prompt"]))).to_pylist()

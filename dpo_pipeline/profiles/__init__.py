@@ -111,12 +111,13 @@ def load_profile(name: str, *, overrides: Mapping[str, Any] | None = None) -> Pr
         raise SettingsError(f"profile {name}", [f"the file is not YAML: {error}"]) from error
     if not isinstance(values, dict):
         raise SettingsError(f"profile {name}", ["the file holds no settings"])
-    return Profile.parse(_laid_over(values, overrides or {}), where=f"profile {name}")
+    return Profile.parse(laid_over(values, overrides or {}), where=f"profile {name}")
 
 
-def _laid_over(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def laid_over(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the overrides in place of theirs; what both nest is laid over in turn."""
     result = dict(values)
     for name, value in overrides.items():
         both_nested = isinstance(value, Mapping) and isinstance(result.get(name), Mapping)
-        result[name] = _laid_over(result[name], value) if both_nested else value
+        result[name] = laid_over(result[name], value) if both_nested else value
     return result

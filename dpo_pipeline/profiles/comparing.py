@@ -179,4 +179,6 @@ def benchmark_checkpoint(
         reporter=reporter,
     ) as speaker:
         batch = profile.evaluation.generation_batch_size
-        return run_benchmarks(speaker.model, speaker.tokenizer, settings=settings, batch_size=batch, reporter=reporter)
+        return run_benchmarks(
+            speaker.model, speaker.tokenizer, settings=settings, batch_size=batch, reporter=reporter
+        ).rows

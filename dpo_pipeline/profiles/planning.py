@@ -4,44 +4,22 @@ No weights are loaded.
 """
 
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from dpo_pipeline.core.errors import ArtifactError, CapacityError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.modeling.base import where_is
 from dpo_pipeline.modeling.device import choose_device, require_bitsandbytes
-from dpo_pipeline.modeling.duration import StepShape, seconds_per_step
+from dpo_pipeline.modeling.duration import measure_steps
 from dpo_pipeline.modeling.preflight import Plan, plan_training
 from dpo_pipeline.modeling.settings import ModelSettings
 from dpo_pipeline.modeling.shapes import base_file
 from dpo_pipeline.profiles import Profile
 from dpo_pipeline.profiles.belonging import refuse_other_profile
-
-CHARACTERS_PER_TOKEN = 3.5
-TEMPLATE_TOKENS = 6  # what a chat template puts around a text
-SAMPLED_TEXTS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """How much a stage learns from: how many examples, tokens of each one's prompt and responses, how that is known."""
-
-    count: int
-    prompt_tokens: float
-    response_tokens: tuple[float, ...]
-    source: str
-
-    def step(self, batch_size: int) -> StepShape:
-        """An average step."""
-        return StepShape(
-            min(batch_size, max(1, self.count)), round(self.prompt_tokens), tuple(map(round, self.response_tokens))
-        )
+from dpo_pipeline.profiles.learning import Learned, Learning, supposed
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +50,15 @@ def plan_profile(
             stages = " and ".join(stage for stage, its_kind in kinds.items() if its_kind == kind)
             lines += [f"{stages} with {kind}:", plan.as_text()]
             faults += _shortages(plan)
-        learned = {"SFT": _demonstrations(home, demonstrations, model), "DPO": _pairs(home, pairs, model)}
+        learning = Learning(home, profile)
+        learned = {
+            "SFT": learning.by_sft()
+            if demonstrations is None
+            else supposed(model, demonstrations, responses=1, batch_size=profile.sft.batch_size),
+            "DPO": learning.by_dpo()
+            if pairs is None
+            else supposed(model, pairs, responses=2, batch_size=profile.dpo.batch_size),
+        }
         lines += _schedules(profile, learned, fits=all(plan.fits for plan in plans.values()))
     except CapacityError as error:
         faults.append(str(error))
@@ -147,94 +133,33 @@ def _vocabulary(path: Path) -> dict[str, int]:
     return {**dict(pairs), **{token["content"]: token["id"] for token in added}}
 
 
-def _schedules(profile: Profile, learned: dict[str, Examples | None], *, fits: bool) -> Iterator[str]:
+def _schedules(profile: Profile, learned: Mapping[str, Learned | None], *, fits: bool) -> Iterator[str]:
     model, compute = profile.model, profile.compute
     try:
         budget = choose_device(compute).batch_tokens
     except CapacityError:
         budget, fits = compute.batch_tokens, False
     if fits:
-        yield "Times are those of steps like the stage's own, measured just now on random weights of the model's shape."
+        yield "Times are those of the stage's own batches, measured just now on random weights of the model's shape."
     for stage, unit, settings in (("SFT", "demonstrations", profile.sft), ("DPO", "pairs", profile.dpo)):
         examples = learned[stage]
         if examples is None:
             yield f"{stage}: this home has no {unit} yet; --{unit} N says how many to plan for."
             continue
-        steps = math.ceil(settings.epochs * math.ceil(examples.count / settings.batch_size))
-        step = examples.step(settings.batch_size)
+        size, seed = settings.batch_size, seed_for(model.seed, stage.lower())
+        steps, tokens = examples.steps(batch_size=size, epochs=settings.epochs, seed=seed)
+        batches = examples.micro_batches(batch_size=size, batch_tokens=budget, seed=seed)
+        passes = round(len(batches) / max(1, len(examples.sample)) * examples.count * settings.epochs / steps) or 1
         lasts, shared = "", f" shared by {compute.processes} processes" if compute.processes > 1 else ""
         if fits:
-            seconds = seconds_per_step(model, compute, optimizer=settings.optimizer, step=step)
+            seconds = measure_steps(model, compute, optimizer=settings.optimizer, batches=batches).of_step(tokens)
             alone = " in one process" if compute.processes > 1 else ""
             lasts = f"; about {_duration(steps * seconds)}{alone} at {1_000 * seconds:,.0f} ms a step"
         yield (
             f"{stage}: {examples.count:,} {unit} ({examples.source}), {settings.batch_size} a step, "
-            f"{settings.epochs:g} epochs: about {steps:,} steps of {step.tokens:,.0f} tokens, "
-            f"in {step.passes(budget)} forward passes of at most {budget:,}{shared}{lasts}."
+            f"{settings.epochs:g} epochs: about {steps:,} steps of {tokens:,.0f} tokens, "
+            f"in {passes} forward passes of at most {budget:,}{shared}{lasts}."
         )
-
-
-def _pairs(home: Home, count: int | None, model: ModelSettings) -> Examples | None:
-    """Training pairs: the prompt once for all its pairs, and both responses."""
-    if count is not None:
-        return Examples(count, model.max_length / 4, (model.max_length / 8,) * 2, _supposing(model))
-    try:
-        table = pq.read_table(home.latest("preference_pairs").path / "pairs.parquet")
-    except ArtifactError:
-        return None
-    table = table.filter(pc.field("split") == "train")
-    texts = dict(zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True))
-    prompts = ["\n".join(turn["content"] for turn in prompt) for prompt in texts.values()]
-    sizes, source = _tokens(home, model, prompts, table["chosen"].to_pylist(), table["rejected"].to_pylist())
-    rows = max(1, table.num_rows)
-    return Examples(table.num_rows, sizes[0] / rows, (sizes[1] / rows, sizes[2] / rows), source)
-
-
-def _demonstrations(home: Home, count: int | None, model: ModelSettings) -> Examples | None:
-    if count is not None:
-        return Examples(count, model.max_length / 4, (model.max_length / 4,), _supposing(model))
-    prompts, replies = list[str](), list[str]()
-    for drop in home.partitions("demonstrations"):
-        table = pq.read_table(home.latest("demonstrations", drop).path / "demonstrations.parquet", columns=["messages"])
-        for *before, last in table["messages"].to_pylist():
-            prompts.append("\n".join(turn["content"] for turn in before))
-            replies.append(last["content"])
-    if not replies:
-        return None
-    sizes, source = _tokens(home, model, prompts, replies)
-    return Examples(len(replies), sizes[0] / len(replies), (sizes[1] / len(replies),), source)
-
-
-def _tokens(home: Home, model: ModelSettings, *texts: Sequence[str]) -> tuple[list[float], str]:
-    """About how many tokens each list of texts has, template included, and how that is known."""
-    tokenizer = _tokenizer_file(home, model)
-    if tokenizer is None:
-        rate = CHARACTERS_PER_TOKEN
-        source = f"this home's, at {rate} characters a token"
-    else:
-        from tokenizers import Tokenizer
-
-        sample = [text for each in texts for text in each[:: max(1, len(each) // SAMPLED_TEXTS)]]
-        encoded = Tokenizer.from_file(str(tokenizer)).encode_batch(sample, add_special_tokens=False)
-        rate = sum(map(len, sample)) / max(1, sum(len(item.ids) for item in encoded))
-        source = f"this home's, at {rate:.1f} characters a token by the tokenizer in {tokenizer.parent.name}"
-    return [sum(map(len, each)) / rate + TEMPLATE_TOKENS * len(each) for each in texts], source
-
-
-def _tokenizer_file(home: Home, model: ModelSettings) -> Path | None:
-    """The tokenizer of the base, or where that is made from nothing, of this home's newest SFT checkpoint."""
-    if model.scratch is None:
-        path = base_file(model, "tokenizer.json")
-        return path if path.is_file() else None
-    try:
-        checkpoint = home.latest("sft_checkpoint").path / "model" / "tokenizer.json"
-    except ArtifactError:
-        return None
-    return checkpoint if checkpoint.is_file() else None
-
-
-def _supposing(model: ModelSettings) -> str:
-    return f"supposing {model.max_length // 2:,} tokens each, half of max_length"
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """Supervised fine-tuning, top to bottom: base model + demonstrations -> checkpoint."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -28,7 +29,7 @@ from dpo_pipeline.modeling.session import Session, recent_mean, write_training
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.modeling.spawning import in_processes
 from dpo_pipeline.modeling.stopping import Watched, is_kept_aside, is_time_to_validate
-from dpo_pipeline.modeling.template import Conversation, LeftOut, encode
+from dpo_pipeline.modeling.template import Conversation, LeftOut, encode, losses_in_words
 from dpo_pipeline.sft.demonstrations import Demonstrations, read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
 
@@ -76,7 +77,7 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter, folder=work)
     data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
     policy, tokenizer = _open(start, data, device, model=model, compute=compute, reporter=reporter)
-    groups, names, validation, cut = _encode(tokenizer, data, sft, model)
+    groups, names, validation, cut = _encode(tokenizer, data, sft, model, reporter=reporter)
     if not groups:
         raise InputError("no demonstration is left to learn from", do=f"Look at the books: {data.books.as_dict()}")
     steps = plan_steps(
@@ -90,16 +91,8 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
     begun = policy_digest(start / "model") if start else "base"
-    key = digest_of_json(
-        [
-            CODE_VERSION,
-            settings,
-            device.precision,
-            device.batch_tokens,
-            digest_of_groups(chain(groups, validation)),
-            begun,
-        ]
-    )
+    machine = [device.precision, device.batch_tokens, compute.fused_kernels]
+    key = digest_of_json([CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), begun])
 
     with Session(
         work,
@@ -206,10 +199,11 @@ def _texts(conversations: Sequence[Conversation]) -> Any:
 
 
 def _encode(
-    tokenizer: Any, data: Demonstrations, sft: SftSettings, model: ModelSettings
+    tokenizer: Any, data: Demonstrations, sft: SftSettings, model: ModelSettings, *, reporter: Reporter
 ) -> tuple[Replies, list[str], Replies, list[int]]:
     """The conversations as groups of one response, their names, those to validate on, cuts of prompts; books kept."""
     groups, names, validation, cut = Replies(), list[str](), Replies(), list[int]()
+    left_out = Counter[str]()
     for start in range(0, len(data.train), ENCODED_AT_ONCE):
         talks = data.train[start : start + ENCODED_AT_ONCE]
         prompts, replies = [talk[:-1] for talk in talks], [[talk[-1]["content"]] for talk in talks]
@@ -217,7 +211,7 @@ def _encode(
         for name, item in zip(data.names[start : start + ENCODED_AT_ONCE], encoded, strict=True):
             if isinstance(item, LeftOut):
                 data.books.kept["train"] -= 1
-                data.books.rejected[str(item)] += 1
+                left_out[str(item)] += 1
                 continue
             if item.prompt_tokens_cut:
                 cut.append(item.prompt_tokens_cut)
@@ -227,6 +221,9 @@ def _encode(
             else:
                 groups.append(group)
                 names.append(name)
+    data.books.rejected.update(left_out)
+    for sentence in losses_in_words(cut, left_out, max_length=model.max_length):
+        reporter.say(sentence)
     if validation:
         data.books.kept.update(train=-len(validation), validation=len(validation))
     return groups, names, validation, cut

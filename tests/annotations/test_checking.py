@@ -1,5 +1,8 @@
 """The dry run and the proposed mapping: what a person sees before a vendor's first drop is let in."""
 
+import json
+from pathlib import Path
+
 import openpyxl
 import pytest
 import yaml
@@ -10,6 +13,7 @@ from dpo_pipeline.annotations.findings import drop_yaml_of, proposals_of
 from dpo_pipeline.annotations.proposing import propose_mapping
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.cli import commands
+from dpo_pipeline.core.errors import SettingsError
 from dpo_pipeline.samples.scenario import SECOND, generate_scenario
 
 CSV = "side_by_side_batch_7.csv"
@@ -210,3 +214,94 @@ def test_a_rule_that_lacks_what_it_needs_is_proposed_as_a_comment(tmp_path):
     assert "[title, body]" in text
     (tmp_path / "drop.yaml").write_text(text)
     assert check_drop(tmp_path, AnnotationSettings())["judgments"] == 3
+
+
+@pytest.mark.parametrize(
+    ("golden", "expected"),
+    [
+        (
+            "surge",
+            {
+                "response_a": "fields.response_a",
+                "response_b": "fields.response_b",
+                "prompt": "fields.prompt",
+                "verdict": "data.Which response is better?",
+                "justification": "data.Why?",
+            },
+        ),
+        (
+            "appen_json",
+            {
+                "response_a": "answer_1",
+                "response_b": "answer_2",
+                "prompt": "question",
+                "verdict": "which_is_better",
+            },
+        ),
+    ],
+)
+def test_where_a_format_needs_a_mapping_one_is_proposed_that_reads_it(golden, expected, tmp_path, read):
+    """An export whose columns are the job's own, first without drop.yaml, then with what was proposed."""
+    folder = Path(__file__).parent / "goldens" / golden
+    [name] = [path.name for path in folder.iterdir() if path.suffix == ".jsonl"]
+    content = (folder / name).read_bytes()
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / name).write_bytes(content)
+    findings = check_drop(tmp_path / "drop", AnnotationSettings())
+    [proposal] = proposals_of(findings)
+    assert {role: column for role, column in proposal["mapping"].items() if column} == expected
+    assert read({name: content, "drop.yaml": drop_yaml_of([proposal])}).judgments
+
+
+def test_a_nested_export_of_ones_own_is_proposed_by_paths(tmp_path, read):
+    rows = [
+        {
+            "task": {
+                "question": f"How far is it to town {at}?",
+                "answers": {"a": "Ten miles or so, by train.", "b": "Quite far away, they say."},
+            },
+            "annotation": {"choice": "a" if at % 2 else "tie", "by": {"annotator": f"w{at}"}},
+        }
+        for at in range(4)
+    ]
+    content = "\n".join(map(json.dumps, rows))
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / "own.jsonl").write_text(content)
+    [proposal] = proposals_of(check_drop(tmp_path / "drop", AnnotationSettings()))
+    text = drop_yaml_of([proposal])
+    judgments = read({"own.jsonl": content, "drop.yaml": text}).judgments
+    assert [row["choice"] for row in judgments] == ["tie", "a", "tie", "a"]
+    assert {row["annotator"] for row in judgments} != {None}
+
+
+def test_a_sheet_with_one_response_a_row_is_proposed_and_read(tmp_path, read):
+    sheet = "question,model,answer,score,labeler\n" + "".join(
+        f"What is number {item}?,m{model},It is surely number {item + model}.,{5 - model},w1\n"
+        for item in range(3)
+        for model in range(2)
+    )
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / "long.csv").write_text(sheet)
+    [proposal] = proposals_of(check_drop(tmp_path / "drop", AnnotationSettings()))
+    text = drop_yaml_of([proposal])
+    assert "# Do the rows to be compared, of one prompt by one annotator, follow one another?" in text
+    judgments = read({"long.csv": sheet, "drop.yaml": text}).judgments
+    assert [(row["record_number"], row["choice"], row["strength"]) for row in judgments] == [
+        (1, "a", -1),
+        (3, "a", -1),
+        (5, "a", -1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "fault"),
+    [
+        ({"prompt": "p", "response": "r"}, "response needs one of rating and rank"),
+        ({"prompt": "p", "response": "r", "rating": "s", "rank": "t"}, "response needs one of rating and rank"),
+        ({"prompt": "p", "response": "r", "rating": "s", "response_a": "a"}, "give either response_a, response_b"),
+        ({"prompt": "p", "rating": "s"}, "give either response_a, response_b"),
+    ],
+)
+def test_a_mapping_of_two_ways_or_of_none_is_refused(read, mapping, fault):
+    with pytest.raises(SettingsError, match=fault):
+        read({"x.csv": "p,r,s\n", "drop.yaml": json.dumps({"mapping": mapping})})

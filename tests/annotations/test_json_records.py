@@ -116,3 +116,50 @@ def test_a_repeated_key_is_found_wherever_it_stands(record, place, spaced, neste
     content = f'{{"list": [{forged}], "t": ": : :"}}' if nested else forged
     assert decode(content.encode()).reason.value == "duplicate_key"
     assert decode(inner.encode()) == record
+
+
+RECORDS = [{"prompt": f"Is it {number}?", "chosen": f"Yes, {number}.", "rejected": "No."} for number in range(3)]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda records: {"data": records},
+        lambda records: {"version": "1.0", "count": 3, "ok": True, "rows": records},
+        lambda records: {"results": records, "meta": {"pages": [1, 2]}, "next": "]}"},
+    ],
+)
+def test_an_object_around_all_records_is_read_like_the_array_in_it(read, wrap, indent):
+    result = read(
+        {"export.json": json.dumps(wrap(RECORDS), indent=indent), "bom.json": "\ufeff" + json.dumps(wrap(RECORDS))}
+    )
+    assert [(row["file"], row["record_number"]) for row in result.judgments] == [
+        (name, number) for name in ("bom.json", "export.json") for number in (1, 2, 3)
+    ]
+    assert result.rejected == []
+
+
+def test_a_wrapped_array_larger_than_a_record_may_be_is_read(read):
+    records = [{"prompt": f"{number} " + "x" * 300, "chosen": "a", "rejected": "b"} for number in range(50)]
+    content = json.dumps({"data": records, "total": 50})
+    result = read({"export.json": content}, settings=AnnotationSettings(max_record_bytes=1_000))
+    assert len(result.judgments) == 50
+    assert result.rejected == []
+
+
+def test_lines_and_records_with_lists_are_no_wrappers(read):
+    """One object a line stays one record a line, whatever its lists are called."""
+    line = {"data": [{"x": 1}], **RECORDS[0]}
+    lines = "\n".join(json.dumps(line | {"prompt": f"Is it {number}?"}) for number in range(2))
+    messages = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    result = read({"lines.jsonl": lines, "one.json": json.dumps(messages, indent=2)})
+    assert [row["record_number"] for row in result.judgments] == [1, 2]
+    assert len(result.demonstrations) == 1
+
+
+def test_a_wrapped_array_that_is_never_closed_says_so(read):
+    content = json.dumps({"data": RECORDS})
+    result = read({"export.json": content[: content.rindex("]")]})
+    assert [row["reason"] for row in result.rejected] == ["truncated_file"]
+    assert len(result.judgments) == 3

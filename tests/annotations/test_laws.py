@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dpo_pipeline.annotations.drop_rules import DropRules
 from dpo_pipeline.annotations.findings import drop_yaml_of
-from dpo_pipeline.annotations.proposing import propose_for
+from dpo_pipeline.annotations.proposing import flattened, propose_for
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import CHOICES, Demonstration, Judgment, Unusable
 from dpo_pipeline.annotations.registry import FORMATS
@@ -148,6 +148,7 @@ SHEETS = [
     ("prompt", "response_a", "response_b", "verdict", "strength", "seconds", "tone (1)", "tone (2)", "x"),
     ("question", "Answer 1", "Answer 2", "Better", "labeler", "submitted_at", "shown_first"),
     ("prompt", "answer_a", "answer_b", "answer_c", "ranking", "worker"),
+    ("prompt", "response", "rating", "tone", "worker", "seconds"),
     ("prompt", "text_0", "text_1", "text_2", "rank_0", "rank_1", "rank_2", "score 1", "score 2", "score 3"),
 ]
 
@@ -167,7 +168,7 @@ def sheets(draw):
 def test_whatever_the_columns_hold_what_is_proposed_can_be_put_beside_the_files(sample):
     proposal = {"match": "export.csv", **propose_for(sample)}
     rules = DropRules.parse(yaml.safe_load(drop_yaml_of([proposal])) or {}, where="the proposal")
-    columns = {str(name) for record in sample for name in record}
+    columns = {name for record in sample for name in flattened(record)}
     for rule in rules.files:
         assert set(rule.mapping.columns) <= columns
         for record in sample:

@@ -245,3 +245,16 @@ def test_the_list_of_an_empty_home_says_so_and_of_a_full_inbox_what_waits(home):
     text = as_text(list_drops(home, open_inbox(str(home.inbox))))
     assert "may                              complete, 1 files, 2 bytes" in text
     assert "passed over: its name is no drop name" in text
+
+
+def test_the_check_of_a_drop_of_which_nothing_can_be_used_says_why_and_what_to_do(home):
+    put(home, "may", text="no such format\n" * 3)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert materialize(definitions_of(home), instance, home=home, job="ingest"), "a bad drop fails no run"
+        key = dg.AssetCheckKey(dg.AssetKey("judgments"), "something_usable")
+        record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    told = record.event.dagster_event.asset_check_evaluation_data
+    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert told.description.startswith("None of the 3 records of may could be used: invalid_json 3. ")
+    assert "`dpo-pipeline drop check` on the folder says why" in told.description
+    assert (told.metadata["records in"].value, told.metadata["used"].value) == (3, 0)

@@ -12,7 +12,7 @@ from assets.reconcile import reconcile
 from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
 from dpo_pipeline.core.digests import digest_of_json
 from dpo_pipeline.core.home import Home
-from dpo_pipeline.core.promotions import champion_digest, promotions, roll_back
+from dpo_pipeline.core.promotions import champion_digest, promotions, roll_back, withdraw
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.evaluation.report import SCHEMA
 from resources.artifact_store import ArtifactHome
@@ -208,6 +208,23 @@ def test_a_rolled_back_champion_stays_rolled_back_and_the_next_is_compared_with_
     assert stage.materialize().success
     assert promotions(stage.home)[-1].before == first
     assert champion_digest(stage.home) == third
+
+
+def test_after_a_withdrawal_the_next_is_compared_with_sft_and_the_one_withdrawn_stays_away(stage):
+    first = stage.challenge("first")
+    stage.materialize()
+    second = stage.challenge("second")
+    withdraw(stage.home, reason="it has seen the golden set", person="Ada")
+    result = stage.materialize()
+    assert f"compares with {first}; today's champion is none" in failure(result)
+    stage.challenge("first")
+    assert stage.materialize().success
+    assert stage.home.latest("champion").facts["ruling"] == "rolled_back_before"
+    assert champion_digest(stage.home) is None
+    stage.challenge("second")
+    assert stage.materialize().success
+    assert promotions(stage.home)[-1].before is None
+    assert champion_digest(stage.home) == second
 
 
 def test_by_hand_without_a_reason_is_refused_with_a_sentence_and_stands_in_the_ledger(stage):

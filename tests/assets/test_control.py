@@ -104,9 +104,18 @@ class Workshop:
         found = client.search_runs([experiment], filter_string=f"tags.attempt = '{attempt}'")
         return [run.info.status for run in found]
 
+    def curves_in_mlflow(self):
+        """What MLflow tells of a training that goes on: the newest value and step of each metric, by its API."""
+        client, experiment = connect("", self.home.mlflow)
+        found = client.search_runs([experiment], filter_string="attributes.status = 'RUNNING'")
+        return {
+            name: client.get_metric_history(run.info.run_id, name)[-1] for run in found for name in run.data.metrics
+        }
+
     def trainer(self):
-        """The training's first process, a child of its run's; None where none is at work."""
-        return next(iter(self.processes("resources.child")), None)
+        """The training's first process; None where none is at work."""
+        forked = [each for each in self.processes("resources.warm") if is_warm(each.parent())]
+        return next(iter([*self.processes("resources.child"), *forked]), None)
 
     @contextmanager
     def web_server(self):
@@ -154,11 +163,22 @@ def launch(ask):
     return answer["run"]["runId"]
 
 
+def is_warm(process):
+    """Whether trainings are forked from it."""
+    return process is not None and "resources.warm" in process.cmdline()
+
+
+def run_of(trainer):
+    """The process of the run a training belongs to."""
+    parent = trainer.parent()
+    return parent.parent() if is_warm(parent) else parent
+
+
 def family_of(trainer):
-    """The training's first process, the second, and multiprocessing's tracker of resources."""
+    """The training's first process, the second, multiprocessing's tracker of resources, and what it was forked from."""
     family = [trainer, *trainer.children(recursive=True)]
     assert len(family) >= 3
-    return family
+    return family + [parent for parent in [trainer.parent()] if is_warm(parent)]
 
 
 def is_running(process):
@@ -174,6 +194,11 @@ def test_terminated_in_the_ui_it_stops_and_stays_stopped_and_killed_it_leaves_no
     with workshop.web_server() as ask:
         run = launch(ask)
         patiently(lambda: workshop.steps() > 40)
+        curves = patiently(workshop.curves_in_mlflow)
+        assert {"loss", "tokens_per_second", "seconds_left"} <= set(curves)
+        assert 1 <= curves["loss"].step <= workshop.steps()
+        assert curves["tokens_per_second"].value > 0
+        assert curves["seconds_left"].value > 0
         family = family_of(workshop.trainer())
         assert ask(TERMINATE, run=run)["terminateRun"]["__typename"] == "TerminateRunSuccess"
         patiently(lambda: not any(map(is_running, family)), seconds=10)
@@ -193,7 +218,7 @@ def test_terminated_in_the_ui_it_stops_and_stays_stopped_and_killed_it_leaves_no
         trainer = patiently(workshop.trainer)
         patiently(lambda: workshop.steps() > before + 40)
         family = family_of(trainer)
-        trainer.parent().send_signal(signal.SIGKILL)
+        run_of(trainer).send_signal(signal.SIGKILL)
         patiently(lambda: not any(map(is_running, family)), seconds=10)
         assert workshop.events("sft_checkpoint")[-1]["event"] == "started"  # nobody was left to write of its end
     words = workshop.materialize("train")

@@ -2,7 +2,12 @@
 
 import base64
 
-from assets.described import describe_remarks
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets.column_lineage import LINEAGE
+from assets.described import describe, describe_remarks
+from dpo_pipeline.core.artifacts import Outcome, Recipe
 
 
 def test_the_speed_of_a_training_is_a_picture_and_other_tables_of_remarks_are_left_out():
@@ -16,3 +21,19 @@ def test_the_speed_of_a_training_is_a_picture_and_other_tables_of_remarks_are_le
 
 def test_a_training_of_which_no_speed_was_noted_has_no_picture():
     assert describe_remarks({"speeds": {"step": [], "tokens_per_second": []}, "seconds": 1.5}) == {"seconds": 1.5}
+
+
+def test_what_a_person_looks_at_first_comes_first_and_columns_say_what_they_are_made_of(home):
+    table = pa.table({"pair_id": ["p"], "chosen": ["Yes."]})
+    with home.store.staging() as folder:
+        pq.write_table(table, folder / "pairs.parquet")
+        (folder / "report.html").write_text("<p>")
+        (folder / "curves.png").write_bytes(b"\x89PNG")
+        artifact = home.store.publish(folder, Recipe("preference_pairs", "1", {}, ()), Outcome(counts={"pairs": 1}))
+    shown = describe(artifact, table="pairs.parquet", pages="http://127.0.0.1:1")
+    names = list(shown)
+    assert names[:4] == ["report", "lineage", "curves", "pairs"]
+    assert names[-2:] == ["digest", "folder"]
+    columns = {column.name: column.description for column in shown["dagster/column_schema"].schema.columns}
+    assert columns["chosen"] == "From judgments: response_a, response_b, choice, annotator, votes."
+    assert list(shown["dagster/column_lineage"].deps_by_column) == list(LINEAGE["preference_pairs"][1])

@@ -17,8 +17,10 @@ COMMANDS = (
     "bench_tracking.py",
     "bench_overhead.py",
     "bench_linear.py",
+    "bench_gpu.py --profile dpo_pipeline/profiles/llama-3.1-8b-lora-24gb.yaml",
 )
-NEEDS = {"bench_training.py": "DPO_BENCH_HH"}  # the path of Anthropic's hh_rlhf_harmless/test.jsonl.gz
+HH = "DPO_BENCH_HH"  # the path of Anthropic's hh_rlhf_harmless/test.jsonl.gz
+NEEDS = {"bench_training.py": HH, "bench_gpu.py": HH}
 
 
 def main() -> int:

@@ -113,15 +113,16 @@ def write_demonstrations(folder, rows):
     import pyarrow as pa
 
     from dpo_pipeline.core.tables import MESSAGES, write_table
+    from dpo_pipeline.preferences.schemas import PAIRS, SPLITS
 
     said = [[*prompt, {"role": "assistant", "content": chosen}] for prompt, chosen, _ in rows]
+    names = pa.array([f"said {number}" for number in range(len(said))])
     (folder / "demonstrations").mkdir()
-    write_table(folder / "demonstrations" / "demonstrations.parquet", pa.table({"messages": pa.array(said, MESSAGES)}))
+    table = pa.table({"demonstration_id": names, "messages": pa.array(said, MESSAGES)})
+    write_table(folder / "demonstrations" / "demonstrations.parquet", table)
     (folder / "nothing held out").mkdir()
-    names = pa.array([], pa.string())
-    write_table(folder / "nothing held out" / "splits.parquet", pa.table({"prompt_id": names, "split": names}))
-    prompts = pa.table({"prompt": pa.array([], MESSAGES), "split": names})
-    write_table(folder / "nothing held out" / "pairs.parquet", prompts)
+    for name, schema in (("pairs", PAIRS), ("splits", SPLITS)):
+        write_table(folder / "nothing held out" / f"{name}.parquet", schema.empty_table())
 
 
 def model_settings(folder, *, lora=False):
@@ -405,9 +406,10 @@ def report(results):
             cells += [f"{result['cpu'] / ours['cpu']:.2f}x"]
             cells += [f"{ours[kind] / result[kind]:.2f}" for kind in ("peak_mib", "own_mib")]
         print(f"{name:38} " + " ".join(f"{cell:>17}" for cell in cells))
-    pairs = zip(ours["losses"], results["trl default"]["losses"], strict=True)
-    worst = max(abs(mine - theirs) / abs(theirs) for mine, theirs in pairs)
-    print(f"largest relative difference of a step's loss, ours and TRL default: {worst:.1e}")
+    for name in (name for name in results if name.startswith("trl")):
+        pairs = zip(ours["losses"], results[name]["losses"], strict=True)
+        worst = max(abs(mine - theirs) / abs(theirs) for mine, theirs in pairs)
+        print(f"largest relative difference of a step's loss, ours and {name}: {worst:.1e}")
 
 
 def report_sft(results):
@@ -427,6 +429,8 @@ def main():
     parser.add_argument("--single-turn", action="store_true", help="only pairs whose prompt is a single turn")
     parser.add_argument("--folder", type=Path, help="keep what is prepared here, or reuse it")
     parser.add_argument("--skip-sft", action="store_true", help="DPO only")
+    parser.add_argument("--skip-dpo", action="store_true", help="SFT only")
+    parser.add_argument("--only", nargs="+", default=VARIANTS, help="DPO: only these variants, by name, and ours")
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -445,7 +449,8 @@ def main():
             in_a_process(
                 "--child", "prepare", str(folder), arguments.data, str(arguments.steps), str(arguments.single_turn)
             )
-        report(measured(VARIANTS, folder, arguments.rounds))
+        if not arguments.skip_dpo:
+            report(measured([name for name in VARIANTS if name in {*arguments.only, "ours"}], folder, arguments.rounds))
         if not arguments.skip_sft:
             report_sft(measured(SFT_VARIANTS, folder, arguments.rounds))
 

@@ -21,6 +21,7 @@ from dpo_pipeline.core.promotions import (
     promotions,
     roll_back,
     rollbacks_of,
+    withdraw,
 )
 
 
@@ -87,6 +88,24 @@ def test_two_rollbacks_go_back_two_champions_and_a_third_is_refused(home):
     assert champions(home) == [digests[0], digests[2]]
 
 
+def test_a_withdrawal_leaves_nobody_and_nothing_to_go_back_to(home):
+    first, second, third = (checkpoint(home, name) for name in ("first", "second", "third"))
+    with pytest.raises(InputError, match="there is no champion, so there is none to withdraw"):
+        withdraw(home, reason="it insults customers", person="Ada")
+    for digest in (first, second):
+        promote(home, promotion_of(home, digest, f"decision on {digest}"))
+    change = withdraw(home, reason=" it insults customers ", person="Ada")
+    assert (change.event, change.champion, change.before) == ("withdrawn", None, second)
+    assert (change.reason, change.person, change.mode) == ("it insults customers", "Ada", Mode.MANUAL)
+    assert (champions(home), current_champion(home)) == ([], None)
+    assert [each.reason for each in rollbacks_of(home, second)] == ["it insults customers"]
+    with pytest.raises(InputError, match="so there is none to go back to"):
+        roll_back(home, reason="no", person="Ada")
+    assert promote(home, promotion_of(home, third, "three")).before is None
+    assert champions(home) == [third]
+    assert home.ledger.verify() == []
+
+
 @pytest.mark.parametrize("reason", ["", "  \n"])
 def test_a_person_who_gives_no_reason_is_refused(home, reason):
     first = checkpoint(home, "first")
@@ -94,6 +113,8 @@ def test_a_person_who_gives_no_reason_is_refused(home, reason):
         promote(home, promotion_of(home, first, "one", mode=Mode.MANUAL, reason=reason))
     with pytest.raises(InputError, match="rollback was asked for without a reason"):
         roll_back(home, reason=reason, person="Ada")
+    with pytest.raises(InputError, match="withdrawal was asked for without a reason"):
+        withdraw(home, reason=reason, person="Ada")
     assert promotions(home) == []
 
 

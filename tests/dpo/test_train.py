@@ -178,7 +178,11 @@ def test_an_over_long_pair_is_left_out_and_booked(world):
     pairs_reference = world.folder("long reference")
     told = world.refer(pairs_reference, pairs=pairs)
     assert told.books.as_dict()["rejected"] == {"response_too_long": 1}
-    out, outcome = world.train("long", pairs=pairs, reference=pairs_reference)
+    notes = Notes()
+    out, outcome = world.train("long", pairs=pairs, reference=pairs_reference, reporter=notes)
+    assert any(
+        sentence.startswith("Left out as response_too_long: 1; a response leaves") for sentence in notes.sentences
+    )
     assert outcome.books.as_dict()["rejected"] == {"response_too_long": 1}
     assert json.loads((out / "training.json").read_text())["left_out"] == {"pair-6": "response_too_long"}
 

@@ -1,5 +1,6 @@
 """The gate to champion on planted challengers: better, worse, noise, few pairs, leaks, and a person's word."""
 
+import dataclasses
 import json
 import shutil
 
@@ -13,7 +14,8 @@ from dpo_pipeline.evaluation.champion import ByHand, Ruling, decide_champion, pr
 from dpo_pipeline.evaluation.examination import CONDITIONS, examine, examine_one
 from dpo_pipeline.evaluation.gate import GUARDS
 from dpo_pipeline.evaluation.settings import ChampionSettings
-from dpo_pipeline.evaluation.standing import standing_of
+from dpo_pipeline.evaluation.standing import standing_of, trained_on
+from dpo_pipeline.preferences.golden import GOLDEN_FILE, SOURCE
 
 HAND = ByHand(promote=True, reason="The judges are wrong about the new tone.", person="Ada")
 
@@ -23,7 +25,7 @@ class Arena:
 
     def __init__(self, home, make_world, fake_speaker, monkeypatch):
         self.home, self.make_world, self.fake_speaker, self.monkeypatch = home, make_world, fake_speaker, monkeypatch
-        self.world, self.pairs, self.skills, self.reports = None, None, {}, 0
+        self.world, self.pairs, self.skills, self.reports, self.start = None, None, {}, 0, ()
 
     def publish(self, kind, source, *parents, settings=None):
         recipe = Recipe(kind, "1", settings or {}, parents)
@@ -34,6 +36,17 @@ class Arena:
         self.home.ledger.append("started", **same)
         self.home.ledger.append("finished", **same, artifact=artifact.digest)
         return artifact
+
+    def begin_from(self, champion):
+        """Later challengers are trained from an SFT checkpoint that began from this champion."""
+        (self.world.root / "sft").mkdir(exist_ok=True)
+        begun = self.publish(
+            "sft_checkpoint",
+            self.world.root / "sft",
+            Parent("champion", "dpo_checkpoint", champion),
+            settings={"n": champion},
+        )
+        self.start = (Parent("sft_checkpoint", "sft_checkpoint", begun.digest),)
 
     def open(self, *, pair_count=120):
         self.world = self.make_world(pair_count=pair_count)
@@ -46,7 +59,11 @@ class Arena:
         (self.world.root / "dpo" / "model" / "weights").write_text(weights or repr((skill, speaker)))
         behind = Parent("preference_pairs", "preference_pairs", self.pairs.digest)
         checkpoint = self.publish(
-            "dpo_checkpoint", self.world.root / "dpo", behind, settings={"skill": skill, "speaker": repr(speaker)}
+            "dpo_checkpoint",
+            self.world.root / "dpo",
+            behind,
+            *self.start,
+            settings={"skill": skill, "speaker": repr(speaker)},
         )
         speakers = {
             "sft": self.fake_speaker("sft", skill=0.45),
@@ -233,13 +250,124 @@ def test_a_held_out_prompt_that_the_champion_was_trained_on_is_a_leak(arena):
     arena.open()
     arena.promote(arena.decide(arena.challenge(0.8)))
 
-    def swap(rows):  # with another salt, what the champion learned from is held out
-        train = next(row for row in rows if row["split"] == "train")
-        return [{**row, "split": "held_out"} if row["prompt_id"] == train["prompt_id"] else row for row in rows]
-
-    found = examined(arena, rewrite_pairs(arena, swap), "nothing_leaked")
+    # With another salt, what the champion learned from is held out.
+    found = examined(arena, rewrite_pairs(arena, hold_out_what_was_trained), "nothing_leaked")
     assert found.held is False
     assert "champion was trained on 1 held-out prompts" in found.found
+
+
+def hold_out_what_was_trained(rows):
+    train = next(row for row in rows if row["split"] == "train")
+    return [{**row, "split": "held_out"} if row["prompt_id"] == train["prompt_id"] else row for row in rows]
+
+
+def test_what_the_champions_before_a_warm_start_learned_from_counts_as_trained_on(arena):
+    """The challenger begins from a champion that began from another, which learned what is held out now."""
+    arena.open()
+    arena.promote(arena.decide(arena.challenge(0.6)))
+    first = champion_digest(arena.home)
+    arena.begin_from(first)
+    rewrite_pairs(arena, hold_out_what_was_trained)
+    second = arena.home.latest("dpo_checkpoint").digest
+    arena.begin_from(second)
+    standing = arena.challenge(0.9)
+    standing = dataclasses.replace(standing, champion=None)
+    assert list(trained_on(arena.home, standing)) == [
+        "challenger",
+        f"challenger, begun from {second[:12]},",
+        f"challenger, begun from {first[:12]},",
+    ]
+    found = examined(arena, standing, "nothing_leaked")
+    assert found.held is False
+    assert found.found.startswith(f"challenger, begun from {first[:12]}, was trained on 1 held-out prompts")
+    assert found.advice.startswith("Train from the base model (operation.start_from: base)")
+    shutil.rmtree(arena.home.store.path_of("dpo_checkpoint", first))
+    assert examined(arena, standing, "nothing_leaked").held is None
+
+
+def test_a_golden_set_pinned_after_training_names_the_way_out(arena):
+    """The challenger learned from the table before it, where its prompts were trained on: train again, and how."""
+    arena.open()
+    standing = arena.challenge(0.9)
+    old, path = arena.pairs, arena.world.root / "pairs"
+    table = pq.read_table(path / "pairs.parquet")
+    rows = table.to_pylist()
+    train = next(row for row in rows if row["split"] == "train")
+    golden = [
+        {**row, "split": "held_out", "sources": [SOURCE]} for row in rows if row["prompt_id"] == train["prompt_id"]
+    ]
+    rest = [row for row in rows if row["prompt_id"] != train["prompt_id"]]
+    pq.write_table(table.from_pylist(golden, schema=table.schema), path / GOLDEN_FILE)
+    pq.write_table(table.from_pylist(rest, schema=table.schema), path / "pairs.parquet")
+    arena.pairs = arena.publish("preference_pairs", path)
+    report = arena.publish(
+        "evaluation_report",
+        arena.world.root / f"out {arena.reports}",
+        Parent("preference_pairs", "preference_pairs", arena.pairs.digest),
+        Parent("dpo_checkpoint", "dpo_checkpoint", standing.challenger),
+    )
+    found = examined(arena, standing_of(arena.home, report), "nothing_leaked")
+    assert found.held is False
+    assert "challenger was trained on 1 held-out prompts or clusters, 1 of them of the golden set" in found.found
+    assert found.advice.startswith(
+        "The challenger learned from an earlier table, as where a golden set was pinned since"
+    )
+    assert "materialize sft_checkpoint and dpo_checkpoint again" in found.advice
+    assert old.digest != arena.pairs.digest
+
+
+def test_near_copies_of_golden_prompts_in_the_tables_a_model_learned_from_count_too(arena):
+    """Today's table leaves them out of training; the older one, from before the set was pinned, does not."""
+    arena.open()
+    standing = arena.challenge(0.9)
+    path = arena.world.root / "pairs"
+    table = pq.read_table(path / "pairs.parquet")
+    rows = table.to_pylist()
+    train = next(row for row in rows if row["split"] == "train")
+    words = train["prompt"][-1]["content"]
+    golden = {**train, "split": "held_out", "sources": [SOURCE], **dict.fromkeys(("prompt_id", "cluster_id"), "e" * 32)}
+    golden |= {"pair_id": "e" * 32, "prompt": [{"role": "user", "content": f"{words} !!"}]}
+    pq.write_table(table.from_pylist([golden], schema=table.schema), path / GOLDEN_FILE)
+    rest = [row for row in rows if row["prompt_id"] != train["prompt_id"]]
+    pq.write_table(table.from_pylist(rest, schema=table.schema), path / "pairs.parquet")
+    arena.pairs = arena.publish("preference_pairs", path)
+    report = arena.publish(
+        "evaluation_report",
+        arena.world.root / f"out {arena.reports}",
+        Parent("preference_pairs", "preference_pairs", arena.pairs.digest),
+        Parent("dpo_checkpoint", "dpo_checkpoint", standing.challenger),
+    )
+    found = examined(arena, standing_of(arena.home, report), "nothing_leaked")
+    assert found.held is False
+    assert found.found == "challenger was trained on 1 near copies of golden prompts"
+    assert found.advice.startswith("The challenger learned from an earlier table")
+
+
+def test_models_that_learned_what_was_taken_back_are_warned_of_and_stop_nobody(arena):
+    arena.open()
+    arena.promote(arena.decide(arena.challenge(0.6)))
+    first = champion_digest(arena.home)
+    assert examined(arena, arena.challenge(0.9), "nothing_forgotten").held is True
+    line = arena.home.ledger.append(
+        "forgotten",
+        person="Ada",
+        reason="Ticket 4",
+        what="annotator 00",
+        forgotten={"annotators": ["00"], "records": [], "texts": []},
+        drops=[],
+        checkpoints=[first],
+        pseudonyms=arena.home.pseudonym_fingerprint(),
+    )
+    decision = arena.decide(standing_of(arena.home))
+    assert ruling(decision) is Ruling.PROMOTED
+    said = f"the champion learned from what the tombstone on ledger line {line['seq'] + 1} took back"
+    [warning] = decision.facts["warnings"]
+    assert said in warning.replace("The champion", "the champion")
+    assert "champion withdraw" in warning
+    page = (decision.path / "decision.md").read_text()
+    assert "- **warning**: The champion learned from" in page
+    assert f"| nothing forgotten | {said} |" in page
+    assert page.count("| WARNS |") == 1
 
 
 def test_near_copies_of_held_out_prompts_in_training_are_counted_against_what_is_allowed(arena):

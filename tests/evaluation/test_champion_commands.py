@@ -80,6 +80,21 @@ def test_a_rollback_is_told_to_the_alias_and_shown(home, say, monkeypatch):
     assert champion_digest(home) == first
 
 
+def test_a_withdrawal_is_told_to_the_alias_and_shown(home, say, monkeypatch):
+    _, second = two_champions(home)
+    follow = Entry([])
+    monkeypatch.setattr(champion_commands, "entry_points", lambda group: [follow])
+    result = say("withdraw", "--reason", "it has seen the golden set", "--person", "Ada")
+    assert result.exit_code == 0
+    told = f"withdrew {second[:12]}, so that there is no champion, by Ada: it has seen the golden set"
+    assert result.output.splitlines()[0][18:] == told
+    assert len(follow.calls) == 1
+    assert champion_digest(home) is None
+    shown = say("show").output.splitlines()
+    assert (shown[0], shown[1][18:]) == ("There is no champion.", told)
+    assert say("history").output.splitlines()[-1][18:] == told
+
+
 def test_a_rollback_without_a_reason_changes_nothing_and_says_what_is_missing(home, say):
     _, second = two_champions(home)
     result = say("rollback")

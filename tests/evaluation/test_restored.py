@@ -1,11 +1,16 @@
 """The whole report comes out again from the stored rows; a row that is altered changes the figures it is part of."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.dpo.settings import DpoSettings
+from dpo_pipeline.evaluation import evaluate, hearing
+from dpo_pipeline.evaluation.benchmark_answers import BenchmarkAnswer, figure_of
+from dpo_pipeline.evaluation.benchmarks import BenchmarkRow, Taken
 from dpo_pipeline.evaluation.restored import rebuilt_report
 from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.evaluation.training import what_is_asked
@@ -70,6 +75,46 @@ def test_a_turned_verdict_moves_the_win_rate_of_its_judge_and_opponent_alone(rep
         lost = int(before["opponent"] == "sft")
         assert (after["wins"], after["losses"]) == (before["wins"] - lost, before["losses"] + lost)
         assert after["people"] == before["people"]
+
+
+@pytest.fixture
+def benchmarked(make_world, speakers, monkeypatch):
+    """A world whose models took a benchmark of sixteen questions: its mean, and a figure over the whole corpus."""
+
+    def take(model, tokenizer, **_):
+        answers = [BenchmarkAnswer("colours", "acc", str(at), "d", float(at % 2), "0", "[]") for at in range(16)]
+        values = figure_of([answer.value for answer in answers])
+        mean = BenchmarkRow("colours", "acc", *values, 16, is_mean_of_answers=True)
+        answers += [BenchmarkAnswer("colours", "bleu", str(at), "d", None, "0", "[]") for at in range(16)]
+        return Taken([mean, BenchmarkRow("colours", "bleu", 31.5, None, None, 16)], answers)
+
+    world = make_world(pair_count=20)
+    monkeypatch.setattr(hearing, "run_benchmarks", take)
+    monkeypatch.setattr(evaluate, "require_harness", lambda: None)
+    for speaker in speakers.values():
+        speaker.model = speaker.tokenizer = None
+    world.evaluate(speakers, monkeypatch, benchmarks={"tasks": ["colours"]})
+    return world
+
+
+def test_benchmarks_that_are_means_over_questions_are_taken_from_the_answers(benchmarked):
+    claimed = benchmarked.report()["benchmarks"]
+    assert again(benchmarked)["benchmarks"] == claimed
+    right = lambda row: row | {"value": 1.0} if (row["model"], row["item"]) == ("dpo", "0") else row  # noqa: E731
+    alter(benchmarked, "benchmark_answers.parquet", right)
+    found = again(benchmarked)["benchmarks"]
+    assert found["sft"] == claimed["sft"]
+    assert found["dpo"][0]["value"] == pytest.approx(9 / 16)
+    assert found["dpo"][1] == claimed["dpo"][1]
+
+
+def test_a_benchmark_of_which_answers_are_stored_cannot_be_left_out_of_the_report(benchmarked):
+    path = benchmarked.root / "out" / "report.json"
+    report = json.loads(path.read_text())
+    del report["benchmarks"]["dpo"][0]
+    path.write_text(json.dumps(report))
+    found = again(benchmarked)["benchmarks"]["dpo"]
+    assert {"task": "colours", "metric": "acc", "value": 0.5, "low": 0.24697, "high": 0.75303, "count": 16} in found
 
 
 def test_a_reply_that_was_judged_and_is_gone_is_named(reported):

@@ -1,8 +1,14 @@
 """What is exported is what the formats' own readers take: OpenLineage's classes, mlcroissant, the hub, `datasets`."""
 
+import enum
 import json
+import re
+import types
+import typing
 import uuid
+from datetime import datetime
 
+import attr
 import pyarrow.parquet as pq
 import pytest
 from openlineage.client import facet_v2
@@ -81,6 +87,94 @@ def test_events_and_facets_are_what_openlineages_own_classes_take(eventful):
             assert fields.pop("_producer") == event["producer"]
             CLASSES[name](**fields)
     assert seen == set(CLASSES)
+
+
+def misfits(value, hint, path):
+    """Where a value is not what a class generated from the JSON schema says: fields, their types, enums, formats.
+
+    The schema itself stands in no package; these classes are made from it, field by field. They take any value for any
+    field when called, so their type hints are gone through here.
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [list(misfits(value, each, path)) for each in inner]
+        yield from [] if [] in kinds else kinds[0]
+    elif origin is list:
+        places = enumerate(value) if isinstance(value, list) else ()
+        yield from (fault for at, each in places for fault in misfits(each, inner[0], f"{path}[{at}]"))
+        yield from [] if isinstance(value, list) else [f"{path} is no list"]
+    elif origin is dict:
+        for name, each in value.items():
+            facet = CLASSES[each["_schemaURL"].rpartition("/")[2]] if "_schemaURL" in each else inner[1]
+            if inner[1] in facet.__mro__ or not attr.has(inner[1]):
+                yield from misfits(each, facet, f"{path}.{name}")
+            else:
+                yield f"{path}.{name} is a {facet.__name__}, no {inner[1].__name__}"
+    elif attr.has(hint):
+        yield from _misfits_of_object(value, hint, path)
+    else:
+        yield from _misfits_of_plain(value, hint, path)
+
+
+def _misfits_of_plain(value, hint, path):
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        if value not in {member.value for member in hint}:
+            yield f"{path} is {value!r}, none of {hint.__name__}"
+    elif hint is not typing.Any and not (isinstance(value, hint) and (hint is bool or type(value) is not bool)):
+        yield f"{path} is {value!r}, no {hint.__name__}"
+
+
+def _misfits_of_object(value, hint, path):
+    hints, fields = typing.get_type_hints(hint), {one.name: one for one in attr.fields(hint)}
+    if not isinstance(value, dict):
+        yield f"{path} is no object"
+        return
+    yield from (f"{path} has {name}, which {hint.__name__} lacks" for name in value.keys() - fields.keys())
+    for name, field in fields.items():
+        if name in value:
+            yield from misfits(value[name], hints[name], f"{path}.{name}")
+        elif field.default is attr.NOTHING or name in {"producer", "schemaURL", "_producer", "_schemaURL"}:
+            yield f"{path} lacks {name}"
+    for name in {"producer", "schemaURL", "_producer", "_schemaURL"} & value.keys():
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*:\S+", str(value[name])):
+            yield f"{path}.{name} is {value[name]!r}, no URI"
+
+
+def formats_of(event):
+    """Of the formats the schema names those that the classes do not check by their types."""
+    if str(uuid.UUID(event["run"]["runId"])) != event["run"]["runId"]:
+        yield "the run's id is no UUID"
+    if datetime.fromisoformat(event["eventTime"]).tzinfo is None:
+        yield "the event's time names no zone"
+
+
+def test_every_field_of_every_event_is_of_the_type_the_schema_gives_it(eventful):
+    _, events = eventful
+    assert [fault for event in events for fault in (*misfits(event, base.RunEvent, "event"), *formats_of(event))] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda event: event["run"].pop("runId"), "event.run lacks runId"),
+        (lambda event: event.update(eventType="DONE"), "event.eventType is 'DONE', none of EventType"),
+        (lambda event: event.update(extra=1), "event has extra, which RunEvent lacks"),
+        (lambda event: event["job"].update(name=5), "event.job.name is 5, no str"),
+        (lambda event: event.update(producer="us"), "event.producer is 'us', no URI"),
+        (lambda event: event["inputs"].append("x"), "is no object"),
+        (lambda event: event["run"]["facets"]["tags"]["tags"][0].pop("key"), "event.run.facets.tags.tags[0] lacks key"),
+        (lambda event: event["run"]["facets"]["tags"]["tags"][0].update(value=1), "tags[0].value is 1, no str"),
+        (
+            lambda event: event["job"]["facets"].update(x=event["run"]["facets"]["tags"]),
+            "is a TagsRunFacet, no JobFacet",
+        ),
+    ],
+)
+def test_an_event_that_does_not_fit_the_schema_is_found(eventful, change, fault):
+    _, events = eventful
+    event = json.loads(json.dumps(events[0]))
+    change(event)
+    assert any(fault in found for found in misfits(event, base.RunEvent, "event"))
 
 
 def test_inputs_and_outputs_are_named_like_assets_and_bear_their_digests(eventful):

@@ -35,6 +35,38 @@ def state(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
+class Wrapping(torch.optim.AdamW):
+    """As bitsandbytes' 8-bit optimizers do: some of a parameter's state lies in a field within a field."""
+
+    def state_dict(self):
+        whole = super().state_dict()
+        whole["state"] = {index: dict(fields) for index, fields in whole["state"].items()}
+        for fields in whole["state"].values():
+            fields["inner"] = {"exp_avg": fields.pop("exp_avg"), "count": 7}
+        return whole
+
+    def load_state_dict(self, whole):
+        for fields in whole["state"].values():
+            inner = fields.pop("inner")
+            assert inner.pop("count") == 7
+            fields.update(inner)
+        super().load_state_dict(whole)
+
+
+def test_state_within_state_comes_back(tmp_path):
+    model, _ = fresh()
+    optimizer = Wrapping(model.parameters(), lr=1e-2)
+    step(model, optimizer, 0)
+    save_checkpoint(tmp_path, model, optimizer, step=1, key="k")
+    again, _ = fresh(seed=5)
+    its_optimizer = Wrapping(again.parameters(), lr=1e-2)
+    assert resume(tmp_path, again, its_optimizer, key="k", reporter=Notes()) == 1
+    for parameter, its_parameter in zip(model.parameters(), again.parameters(), strict=True):
+        one, other = optimizer.state[parameter], its_optimizer.state[its_parameter]
+        assert one.keys() == other.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_resumed_is_straight_to_the_bit(tmp_path):
     torch.manual_seed(1)
     model, optimizer = fresh()

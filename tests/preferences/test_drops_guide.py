@@ -14,10 +14,11 @@ REFERENCE = GUIDE.with_name("reference.md")
 
 def test_the_examples_fit():
     examples = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)]
-    assert len(examples) == 3
+    assert len(examples) == 5
     for example in examples:
         if "files" in example:
-            assert all(rule.mapping is not None for rule in DropRules.parse(example, where="the guide").files)
+            files = DropRules.parse(example, where="the guide").files
+            assert all(rule.mapping is not None or rule.encoding is not None for rule in files)
         else:
             PreferenceSettings.parse(example["preferences"], where="the guide")
 

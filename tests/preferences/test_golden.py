@@ -77,7 +77,10 @@ def test_a_parquet_file_gives_the_same_pairs(golden, tmp_path):
         (["Hello?"], "item 2 of .* is no pair"),
         (pair("Hello \ud800?"), "item 2 of .* is no pair: it holds half a character"),
         (pair([{"role": "user", "content": " "}]), r"item 2 of .* is no pair: turn 1 \(user\) is empty"),
-        (pair([{"role": "assistant", "content": "Hi."}]), "is no pair: the last turn is the assistant's"),
+        (
+            pair([{"role": "assistant", "content": "Hi."}]),
+            "is no pair: the last turn is the assistant's, the user's was",
+        ),
         (
             {"prompt": "Hello?", "chosen": "Hi.", "rejected": " hi. "},
             "chosen and rejected of item 2 of .* are the same",

@@ -2,14 +2,15 @@
 
 import json
 
-import pytest
 from click.testing import CliRunner
-from worlds import tokenizer
+from worlds import COMPUTE, DPO, SCRATCH, SFT, World, random_groups, texts, write_pairs
 
 from dpo_pipeline.cli import commands
 from dpo_pipeline.core.artifacts import Outcome, Recipe
+from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
-from dpo_pipeline.modeling.duration import StepShape, seconds_per_step
+from dpo_pipeline.core.randomness import seed_for
+from dpo_pipeline.modeling.duration import measure_steps
 from dpo_pipeline.modeling.settings import (
     AdapterSettings,
     ComputeSettings,
@@ -18,14 +19,15 @@ from dpo_pipeline.modeling.settings import (
     ScratchModel,
 )
 from dpo_pipeline.profiles import load_profile
-from dpo_pipeline.profiles.planning import _other_tokenizer, _tokens, plan_profile
+from dpo_pipeline.profiles.learning import Learning
+from dpo_pipeline.profiles.planning import _other_tokenizer, plan_profile
 
 
 def test_steps_are_examples_over_batches_times_epochs(tmp_path):
-    """The demo: 2 epochs of 1,000 pairs, 16 a step, are 2 x 63; 256 tokens each are 4,096 a step, 4 passes of 1,024."""
+    """The demo: 2 epochs of 1,000 pairs, 16 a step, are 2 x 63 of 256,000 tokens in all, 4 passes of 1,024 each."""
     plan = plan_profile(load_profile("demo"), Home(tmp_path), name="demo", pairs=1_000)
     assert plan.faults == ()
-    assert "about 126 steps of 4,096 tokens, in 4 forward passes of at most 1,024; about " in plan.text
+    assert "about 126 steps of 4,063 tokens, in 4 forward passes of at most 1,024; about " in plan.text
     assert "this home has no demonstrations yet; --demonstrations N" in plan.text
 
 
@@ -84,29 +86,79 @@ def test_a_checkpoint_of_another_profiles_model_is_a_fault_that_names_both(tmp_p
     assert "model.max_length (512 there, 111 here)" in fault
 
 
-def test_a_step_is_measured_on_layers_like_the_models_own_and_more_layers_take_longer():
-    """The times themselves are the machine's; that they grow with layers and with passes is the contract."""
-    compute = ComputeSettings(device="cpu", threads=1)
-    adamw = OptimizerSettings(learning_rate=1e-4)
+def test_the_plan_counts_what_the_trainings_then_go_through(tmp_path, monkeypatch):
+    """Steps and tokens to the last one where the tokenizer is known; a scratch one is made of the same texts first."""
+    world, home = World(tmp_path, SCRATCH), Home(tmp_path / "home")
+    said = list(texts(30))
+    rankings = [(prompt, good, f"{rude} {n}") for prompt, good, rude in said[:8] for n in range(3)]
+    pairs = write_pairs(tmp_path / "ranked", [*said, *rankings, (said[0][0], "word " * 200, "no")])
+    reference = world.folder("ranked reference")
+    world.refer(reference, pairs=pairs)
+    profile = load_profile("demo").model_copy(update={"model": SCRATCH, "sft": SFT, "dpo": DPO, "compute": COMPUTE})
+    there = {"demonstrations": tmp_path / "demonstrations", "preference_pairs": world.pairs}
+    monkeypatch.setattr(home, "partitions", lambda _kind: ["may"])
 
-    def seconds(layers, examples=4, **changes):
+    def latest(kind, _drop=None):
+        if kind not in there:
+            raise ArtifactError(f"no {kind}", do="wait")
+        return type("Made", (), {"path": there[kind]})
+
+    monkeypatch.setattr(home, "latest", latest)
+    by_sft = Learning(home, profile).by_sft()
+    taken = json.loads((world.checkpoint / "training.json").read_text())["counts"]
+    assert "by a tokenizer made from a sample of them" in by_sft.source
+    steps, tokens = by_sft.steps(batch_size=16, epochs=1, seed=seed_for(SCRATCH.seed, "sft"))
+    assert (by_sft.count, steps, round(steps * tokens)) == (taken["conversations"], taken["steps"], taken["tokens"])
+    there |= {"sft_checkpoint": world.checkpoint, "preference_pairs": pairs}
+    for epochs in (2.0, 1.5):
+        dpo = DPO.model_copy(update={"epochs": epochs})
+        _, outcome = world.train(f"ranked {epochs}", pairs=pairs, reference=reference, dpo=dpo)
+        by_dpo = Learning(home, profile.model_copy(update={"dpo": dpo})).by_dpo()
+        steps, tokens = by_dpo.steps(batch_size=8, epochs=epochs, seed=seed_for(SCRATCH.seed, "dpo"))
+        taken = outcome.counts
+        assert (by_dpo.count, steps, round(steps * tokens)) == (taken["pairs"], taken["steps"], taken["tokens"])
+
+
+def test_chosen_responses_that_sft_learns_are_counted(tmp_path, monkeypatch):
+    pairs, home = write_pairs(tmp_path / "pairs", list(texts(30))), Home(tmp_path / "home")
+    monkeypatch.setattr(home, "partitions", lambda _kind: [])
+
+    def latest(kind, _drop=None):
+        if kind == "sft_checkpoint":
+            raise ArtifactError("none", do="wait")
+        return type("Made", (), {"path": pairs})
+
+    monkeypatch.setattr(home, "latest", latest)
+    sft = SFT.model_copy(update={"chosen_as_demonstrations": True, "held_out_share": 0.0, "held_out_similarity": 1.0})
+    profile = load_profile("demo").model_copy(update={"model": SCRATCH, "sft": sft})
+    assert Learning(home, profile).by_sft().count == 24
+    assert Learning(home, load_profile("demo")).by_sft() is None
+
+
+def test_time_grows_with_layers_with_tokens_and_with_an_adapter_it_is_still_some():
+    """The times themselves are the machine's."""
+    compute = ComputeSettings(device="cpu", threads=1)
+    batches = [random_groups(1, [(100, (40, 40))] * 4)]
+
+    def measured(layers, **changes):
         scratch = ScratchModel(vocabulary_size=320, hidden_size=128, intermediate_size=256, layer_count=layers)
         model = ModelSettings(scratch=scratch, max_length=256, **changes)
-        return seconds_per_step(model, compute, optimizer=adamw, step=StepShape(examples, 100, (40, 40)))
+        return measure_steps(model, compute, optimizer=OptimizerSettings(learning_rate=1e-4), batches=batches)
 
-    few, many = seconds(2), seconds(40)
-    assert 0 < few < many
-    assert seconds(2, examples=60) > few  # ten passes of 1,024 tokens instead of one
-    assert seconds(2, adapter=AdapterSettings(rank=4)) > 0
+    few, many = measured(2), measured(40)
+    assert 0 < few.seconds_a_token < many.seconds_a_token
+    assert 0 < few.seconds_an_update < many.seconds_an_update
+    assert few.of_step(2_000) > few.of_step(1_000) > few.seconds_an_update
+    assert measured(2, adapter=AdapterSettings(rank=4)).seconds_a_token > 0
 
 
-def test_tokens_are_counted_with_the_bases_own_tokenizer_where_it_is_here(tmp_path):
-    base = tmp_path / "base"
-    tokenizer().save_pretrained(base)
-    model = ModelSettings(path=str(base))
-    texts = [["Order 1: my lamp is broken. Help me! Ann"] * 3, ["Dear Ann, I am sorry that your lamp is broken."]]
-    sizes, source = _tokens(Home(tmp_path), model, *texts)
-    exact = [sum(len(tokenizer()(text)["input_ids"]) for text in each) for each in texts]
-    assert "by the tokenizer in base" in source
-    for size, count, each in zip(sizes, exact, texts, strict=True):
-        assert size == pytest.approx(count + 6 * len(each), abs=5)  # six for what the template puts around each
+def test_without_a_tokenizer_on_this_machine_tokens_are_told_from_characters(tmp_path, monkeypatch):
+    """3.5 characters each, and six tokens for what the template puts around each text."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    home = Home(tmp_path / "home")
+    pairs = write_pairs(tmp_path / "pairs", [([{"role": "user", "content": "x" * 70}], "y" * 35, "z" * 7)] * 3)
+    monkeypatch.setattr(home, "latest", lambda _kind: type("Made", (), {"path": pairs}))
+    model = ModelSettings(path=str(tmp_path / "nothing here"))
+    found = Learning(home, load_profile("demo").model_copy(update={"model": model})).by_dpo()
+    assert "3.5 characters a token" in found.source
+    assert [(len(g.prompt), *map(len, g.responses)) for g in found.sample] == [(26, 16, 8)] * 2

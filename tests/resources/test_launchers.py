@@ -58,6 +58,10 @@ def swallow_interrupts(out: Path, *, reporter) -> Outcome:
     return Outcome()
 
 
+CHILDREN = ["child", pytest.param("forked", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux only"))]
+children = pytest.mark.parametrize("launcher", CHILDREN)
+
+
 def perform(tmp_path, launcher, function, **arguments):
     """Run `function` of this file through the GPU resource inside a real asset."""
     answers = []
@@ -82,7 +86,7 @@ def importable(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
-@pytest.mark.parametrize("launcher", ["inline", "child"])
+@pytest.mark.parametrize("launcher", ["inline", *CHILDREN])
 def test_both_launchers_do_the_same_work(tmp_path, launcher):
     result, [outcome], said = perform(
         tmp_path, launcher, "weigh", pairs=Path("pairs.parquet"), dpo=DpoSettings(beta=0.3)
@@ -95,15 +99,17 @@ def test_both_launchers_do_the_same_work(tmp_path, launcher):
     assert (outcome.remarks["pid"] == os.getpid()) == (launcher == "inline")
 
 
-def test_an_error_in_the_child_arrives_as_its_sentence_and_is_not_retried(tmp_path):
-    result, _, _ = perform(tmp_path, "child", "fail")
+@children
+def test_an_error_in_the_child_arrives_as_its_sentence_and_is_not_retried(tmp_path, launcher):
+    result, _, _ = perform(tmp_path, launcher, "fail")
     failure = result.failure_data_for_node("training").user_failure_data
     assert failure.description == "loss is not finite at step 7. Expected: a number. Lower the learning rate."
     assert result.retry_attempts_for_node("training") == 0
 
 
-def test_a_child_killed_for_memory_says_what_to_change_and_may_be_retried(tmp_path):
-    result, _, _ = perform(tmp_path, "child", "crash")
+@children
+def test_a_child_killed_for_memory_says_what_to_change_and_may_be_retried(tmp_path, launcher):
+    result, _, _ = perform(tmp_path, launcher, "crash")
     failure = result.failure_data_for_node("training").user_failure_data
     assert "Lower compute.batch_tokens" in failure.description
     assert result.retry_attempts_for_node("training") == 1
@@ -117,21 +123,23 @@ def test_an_unforeseen_error_is_described_as_what_it_was_and_may_be_retried(tmp_
     assert result.retry_attempts_for_node("training") == 1
 
 
-def test_a_child_that_leaves_with_a_code_of_its_own_is_not_said_to_be_killed(tmp_path):
-    result, _, _ = perform(tmp_path, "child", "leave")
+@children
+def test_a_child_that_leaves_with_a_code_of_its_own_is_not_said_to_be_killed(tmp_path, launcher):
+    result, _, _ = perform(tmp_path, launcher, "leave")
     failure = result.failure_data_for_node("training").user_failure_data
     assert "code 3" in failure.description
     assert "memory" not in failure.description
 
 
-def test_a_child_asked_to_stop_ends_at_once_whatever_it_is_doing(tmp_path):
+@children
+def test_a_child_asked_to_stop_ends_at_once_whatever_it_is_doing(tmp_path, launcher):
     def ask():
         while not (tmp_path / "pid").exists():
             time.sleep(0.05)
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGINT)
 
     threading.Thread(target=ask, daemon=True).start()
-    result, _, _ = perform(tmp_path, "child", "swallow_interrupts")
+    result, _, _ = perform(tmp_path, launcher, "swallow_interrupts")
     assert result.success
     assert result.retry_attempts_for_node("training") == 1  # the first attempt did not live to give an answer
 
@@ -159,3 +167,66 @@ def test_the_child_dies_with_its_parent():
     while Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text():
         assert time.monotonic() < deadline, "the child outlived its parent"
         time.sleep(0.05)
+
+
+def describe(out: Path, *, reporter) -> Outcome:
+    """Who does the work, and how it sees the world; a stand-in for a stage."""
+    print(f"to stdout, from {os.getpid()}", flush=True)
+    facts = {"pid": os.getpid(), "parent": os.getppid(), "torch": "torch" in sys.modules, "word": os.environ["WORD"]}
+    return Outcome(facts=facts)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_children_of_one_run_are_forked_from_one_process_that_ends_with_the_run(tmp_path, monkeypatch, capfd):
+    answers = []
+
+    @dg.op(out=dg.Out(dg.Nothing))
+    def first(context, gpu: Gpu):
+        monkeypatch.setenv("WORD", "first")
+        answers.append(gpu.perform(context, "test_launchers:describe", metrics=tmp_path / "m", out=tmp_path))
+
+    @dg.op(ins={"first": dg.In(dg.Nothing)})
+    def second(context, gpu: Gpu):
+        monkeypatch.setenv("WORD", "second")
+        answers.append(gpu.perform(context, "test_launchers:describe", metrics=tmp_path / "m", out=tmp_path))
+
+    @dg.job(resource_defs={"gpu": Gpu(launcher="forked")})
+    def run():
+        second(first())
+
+    assert run.execute_in_process().success
+    one, other = (answer.facts for answer in answers)
+    assert (one["word"], other["word"]) == ("first", "second")
+    assert (one["torch"], other["torch"]) == (True, True), "it was imported before the fork"
+    assert one["pid"] != other["pid"]
+    assert one["parent"] == other["parent"] != os.getpid()
+    assert not Path(f"/proc/{one['parent']}").exists()
+    assert f"to stdout, from {one['pid']}" in capfd.readouterr().out
+
+
+def kill_parent(out: Path, *, reporter) -> Outcome:
+    """The process it was forked from is killed, as by the kernel for memory; a second attempt has nothing to do."""
+    if not (out / "once").exists():
+        (out / "once").touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(20)
+    return Outcome()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_where_the_process_it_was_forked_from_is_killed_the_child_ends_and_a_retry_starts_anew(tmp_path):
+    result, _, _ = perform(tmp_path, "forked", "kill_parent")
+    assert result.success
+    assert result.retry_attempts_for_node("training") == 1
+
+
+def test_a_fork_is_chosen_only_where_no_accelerator_is(monkeypatch, tmp_path):
+    from resources import launchers
+
+    monkeypatch.setattr(launchers.sys, "platform", "linux")
+    monkeypatch.setattr(launchers, "DRIVERS", (str(tmp_path / "nvidiactl"),))
+    assert launchers.can_fork()
+    (tmp_path / "nvidiactl").touch()
+    assert not launchers.can_fork()
+    assert type(Gpu()._choose()).__name__ == "ChildProcess"
+    assert type(Gpu(launcher="forked")._choose()).__name__ == "ForkedChild"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dpo_pipeline.core.home import Home
-from dpo_pipeline.core.promotions import Promotion, promote
+from dpo_pipeline.core.promotions import Promotion, promote, withdraw
 from dpo_pipeline.lineage.witnesses import ViewAwayError
 from resources.mlflow_reconcile import reconcile_mlflow
 from resources.mlflow_registry import alias_of, source_of, versions_of
@@ -197,6 +197,24 @@ def test_the_alias_follows_the_ledgers_promotions_and_an_edit_of_it_is_named_and
     world.client.delete_registered_model_alias("dpo_checkpoint", "champion")
     assert about(world, "alias") == [f"MLflow's alias champion was set to {digests[1]}, as the ledger says"]
     assert about(world, "alias") == []
+
+
+def test_the_alias_is_taken_away_with_the_champion(world):
+    digest = world.finished(key()).artifact.digest
+    promote(world.home, Promotion(digest, None, "report", "decision 1"))
+    world.tracking.move_alias("dpo_checkpoint", "champion", digest, home=world.home, warn=pytest.fail)
+    withdraw(world.home, reason="it insults customers", person="Ada")
+    [sentence] = about(world, "alias")
+    assert sentence == (
+        f"MLflow's alias champion of dpo_checkpoint points at {digest}, "
+        "the ledger's promotions say nobody is champion; taken away"
+    )
+    assert alias_of(world.client, "dpo_checkpoint", "champion") is None
+    assert about(world, "alias") == []
+    world.tracking.move_alias("dpo_checkpoint", "champion", digest, home=world.home, warn=pytest.fail)
+    world.tracking.move_alias("dpo_checkpoint", "champion", None, home=world.home, warn=pytest.fail)
+    world.tracking.move_alias("dpo_checkpoint", "champion", None, home=world.home, warn=pytest.fail)
+    assert alias_of(world.client, "dpo_checkpoint", "champion") is None
 
 
 def test_an_alias_to_a_version_mlflow_lacks_is_a_warning(world):

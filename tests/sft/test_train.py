@@ -146,8 +146,16 @@ def test_over_long_and_injected_conversations_are_booked(root):
     turns = [{"role": "user", "content": "Say it all."}, {"role": "assistant", "content": "all " * 200}]
     injected = [{"role": "user", "content": "<|im_end|>"}, {"role": "assistant", "content": "Yes."}]
     write_demonstrations(root / "odd", [turns, injected])
-    _, outcome = train(root, "oddities", drops=["demonstrations", "odd"])
-    rejected = outcome.books.rejected
+    long = [{"role": "user", "content": "so on " * 100}, {"role": "assistant", "content": "Yes."}]
+    write_demonstrations(root / "long", [long])
+    notes = Notes()
+    _, outcome = train(root, "oddities", drops=["demonstrations", "odd", "long"], reporter=notes)
+    rejected, cut = outcome.books.rejected, outcome.counts["prompt_tokens_cut"]
+    assert outcome.counts["prompts_cut"] == 1
+    assert cut > 50
+    told = f"Prompts cut at their beginning to fit max_length 128: 1, by {cut} tokens in all, {cut} at most."
+    assert told in notes.sentences
+    assert any(said.startswith("Left out as special_token_in_text: 1; the text spells") for said in notes.sentences)
     assert (rejected["response_too_long"], rejected["special_token_in_text"]) == (1, 1)
     outcome.books.assert_balanced(of="the test")
 

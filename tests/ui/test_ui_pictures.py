@@ -47,14 +47,20 @@ def test_the_graph(shown, album):
 
 
 def test_the_curves_of_a_training_on_its_assets_page(shown, album):
-    with Chromium(width=2320, height=960) as browser:
+    with Chromium(width=1440, height=1200) as browser:  # as wide as a laptop; it is scrolled downwards
         browser.open(f"{shown.dagster}/assets/dpo_checkpoint")
-        browser.wait_for("final accuracy")
+        browser.wait_for("curves")
         browser.settle()
-        browser.scroll_to("first loss")  # past the artifact's folder, a place on this machine
         browser.click("[Show Markdown]")
         browser.wait_until("[...document.images].some(image => image.complete && image.naturalWidth > 500)")
         browser.settle()  # it is faded in
+        sides = "(box => [box.left, box.right])(document.querySelector({}).getBoundingClientRect())"
+        left, right = browser.evaluate(sides.format("'[role=dialog] img'"))
+        assert browser.evaluate("document.querySelector('[role=dialog] img').naturalWidth") == pytest.approx(
+            right - left
+        )
+        from_left, to_right = browser.evaluate(sides.format("'[role=dialog]'"))
+        assert from_left <= left < right <= to_right, "a part of the picture is cut off"
         browser.picture(album / "curves.png", of="[role=dialog]", margin=0)
         assert "curves" in browser.seen()
         check(album / "curves.png", browser)

@@ -54,10 +54,22 @@ def _row(record: Mapping[str, Any], rules: Rules) -> Judgment:
 def _nested(record: Mapping[str, Any], judgment: Mapping[str, Any], rules: Rules) -> Judgment:
     """One judgment of a unit of the JSON report."""
     _refuse_no_votes(judgment.get("golden"), judgment.get("tainted"))
+    return _signed(_judgment(_answered(record, judgment), rules), judgment, "", rules)
+
+
+def mapped_rows(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a mapping is given of a record: a row of a report, or per judgment of a unit its data and the answers."""
+    judgments = _judgments(record)
+    if judgments is None:
+        return [{name: value for name, value in record.items() if not name.startswith("_")}]
+    return [_answered(record, one) for one in judgments if isinstance(one, dict)]
+
+
+def _answered(record: Mapping[str, Any], judgment: Mapping[str, Any]) -> Mapping[str, Any]:
     answers = judgment.get("data")
     answers = answers if isinstance(answers, dict) else {}
     single = {name: value[0] if isinstance(value, list) and value else value for name, value in answers.items()}
-    return _signed(_judgment({**record["data"], **single}, rules), judgment, "", rules)
+    return {**record["data"], **single}
 
 
 def _judgment(record: Mapping[str, Any], rules: Rules) -> Judgment:

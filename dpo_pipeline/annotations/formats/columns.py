@@ -1,4 +1,4 @@
-"""Any spreadsheet or in-house export whose columns `drop.yaml` names: A/B and a verdict, or K responses in order."""
+"""Any spreadsheet or in-house export whose columns `drop.yaml` names: A/B and a verdict, K responses, or one a row."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from dpo_pipeline.annotations.drop_rules import ColumnMapping
-from dpo_pipeline.annotations.formats.kway import pairs_by_rank, pairs_by_rating
+from dpo_pipeline.annotations.formats.kway import pairs_by_rank, pairs_by_rating, with_differences
 from dpo_pipeline.annotations.formats.shared import prompt_of, stripped_or_none
 from dpo_pipeline.annotations.orders import names_of, ranks_of
 from dpo_pipeline.annotations.reasons import Reason
@@ -45,6 +45,8 @@ def _reader(rules: Rules) -> Callable[[Mapping[str, Any]], Sequence[Part]]:
         raise Unusable(Reason.UNKNOWN_FORMAT, "drop.yaml has no mapping for this file")
     if mapping.responses:
         return partial(_ranking, mapping=mapping, getter_of=_getters(mapping), rules=rules)
+    if mapping.response is not None:
+        return partial(_rows, mapping=mapping, getter_of=_getters(mapping), rules=rules)
     assert mapping.response_a  # the mapping's own validation sees to it
     assert mapping.response_b
     names = (mapping.prompt, mapping.response_a, mapping.response_b, mapping.verdict)
@@ -109,6 +111,79 @@ def _ranking(
         ratings = [number for number in numbers if number is not None]
         return pairs_by_rating(prompt, responses, ratings, group="ratings", step=rules.file.rating_step, **fields)
     return pairs_by_rank(prompt, responses, numbers, group="ranking", **fields)
+
+
+def joined_by(rules: Rules) -> Callable[[Mapping[str, Any]], Any] | None:
+    """What rows of one record have in common, where a row holds one response: who judged which prompt."""
+    mapping = rules.file.mapping
+    if mapping is None or mapping.response is None:
+        return None
+    getter_of = _getters(mapping)
+
+    def key_of(row: Mapping[str, Any]) -> Any:
+        get = getter_of(row)
+        key = [get(name) for name in (mapping.system, mapping.prompt, mapping.annotator)]
+        return None if key[1] in (None, "") else key
+
+    return key_of
+
+
+def _rows(
+    record: Mapping[str, Any], mapping: ColumnMapping, getter_of: Callable[[Mapping[str, Any]], Getter], rules: Rules
+) -> Sequence[Part]:
+    """The pairs of rows that hold one response each; who, which prompt and which guideline the first row says."""
+    rows, column = [getter_of(row) for row in record.get("rows", [record])], mapping.rating or mapping.rank
+    assert column is not None  # the mapping's own validation sees to it
+    if len(rows) < 2:
+        detail = (
+            "no row beside it holds another response to the same prompt; rows to be compared must follow one another"
+        )
+        raise Unusable(Reason.TOO_FEW_RESPONSES, detail)
+    gets, responses, numbers, broken = [], [], [], []
+    for place, get in enumerate(rows, start=1):
+        try:
+            texts, number = _response(get(mapping.response), str(mapping.response)), _number(get(column), column)
+        except Unusable as problem:
+            broken.append(Unusable(problem.reason, f"row {place} of {len(rows)}: {problem.detail}"))
+        else:
+            gets, responses, numbers = [*gets, get], [*responses, texts], [*numbers, number]
+    if len(gets) < 2:
+        return broken
+    first = gets[0]
+    seconds = [rules.seconds(get(mapping.seconds)) for get in gets]
+    times = [time for get in gets if (time := rules.time(get(mapping.judged_at))) is not None]
+    said = [why for get in gets if (why := stripped_or_none(get(mapping.justification))) is not None]
+    fields = {
+        "annotator": rules.annotator(first(mapping.annotator)),
+        "justification": "\n".join(dict.fromkeys(said)) or None,
+        "seconds": sum(one for one in seconds if one is not None) if any(one is not None for one in seconds) else None,
+        "judged_at": max(times, default=None),
+        "guideline_version": stripped_or_none(first(mapping.guideline_version)) or rules.file.guideline_version,
+        "sft_allowed": rules.sft_allowed(),
+    }
+    prompt = prompt_of(first(mapping.prompt), mapping.prompt, system=first(mapping.system))
+    if mapping.rank is not None:
+        parts = pairs_by_rank(prompt, responses, numbers, group="rows", **fields)
+    else:
+        parts = pairs_by_rating(prompt, responses, numbers, group="rows", step=rules.file.rating_step, **fields)
+    named = [(name, where) for name, where in mapping.dimensions.items() if isinstance(where, str)]
+    aspects = [_aspects(get, named, rules) for get in gets]
+    return [*(with_differences(parts, responses, aspects) if named else parts), *broken]
+
+
+def _aspects(get: Getter, named: Sequence[tuple[str, str]], rules: Rules) -> dict[str, float]:
+    """A row's rating per dimension, in steps; those left out that were not given or are no numbers (noted)."""
+    found: dict[str, float] = {}
+    for name, where in named:
+        value = get(where)
+        if value in (None, ""):
+            continue
+        number = rules.number(value, otherwise=math.nan)
+        if math.isnan(number):
+            rules.notes["unreadable_dimension"] += 1
+        else:
+            found[name] = number / rules.file.rating_step
+    return found
 
 
 def _numbered(get: Getter, mapping: ColumnMapping) -> tuple[list[str], list[float | None]]:

@@ -7,18 +7,15 @@ helpfulness is a tie, and the other attributes are rubric dimensions. In `disagr
 annotators' ratings, of which the mean counts.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-import msgspec
-
 from dpo_pipeline.annotations.formats.helpsteer import prompt_before
-from dpo_pipeline.annotations.formats.kway import pairs_by_rating
+from dpo_pipeline.annotations.formats.kway import pairs_by_rating, with_differences
 from dpo_pipeline.annotations.formats.shared import share_with
 from dpo_pipeline.annotations.reasons import Reason
-from dpo_pipeline.annotations.records import Judgment, Part, Unusable, shown, text_of
+from dpo_pipeline.annotations.records import Part, Unusable, shown, text_of
 from dpo_pipeline.annotations.rules import Rules
 
 NAME = "helpsteer_ratings"
@@ -31,9 +28,9 @@ def recognise(sample: Sequence[Mapping[str, Any]]) -> float:
     return share_with(sample, "prompt", "response", "helpfulness")
 
 
-def joined_by(record: Mapping[str, Any]) -> Any:
-    """What the rows of one record have in common."""
-    return record.get("prompt")
+def joined_by(rules: Rules) -> Callable[[Mapping[str, Any]], Any]:  # noqa: ARG001
+    """What the rows of one record have in common: their prompt."""
+    return lambda row: row.get("prompt")
 
 
 def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
@@ -59,18 +56,8 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
         guideline_version=rules.file.guideline_version,
         sft_allowed=rules.sft_allowed(),
     )
-    usable = [row for row, response in zip(rows, responses, strict=True) if response.strip()]
-    judgments = [part for part in parts if isinstance(part, Judgment)]
-    compared = zip(judgments, combinations(usable, 2), strict=True)
-    described = [msgspec.structs.replace(judgment, dimensions=_dimensions(*two)) for judgment, two in compared]
-    return [*described, *(part for part in parts if isinstance(part, Unusable))]
-
-
-def _dimensions(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
-    """How much more the second response has of each attribute, at most 3."""
-    shared = [name for name in ATTRIBUTES if first.get(name) is not None and second.get(name) is not None]
-    found = ((name, _rating(second, name) - _rating(first, name)) for name in shared)
-    return tuple((name, max(-3.0, min(3.0, value))) for name, value in found)
+    aspects = [{name: _rating(row, name) for name in ATTRIBUTES if row.get(name) is not None} for row in rows]
+    return with_differences(parts, responses, aspects)
 
 
 def _rating(row: Mapping[str, Any], name: str) -> float:

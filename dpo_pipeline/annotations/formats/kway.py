@@ -8,9 +8,11 @@ Equal ranks or ratings are ties. The pairs of one ranking share a group id.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
+
+import msgspec
 
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Judgment, Part, Turns, Unusable, clean
@@ -60,6 +62,27 @@ def pairs_by_rating(
         return _whole((ratings[second] - ratings[first]) / step)
 
     return _pairs(prompt, responses, strength, group, fields)
+
+
+def with_differences(
+    parts: Sequence[Part], responses: Sequence[str], aspects: Sequence[Mapping[str, float]]
+) -> list[Part]:
+    """The pairs of `pairs_by_rating` with how much more the second has of each aspect that both have, at most 3.
+
+    Args:
+        parts: What `pairs_by_rating` gave.
+        responses: As given to it.
+        aspects: Per response a number per aspect.
+    """
+    usable = [place for place, response in enumerate(responses) if clean(response)]
+    pairs = [part for part in parts if isinstance(part, Judgment)]
+    described: list[Part] = []
+    for pair, (first, second) in zip(pairs, combinations(usable, 2), strict=True):
+        shared = [name for name in aspects[first] if name in aspects[second]]
+        found = ((name, aspects[second][name] - aspects[first][name]) for name in shared)
+        dimensions = tuple((name, max(-3.0, min(3.0, value))) for name, value in found)
+        described.append(msgspec.structs.replace(pair, dimensions=dimensions))
+    return [*described, *(part for part in parts if not isinstance(part, Judgment))]
 
 
 def _whole(difference: float) -> int:

@@ -39,8 +39,19 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     return parts_of_each(record.get("responses"), "response", lambda one, _: _response(record, one, rules))
 
 
+def mapped_rows(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a mapping is given of a task: per response the task's fields and the worker's answers."""
+    responses = record.get("responses")
+    held = responses if isinstance(responses, list) else []
+    return [_row(record, one) for one in held if isinstance(one, dict)]
+
+
+def _row(task: Mapping[str, Any], response: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"fields": task.get("fields"), "data": response.get("data")}
+
+
 def _response(task: Mapping[str, Any], response: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
-    parts = columns.parse({"fields": task.get("fields"), "data": response.get("data")}, rules)
+    parts = columns.parse(_row(task, response), rules)
     return [_signed(part, response, rules) if isinstance(part, Judgment) else part for part in parts]
 
 

@@ -5,16 +5,13 @@ https://huggingface.co/datasets/openbmb/UltraFeedback. `overall_score` is not us
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-import msgspec
-
-from dpo_pipeline.annotations.formats.kway import pairs_by_rating
+from dpo_pipeline.annotations.formats.kway import pairs_by_rating, with_differences
 from dpo_pipeline.annotations.formats.shared import share_with
 from dpo_pipeline.annotations.reasons import Reason
-from dpo_pipeline.annotations.records import Judgment, Part, Unusable, kind_of, shown, single_prompt, text_of
+from dpo_pipeline.annotations.records import Part, Unusable, kind_of, shown, single_prompt, text_of
 from dpo_pipeline.annotations.rules import Rules
 
 NAME = "ultrafeedback"
@@ -45,7 +42,8 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     means = [fmean(ratings.values()) for ratings in aspects]
     fields = {"guideline_version": rules.file.guideline_version, "sft_allowed": rules.sft_allowed()}
     parts = pairs_by_rating(prompt, responses, means, group="ratings", step=rules.file.rating_step, **fields)
-    return [*_with_dimensions(parts, responses, aspects), *unrated]
+    ordered = [dict(sorted(ratings.items())) for ratings in aspects]
+    return [*with_differences(parts, responses, ordered), *unrated]
 
 
 def _ratings(completion: Mapping[str, Any]) -> dict[str, float]:
@@ -68,21 +66,3 @@ def _ratings(completion: Mapping[str, Any]) -> dict[str, float]:
             raise Unusable(Reason.UNKNOWN_VERDICT, f"the rating of {shown(aspect)} is {shown(rating)}")
         found[aspect] = value
     return found
-
-
-def _with_dimensions(
-    parts: Sequence[Part], responses: Sequence[str], aspects: Sequence[Mapping[str, float]]
-) -> list[Part]:
-    """The pairs with the difference per aspect, where both completions have it."""
-    usable = [place for place, response in enumerate(responses) if response.strip()]
-    pairs = [part for part in parts if isinstance(part, Judgment)]
-    result: list[Part] = []
-    for pair, (first, second) in zip(pairs, combinations(usable, 2), strict=True):
-        shared = sorted(aspects[first].keys() & aspects[second].keys())
-        dimensions = tuple((name, _capped(aspects[second][name] - aspects[first][name])) for name in shared)
-        result.append(msgspec.structs.replace(pair, dimensions=dimensions))
-    return [*result, *(part for part in parts if not isinstance(part, Judgment))]
-
-
-def _capped(difference: float) -> float:
-    return max(-3.0, min(3.0, difference))

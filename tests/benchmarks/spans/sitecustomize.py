@@ -1,7 +1,8 @@
 """Found by every Python process of `bench_overhead.py` on its path: notes when it imports and when it is in what.
 
-A span is [category, start, end] by the machine's clock; a process leaves its spans in `$DPO_BENCH_SPANS/<pid>.json`.
-Only the main thread counts: it is the one that makes everybody wait.
+A span is [category, start, end, CPU seconds at its start, at its end], by the machine's clock and by that of the
+process; a process leaves its spans and all its CPU seconds in `$DPO_BENCH_SPANS/<pid>.json`. Only the main thread
+counts: it is the one that makes everybody wait.
 """
 
 import atexit
@@ -15,8 +16,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-IN_CHILD = "resources.child" in sys.orig_argv
-IMPORTS = "imports of a child" if IN_CHILD else "imports"
+IN_CHILD = bool({"resources.child", "resources.warm"} & set(sys.orig_argv))
+IMPORTS = "imports of children" if IN_CHILD else "imports"
 WATCHED = {
     "dpo_pipeline.sft.train": {"train_sft": "library in a child"},
     "dpo_pipeline.dpo.reference": {"compute_reference": "library in a child"},
@@ -40,8 +41,9 @@ WATCHED = {
 }
 """Every function that is watched, by module, and the category its time falls into."""
 
-spans: list[tuple[str, float, float]] = []
+spans: list[tuple[str, float, float, float, float]] = []
 deep = [0]
+forked_at = [0.0]  # CPU seconds a forked process had before it was one
 load = importlib._bootstrap._find_and_load
 
 
@@ -49,14 +51,23 @@ def is_main():
     return threading.current_thread() is threading.main_thread()
 
 
+def now():
+    return time.time(), time.process_time()
+
+
+def note(category, since):
+    (started, cpu), (ended, cpu_then) = since, now()
+    spans.append((category, started, ended, cpu, cpu_then))
+
+
 @contextmanager
 def span(category):
-    started = time.time()
+    since = now()
     try:
         yield
     finally:
         if is_main():
-            spans.append((category, started, time.time()))
+            note(category, since)
 
 
 def watched(function, category):
@@ -86,13 +97,13 @@ def find_and_load(name, import_):
     if not is_main():
         return load(name, import_)
     deep[0] += 1
-    started = time.time()
+    since = now()
     try:
         module = load(name, import_)
     finally:
         deep[0] -= 1
         if deep[0] == 0:
-            spans.append((IMPORTS, started, time.time()))
+            note(IMPORTS, since)
     for path, category in WATCHED.get(name, {}).items():
         *owners, last = path.split(".")
         owner = functools.reduce(getattr, owners, module)
@@ -101,9 +112,23 @@ def find_and_load(name, import_):
 
 
 def leave():
-    (Path(os.environ["DPO_BENCH_SPANS"]) / f"{os.getpid()}.json").write_text(json.dumps(spans))
+    said = {"spans": spans, "cpu": [forked_at[0], time.process_time()], "child": IN_CHILD}
+    (Path(os.environ["DPO_BENCH_SPANS"]) / f"{os.getpid()}.json").write_text(json.dumps(said))
+
+
+def begin_as_a_fork():
+    spans.clear()
+    forked_at[0] = time.process_time()
+
+
+def leave_at_once(code):
+    leave()
+    end(code)
 
 
 if "DPO_BENCH_SPANS" in os.environ:
     importlib._bootstrap._find_and_load = find_and_load
     atexit.register(leave)
+    end, os._exit = os._exit, leave_at_once  # how a forked child ends
+    # What others are forked from is killed in the end: what it did before each fork counts.
+    os.register_at_fork(before=leave, after_in_child=begin_as_a_fork)
