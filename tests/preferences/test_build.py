@@ -551,7 +551,9 @@ def test_of_an_earlier_builds_prompts_only_what_new_ones_touch_is_looked_for(wor
     looked_at = []
     links = near_duplicates._links
     monkeypatch.setattr(
-        near_duplicates, "_links", lambda keys, order: looked_at.append(len(order)) or links(keys, order)
+        near_duplicates,
+        "_links",
+        lambda keys, order, early: looked_at.append(len(order)) or links(keys, order, early),
     )
     monkeypatch.setattr(near_duplicates, "ROWS_PER_PIECE", 9)
     resumed, outcome = world.build(*drops, settings=MAJORITY, known=[early])
