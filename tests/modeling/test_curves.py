@@ -9,7 +9,7 @@ from io import BytesIO
 import dpo_pipeline.dpo.train, dpo_pipeline.sft.train, dpo_pipeline.dpo.reference
 assert "matplotlib" not in sys.modules
 from dpo_pipeline.modeling.curves import SFT_PANELS, draw_curves
-history = [{"step": step, "loss": 2.0 / step, "validation/loss": 2.1 / step, "grad_norm": None} for step in range(1, 80)]
+history = [{"step": step, "loss": 2 / step, "validation/loss": 3 / step, "grad_norm": None} for step in range(1, 80)]
 pictures = [BytesIO(), BytesIO()]
 for picture in pictures:
     draw_curves(history, picture, panels=SFT_PANELS)
