@@ -37,6 +37,7 @@ def _runs(entries: Iterable[Entry], key_of: Callable[[Any], Any], limit: int) ->
             run, size = [], weight_of(entry[2])
         if own is None:
             yield entry
+            size = 0
         else:
             run.append(entry)
             key = own

@@ -9,13 +9,14 @@ from typing import Any
 from dpo_pipeline.annotations.csv_rows import read_csv
 from dpo_pipeline.annotations.decoding import BOM, decode
 from dpo_pipeline.annotations.encodings import as_utf8
-from dpo_pipeline.annotations.json_records import Entry, read_json_lines, read_json_values, wrapper_of
+from dpo_pipeline.annotations.json_records import Entry, read_json_lines, read_json_values
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.sheets import read_parquet, read_sheet, sheet_names
 from dpo_pipeline.annotations.sources import Source
 from dpo_pipeline.annotations.streams import Bounded, Peeked
+from dpo_pipeline.annotations.wrapped import wrapper_of
 
 EXCERPT_CHARACTERS = 200
 _NOT_THE_FILE = (

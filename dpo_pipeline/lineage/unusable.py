@@ -49,7 +49,8 @@ def annotators_in_unusable(home: Home, names: Sequence[str], own: str) -> list[F
         def see(_: str, __: str, raw: Any) -> Iterable[str]:
             leaves = leaves_of(raw)
             if leaves is None:
-                leaves = [own] if own.encode() in bytes(raw) else []
+                said = raw if isinstance(raw, str) else bytes(raw).decode("utf-8", "replace")
+                leaves = [own] if own in said else []
             return {str(pseudonyms.of(space + leaf)) for leaf in leaves for space in spaces} & wanted
 
         return see

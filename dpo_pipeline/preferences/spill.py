@@ -24,6 +24,9 @@ PENDING_BYTES = 32_000_000
 """Rows gathered before they are put aside: many small writes would cost more than the rows."""
 RANGE_ROWS, RANGE_BYTES = 20_000, 64_000_000
 """What a range of identities holds, about; it is read into memory as a whole."""
+MOST_MAPPED = 300_000_000
+"""Bytes of mapped files, this program's libraries among them, beyond which arrays are let go: each page that is asked
+for again costs a microsecond."""
 MOST_RANGES = 250
 """Files open at a time."""
 
@@ -117,9 +120,10 @@ class Scratch:
         return self._kept(np.memmap(path, dtype, "r")) if path.stat().st_size else np.zeros(0, dtype)
 
     def let_go(self) -> None:
-        """Give the pages of all arrays back to the system, which keeps or writes them as it likes; nothing is lost."""
-        for one in self._maps:
-            one.madvise(mmap.MADV_DONTNEED)
+        """Where many pages are mapped, give them back to the system, which keeps or writes them; nothing is lost."""
+        if _mapped_bytes() >= MOST_MAPPED:
+            for one in self._maps:
+                one.madvise(mmap.MADV_DONTNEED)
 
     def _kept(self, array: np.memmap) -> np.ndarray:
         self._maps.add(array._mmap)  # noqa: SLF001
@@ -202,3 +206,11 @@ def stable_order(keys: Callable[[slice], np.ndarray], count: int, scratch: Scrat
                 order[starts[key] : starts[key] + end - start] = some.start + by_key[start:end]
                 starts[key] += end - start
     return order
+
+
+def _mapped_bytes() -> int:
+    """How much of this process's memory is pages of files; where the system does not tell, as much as there may be."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return MOST_MAPPED

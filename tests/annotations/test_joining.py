@@ -59,3 +59,10 @@ def test_a_record_of_many_rows_is_no_longer_than_a_record_may_be(read):
     assert found(result) == [
         (number, *(json.loads(lines[at])["response"] for at in (number - 1, number))) for number in (1, 3, 5)
     ]
+
+
+def test_broken_rows_take_no_room_from_the_record_after_them(read):
+    broken = ['{"cut": "' + "x" * 700] * 3
+    lines = [*broken, row("p", "one"), row("p", "two", 1)]
+    result = read({"train.jsonl": "\n".join(lines)}, settings=AnnotationSettings(max_record_bytes=1_000))
+    assert found(result) == [(4, "one", "two")]

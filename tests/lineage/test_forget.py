@@ -239,6 +239,17 @@ def test_somebody_of_whom_nothing_could_be_used_can_be_forgotten(small, graph):
     assert left[(12, "unknown_verdict")].startswith('{"question"')
 
 
+def test_an_id_in_a_sheet_that_cannot_be_told_apart_is_found(small, graph):
+    """The header names a column twice, so that it came as text: no JSON, and no bytes either."""
+    folder = small.inbox / "sheets"
+    folder.mkdir()
+    (folder / "sheet.csv").write_text("prompt,who zoe,who zoe\nq,a,b\n")
+    graph.take_in(small, "sheets")
+    assert forget.plan_annotator(small, "who zoe").drops == ("sheets",)
+    with pytest.raises(InputError):
+        forget.plan_annotator(small, "nobody at all")
+
+
 def test_a_drop_in_which_only_rejected_records_name_somebody_is_read_again_too(small, graph):
     extra = {**verdict("may", 3, "alice"), "verdict": "perhaps"}
     write_drop(small, "fourth", ["dora"], extra=[extra])

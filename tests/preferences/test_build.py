@@ -48,6 +48,7 @@ def tiny(patch):
         (texts, "BATCH_ROWS", 5),
         (spill, "PENDING_BYTES", 300),
         (spill, "RANGE_ROWS", 4),
+        (spill, "MOST_MAPPED", 0),
         (sketch, "ROWS_AT_ONCE", 3),
         (catalogue, "IDS_AT_ONCE", 4),
         (verdict_file, "PAIRS_AT_ONCE", 2),
