@@ -116,7 +116,7 @@ def _measure(
 
 
 def _with_room_for(batches: Sequence[Sequence[Group]], shape: Architecture) -> Architecture:
-    """The shape, with embeddings for every token of the batches: the marks of a chat template may be new to the base."""
+    """The shape, with embeddings for every token of the batches: a chat template's marks may be new to the base."""
     lists = (tokens for batch in batches for group in batch for tokens in (group.prompt, *group.responses))
     largest = max((int(tokens.max()) for tokens in lists if len(tokens)), default=0)
     return shape.model_copy(update={"vocabulary_size": max(shape.vocabulary_size, largest + 1)})
