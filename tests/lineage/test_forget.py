@@ -284,6 +284,21 @@ def test_an_unusable_copy_of_what_was_taken_back_is_not_quoted(small, graph, sub
     assert excerpts(small, "after")[(12, "unknown_verdict")].startswith('{"question"')
 
 
+def test_a_copy_that_breaks_off_is_found_in_a_drop_that_holds_nothing_else_of_it(small, graph):
+    """No JSON, so it has no texts to compare; what came is looked through as it stands."""
+    folder = small.inbox / "cut"
+    folder.mkdir()
+    said = verdict("may", 4, "alice")
+    (folder / "cut.jsonl").write_text(json.dumps({**said, "who": "dora"})[:-30] + "\n")
+    graph.take_in(small, "cut")
+    assert said["question"] in str(excerpts(small, "cut"))
+    plan = forget.plan_record(small, "may/verdicts.jsonl:9")
+    assert plan.drops == ("cut", "may")
+    bury(small, plan)
+    graph.again(small, "cut", "may")
+    assert said["question"] not in str(excerpts(small, "cut"))
+
+
 def test_an_unusable_record_that_is_taken_back_is_not_quoted_where_it_is_delivered_again(small, graph):
     plan = forget.plan_record(small, "may/verdicts.jsonl:21")
     bury(small, plan)
