@@ -145,8 +145,9 @@ def test_whoever_withdrew_is_left_out_of_a_later_drop_as_well(small, graph):
 def test_nothing_is_made_from_a_table_that_still_holds_it(small, graph):
     bury(small, forget.plan_annotator(small, "alice"))
     stale = small.latest("preference_pairs")
-    with pytest.raises(ArtifactError, match="judgments of drop may, which still holds"):
-        refuse_forgotten(small, "dpo_checkpoint", stale)
+    for made in ("dpo_checkpoint", "sweep_point"):
+        with pytest.raises(ArtifactError, match="judgments of drop may, which still holds"):
+            refuse_forgotten(small, made, stale)
     refuse_forgotten(small, "evaluation_report", stale)
     refuse_forgotten(small, "dpo_checkpoint", graph.again(small, "may"))
 
