@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 from click.testing import CliRunner
 from worlds import (
     COMPUTE,
@@ -22,6 +23,7 @@ from dpo_pipeline.core.artifacts import Outcome, Recipe
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.randomness import seed_for
+from dpo_pipeline.modeling.batches import Group
 from dpo_pipeline.modeling.device import CPU_BATCH_TOKENS
 from dpo_pipeline.modeling.duration import measure_steps
 from dpo_pipeline.modeling.settings import (
@@ -218,3 +220,11 @@ def test_without_a_tokenizer_on_this_machine_tokens_are_told_from_characters(tmp
     found = Learning(home, load_profile("demo").model_copy(update={"model": model})).by_dpo()
     assert "3.5 characters a token" in found.source
     assert [(len(g.prompt), *map(len, g.responses)) for g in found.sample] == [(26, 16, 8)] * 2
+
+
+def test_tokens_beyond_the_vocabulary_are_measured_too():
+    """Those of a chat template whose marks the base has yet to learn, or of a tokenizer under another profile."""
+    model = ModelSettings(scratch=SCRATCH.scratch.model_copy(update={"vocabulary_size": 300}), max_length=128)
+    groups = [Group(np.array([3, 300], np.int32), (np.array([4, 301], np.int32), np.array([777], np.int32)))]
+    found = measure_steps(model, COMPUTE, optimizer=OptimizerSettings(learning_rate=1e-4), batches=[groups])
+    assert found.seconds_a_token > 0
