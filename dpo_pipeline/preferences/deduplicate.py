@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dpo_pipeline.core.metrics import Reporter
-from dpo_pipeline.preferences import likeness
+from dpo_pipeline.preferences import CODE_VERSION, likeness
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.likeness import Likenesses
 from dpo_pipeline.preferences.near_duplicates import (
@@ -148,8 +148,11 @@ def prompt_neighbours(
 
 
 def among_prompts(catalogue: Catalogue) -> list[str]:
-    """What the edges between prompts rest on, drop by drop: those among the first drops stay as others come."""
-    return [f"{PROMPT_BANDS}x{PROMPT_HASHES}/{EARLY_PROMPTS}/{WINDOW}", *catalogue.prompts.digests]
+    """What the edges between prompts rest on, drop by drop: those among the first drops stay as others come.
+
+    The code version, because other code may propose other edges: likenesses are taken over from it, the search is not.
+    """
+    return [f"{CODE_VERSION}:{PROMPT_BANDS}x{PROMPT_HASHES}/{EARLY_PROMPTS}/{WINDOW}", *catalogue.prompts.digests]
 
 
 def _told(likenesses: Likenesses) -> str:

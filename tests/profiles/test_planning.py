@@ -223,7 +223,7 @@ def test_without_a_tokenizer_on_this_machine_tokens_are_told_from_characters(tmp
 
 
 def test_tokens_beyond_the_vocabulary_are_measured_too():
-    """Marks of a chat template that the base has yet to learn, or the home's tokenizer under another profile."""
+    """Those of a chat template whose marks the base has yet to learn, or of a tokenizer under another profile."""
     model = ModelSettings(scratch=SCRATCH.scratch.model_copy(update={"vocabulary_size": 300}), max_length=128)
     groups = [Group(np.array([3, 300], np.int32), (np.array([4, 301], np.int32), np.array([777], np.int32)))]
     found = measure_steps(model, COMPUTE, optimizer=OptimizerSettings(learning_rate=1e-4), batches=[groups])

@@ -18,7 +18,7 @@ import pytest
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.errors import TrainingError
 from dpo_pipeline.dpo.settings import DpoSettings
-from resources import launchers
+from resources import launchers, warm
 from resources.gpu import Gpu
 from resources.warm import Line
 
@@ -253,3 +253,11 @@ def test_a_fork_is_chosen_only_where_no_accelerator_is(monkeypatch, tmp_path):
     assert not launchers.can_fork()
     assert type(Gpu()._choose()).__name__ == "ChildProcess"
     assert type(Gpu(launcher="forked")._choose()).__name__ == "ForkedChild"
+
+
+def test_what_cannot_be_imported_ahead_is_left_to_the_child_that_needs_it(monkeypatch):
+    monkeypatch.setattr(warm, "IMPORTED", ("no_such_module_anywhere",))
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        warm.serve(warm.Line(theirs))  # ends, for no order will come; and did not end before it could take one
