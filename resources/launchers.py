@@ -1,5 +1,6 @@
 """How heavy work is started: in a child process that dies with its parent, or in this process for small tests."""
 
+import contextlib
 import json
 import os
 import signal
@@ -147,12 +148,13 @@ def _start_warm() -> tuple["subprocess.Popen[bytes]", Line]:
 
 def _end(child: int, line: Line) -> None:
     """Ask a forked child to stop, and wait until it has: it may be writing where its parent clears up next."""
-    os.kill(child, signal.SIGINT)
     line.end.settimeout(STOP_SECONDS)
-    try:
-        line.receive()
-    except TimeoutError:
-        os.kill(child, signal.SIGKILL)
+    for word in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):  # it may have ended just as it was to be stopped
+            os.kill(child, word)
+        with contextlib.suppress(TimeoutError):
+            line.receive()
+            return
 
 
 def _crash(code: int) -> dg.Failure:

@@ -12,19 +12,13 @@ from dpo_pipeline.annotations.decoding import BOM, decode
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.streams import Bounded
+from dpo_pipeline.annotations.wrapped import UNREAD_BEHIND, UNREAD_BESIDE, names_records
 
 Entry = tuple[int, Any, Any]
 BLOCK_BYTES = 1 << 20
 EXCERPT_BYTES = 1_000
 # What stands before the next bracket: anything but brackets and quotes, and whole texts. Possessive: never tried twice.
 _PLAIN = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+")*+')
-
-
-_WRAPPER = re.compile(
-    rb'\s*\{\s*(?:"[^"\\]*"\s*:\s*(?:"[^"\\]*"|-?[\d.]+|true|false|null)\s*,\s*)*+'
-    rb'"(?:data|rows|records|results|items|examples|instances|samples|tasks|pairs|comparisons)"\s*:\s*\[(?=\s*\{)'
-)
-"""An object whose first list bears one of the names that exports give to all of their records."""
 
 
 class _Lost(NamedTuple):
@@ -85,7 +79,8 @@ def read_json_values(stream: Bounded, *, max_record_bytes: int, skip: int = 0) -
     Args:
         stream: The file.
         max_record_bytes: Longest element.
-        skip: Bytes before an array that an object is wrapped around; what follows the array is passed over then.
+        skip: Bytes before an array that an object is wrapped around; what else is in the object is passed over then,
+            unless it is another list that bears a name of records: that, and whatever follows, is said not to be read.
     """
     scanner = _ElementScanner(max_record_bytes, is_wrapped=skip > 0)
     number = 0
@@ -125,6 +120,8 @@ class _ElementScanner:
         self._array: bool | None = None  # whether one array holds everything; None until the first bracket
         self._closed = False
         self._start = 0  # where the element, or the gap before it, starts
+        self._around = 1  # brackets still open around a wrapped array once it is closed
+        self._unread: Unusable | None = None  # what stands behind it and should not
         self._too_long = b""  # the beginning of an element that became too long
 
     def feed(self, block: bytes) -> list[tuple[Any, bytes]]:
@@ -149,7 +146,7 @@ class _ElementScanner:
         """What is left at the end: nothing, or one broken element."""
         rest = bytes(self.buffer[self._start :])
         if self._is_wrapped and self._closed:
-            return []
+            return self._left_behind(rest)
         if self._too_long:
             return [(_too_long(self._limit), self._too_long)]
         if self._open or self._in_string:
@@ -162,10 +159,33 @@ class _ElementScanner:
             return []
         return [(problem, rest[:EXCERPT_BYTES])]
 
+    def _left_behind(self, rest: bytes) -> list[tuple[Any, bytes]]:
+        """What is wrong with what followed a wrapped array: nothing, or one thing that was not read."""
+        if self._unread is None and self._around:
+            self._unread = Unusable(Reason.TRUNCATED_FILE, "the object around the records is never closed")
+        elif self._unread is None and _is_garbage(rest):
+            self._unread = Unusable(Reason.INVALID_JSON, UNREAD_BEHIND)
+        return [] if self._unread is None else [(self._unread, rest[:EXCERPT_BYTES])]
+
+    def _pass_by(self, at: int) -> None:
+        """Go past the bracket or quote at a place behind a wrapped array, looking out for records that are not read."""
+        byte, before = self.buffer[at], self.buffer[self._start : at]
+        if self._unread is not None or not self._around:
+            self._unread = self._unread or Unusable(Reason.INVALID_JSON, UNREAD_BEHIND)
+            self._at = len(self.buffer)
+        elif byte == _QUOTE:
+            self._at, self._in_string = at + 1, True
+        elif self._around == 1 and byte == _OPENS_ARRAY and names_records(before):
+            self._unread = Unusable(Reason.INVALID_JSON, UNREAD_BESIDE)
+            self._at = len(self.buffer)
+        else:
+            self._around += -1 if byte in _CLOSES else 1
+            self._at = self._start = at + 1
+
     def _step(self, at: int) -> None:
-        """Go past the bracket or quote at a place; behind a wrapped array nothing is of interest."""
+        """Go past the bracket or quote at a place."""
         if self._is_wrapped and self._closed:
-            self._at = self._start = len(self.buffer)
+            self._pass_by(at)
             return
         byte = self.buffer[at]
         self._at = at + 1
@@ -249,20 +269,6 @@ class _ElementScanner:
             kept = self._at if not self._in_string else max(self._at, len(self.buffer) - _KEPT_BYTES)
             del self.buffer[:kept]
             self._at -= kept
-
-
-def wrapper_of(head: bytes) -> int:
-    """How many bytes stand before the array of a file that is one object around it; 0 where it is none.
-
-    >>> wrapper_of(b'{"version": 2, "data": [{"id": 1}]}'), wrapper_of(b'{"messages": [{"role": "user"}]}')
-    (23, 0)
-    """
-    found = _WRAPPER.match(head)
-    if found is None:
-        return 0
-    first, _, rest = head.partition(b"\n")
-    is_lines = bool(rest.strip()) and not isinstance(decode(first), Unusable)
-    return 0 if is_lines else found.end() - 1
 
 
 def _is_garbage(gap: bytes) -> bool:

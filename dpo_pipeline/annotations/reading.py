@@ -9,13 +9,14 @@ from typing import Any
 from dpo_pipeline.annotations.csv_rows import read_csv
 from dpo_pipeline.annotations.decoding import BOM, decode
 from dpo_pipeline.annotations.encodings import as_utf8
-from dpo_pipeline.annotations.json_records import Entry, read_json_lines, read_json_values, wrapper_of
+from dpo_pipeline.annotations.json_records import Entry, read_json_lines, read_json_values
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.sheets import read_parquet, read_sheet, sheet_names
 from dpo_pipeline.annotations.sources import Source
 from dpo_pipeline.annotations.streams import Bounded, Peeked
+from dpo_pipeline.annotations.wrapped import wrapper_of
 
 EXCERPT_CHARACTERS = 200
 _NOT_THE_FILE = (
@@ -125,9 +126,11 @@ def excerpt_of(raw: Any, *, private: frozenset[str] = frozenset()) -> str:
 
 def weight_of(raw: Any) -> int:
     """About how many bytes a record holds."""
-    if type(raw) is bytes:
+    if type(raw) is bytes or type(raw) is str:
         return len(raw)
-    return sum(len(value) if isinstance(value, str) else 50 for value in raw.values()) if isinstance(raw, dict) else 0
+    if isinstance(raw, (dict, list)):
+        return sum(map(weight_of, raw.values() if isinstance(raw, dict) else raw))
+    return 50
 
 
 def _without_people(text: str, personal: re.Pattern[str]) -> str:

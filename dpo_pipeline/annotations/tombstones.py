@@ -19,6 +19,7 @@ LEARNERS = (
     "sft_checkpoint",
     "reference_logprobs",
     "dpo_checkpoint",
+    "sweep_point",
 )
 """What is never made from a table that still holds what is forgotten. Reports on and releases of older models are."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.evaluation.charts import curve
 from dpo_pipeline.lineage.graph import draw_chain
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -27,8 +28,17 @@ def render_page(audit: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    speeds = {
+        row["digest"]: curve(
+            [(step, speed / 1_000) for step, speed in row["speeds"]], title="Thousand tokens a second", place=0
+        )
+        for row in audit.get("training", [])
+        if len(row.get("speeds", [])) > 1
+    }
     picture = Markup(draw_chain(audit["chain"])) if audit["chain"] else None  # noqa: S704 - the picture escapes its own
-    return environment.get_template("audit.html.j2").render(audit=audit, picture=picture, shown=SHOWN_FAULTS)
+    return environment.get_template("audit.html.j2").render(
+        audit=audit, picture=picture, speeds=speeds, shown=SHOWN_FAULTS
+    )
 
 
 def render_chain(audit: Mapping[str, Any]) -> str:

@@ -59,7 +59,14 @@ def describe_facts(node: Node) -> dict[str, Any]:
         "intervals": bounds,
         "seeds": {name: value for name, value in _flat(node.artifact.manifest["settings"]) if name.endswith("seed")},
         "remarks": {name: value for name, value in remarks.items() if isinstance(value, str | int | float)},
+        "speeds": [[step, speed] for step, speed in zip(*_speeds(remarks), strict=True)],
     }
+
+
+def _speeds(remarks: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """Steps of a training and its tokens a second there, as its attempt remarked them."""
+    speeds = remarks.get("speeds") or {}
+    return speeds.get("step", []), speeds.get("tokens_per_second", [])
 
 
 def describe_annotators(nodes: Mapping[str, Node]) -> list[dict[str, Any]]:

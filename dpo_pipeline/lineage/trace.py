@@ -15,7 +15,18 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.records import TABLES
 from dpo_pipeline.lineage.unusable import annotators_in_unusable
 
-LEARNERS = ("sft_checkpoint", "reference_logprobs", "dpo_checkpoint", "evaluation_report", "release")
+MADE_FROM_TABLES = (
+    "pair_sketches",
+    "annotator_report",
+    "sft_checkpoint",
+    "reference_logprobs",
+    "dpo_checkpoint",
+    "sweep_point",
+    "evaluation_report",
+    "release",
+)
+"""What holds texts or figures of a table's rows, or learned from them, each after what it may be made from."""
+LEARNERS = frozenset({"sft_checkpoint", "dpo_checkpoint", "sweep_point"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +187,9 @@ def _downstream(home: Home, traced: Traced) -> Traced:
             traced.hits.append(hit)
             holding.add(artifact.path.name)
             learned.update([artifact.path.name] if hit.learned else [])
-    for kind in LEARNERS:
+    for kind in MADE_FROM_TABLES:
         for artifact in reversed(home.all_made(kind)):
-            if hit := _learner_hit(artifact, learned, holding):
+            if hit := _made_from_hit(artifact, learned, holding):
                 traced.hits.append(hit)
                 holding.add(artifact.path.name)
                 learned.update([artifact.path.name] if hit.learned else [])
@@ -198,7 +209,7 @@ def _pairs_hit(traced: Traced, artifact: Artifact) -> Hit | None:
     return Hit(artifact, f"pairs: {words}", learned=found["train"] > 0)
 
 
-def _learner_hit(artifact: Artifact, learned: set[str], holding: set[str]) -> Hit | None:
+def _made_from_hit(artifact: Artifact, learned: set[str], holding: set[str]) -> Hit | None:
     """An artifact made from one that holds it; SFT reads of a pair table only the split, unless told to learn it."""
     mine = [parent for parent in artifact.parents if parent.digest in holding]
     from_pairs = artifact.manifest["settings"].get("sft", {}).get("chosen_as_demonstrations", False)
@@ -207,7 +218,7 @@ def _learner_hit(artifact: Artifact, learned: set[str], holding: set[str]) -> Hi
     if not mine:
         return None
     roles = ", ".join(f"{parent.role} {short(parent.digest)}" for parent in mine)
-    is_trained = artifact.kind in {"sft_checkpoint", "dpo_checkpoint"} and any(p.digest in learned for p in mine)
+    is_trained = artifact.kind in LEARNERS and any(p.digest in learned for p in mine)
     return Hit(artifact, f"made from {roles}", learned=is_trained)
 
 

@@ -49,7 +49,7 @@ def annotators_in_unusable(home: Home, names: Sequence[str], own: str) -> list[F
         def see(_: str, __: str, raw: Any) -> Iterable[str]:
             leaves = leaves_of(raw)
             if leaves is None:
-                leaves = [own] if own.encode() in bytes(raw) else []
+                leaves = [own] if own in _as_text(raw) else []
             return {str(pseudonyms.of(space + leaf)) for leaf in leaves for space in spaces} & wanted
 
         return see
@@ -62,7 +62,8 @@ def quoting_unusable(home: Home, openings: Iterable[str]) -> list[Found]:
     key, wanted = home.pseudonym_key(), frozenset(openings)
 
     def see(_: str, __: str, raw: Any) -> Iterable[str]:
-        return ["quoted"] if quotes(leaves_of(raw) or (), wanted, key) else []
+        leaves = leaves_of(raw)
+        return ["quoted"] if quotes(_as_text(raw).split('"') if leaves is None else leaves, wanted, key) else []
 
     return [found for found in _looked_through(home, lambda _: see) if found.reasons] if wanted else []
 
@@ -104,6 +105,11 @@ def _looked_through(home: Home, see_in: Callable[[Sequence[str]], See]) -> Itera
         for source in sources_of(files, bounds):
             read_source(source, rules, bounds, sink)
         yield found
+
+
+def _as_text(raw: Any) -> str:
+    """What came of a record that is no JSON."""
+    return raw if isinstance(raw, str) else bytes(raw).decode("utf-8", "replace")
 
 
 class _Looking(Sink):

@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 COLUMNS = 2  # what fits the dialog in which Dagster shows a picture, on a laptop
 POINTS = 600
 NOISY_FROM = 50
@@ -43,6 +40,10 @@ def draw_curves(
         path: The picture to write, or an open file.
         panels: Title and metric names of each panel.
     """
+    # Only now: matplotlib takes 15 % of what a training imports, and no process but the first ever draws.
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):

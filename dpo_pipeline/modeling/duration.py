@@ -61,7 +61,7 @@ def measure_steps(
     Raises:
         CapacityError: If the device is not on this machine, or the model's shape is not known.
     """
-    device, shape = choose_device(compute), architecture_of(model)
+    device, shape = choose_device(compute), _with_room_for(batches, architecture_of(model))
     settings = model.model_copy(update={"adapter": _unquantized(model.adapter)})
     few, more = MEASURED_LAYERS
     if shape.layer_count <= more:
@@ -113,6 +113,13 @@ def _measure(
         tokens, turns = 0, itertools.cycle(batches)
         passes = sum(_seconds(lambda: one_pass(next(turns)), device, least=min(len(batches), LEAST_REPEATS)))
         return Duration(passes / tokens, statistics.mean(_seconds(update, device, least=LEAST_REPEATS)))
+
+
+def _with_room_for(batches: Sequence[Sequence[Group]], shape: Architecture) -> Architecture:
+    """The shape, with embeddings for every token of the batches: a chat template's marks may be new to the base."""
+    lists = (tokens for batch in batches for group in batch for tokens in (group.prompt, *group.responses))
+    largest = max((int(tokens.max()) for tokens in lists if len(tokens)), default=0)
+    return shape.model_copy(update={"vocabulary_size": max(shape.vocabulary_size, largest + 1)})
 
 
 def _random_model(model: ModelSettings, device: Device, shape: Architecture) -> torch.nn.Module:

@@ -63,9 +63,10 @@ class Session:
         self._checkpoint_seconds, self._watched, self._patience = checkpoint_minutes * 60, watched, patience
         self._held = ExitStack()
         self.first_step = self.tokens = 0
-        self._speeds: list[tuple[int, int]] = []
+        self._speeds: list[tuple[int, int]] = []  # each that of the stretch since the one before
         self.history: list[dict[str, Any]] = []
         self._started = self._spoke = self._saved = time.monotonic()
+        self._marked = self._started, self.tokens
 
     def __enter__(self) -> Self:
         if processes.is_first():
@@ -88,6 +89,7 @@ class Session:
             aside.replace(self.work / HISTORY)
             self.reporter.note(resumed_from_step=self.first_step, steps_planned=self.steps, processes=processes.size())
         self._started = self._spoke = self._saved = time.monotonic()
+        self._marked = self._started, self.tokens
 
     def remaining(self) -> Iterator[int]:
         """The steps still to be done, 0-based, until what is watched gets no better."""
@@ -151,7 +153,9 @@ class Session:
         left = (now - self._started) / (step + 1 - self.first_step) * (self.steps - step - 1)
         self.reporter.metrics(step + 1, {**values, "tokens_per_second": speed, "seconds_left": left})
         if (step + 1 - self.first_step) % max(1, (self.steps - self.first_step) // SPEEDS_REMARKED) == 0:
-            self._speeds.append((step + 1, round(speed)))
+            before, tokens_before = self._marked
+            self._speeds.append((step + 1, round((self.tokens - tokens_before) / max(now - before, 1e-9))))
+            self._marked = now, self.tokens
         if now - self._spoke > SECONDS_BETWEEN_WORDS or step + 1 == self.steps:
             self._spoke = now
             self.reporter.say(

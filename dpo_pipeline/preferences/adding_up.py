@@ -26,11 +26,13 @@ def consensus_of(catalogue: Catalogue, verdicts: VerdictFile, settings: Preferen
     annotators = len(verdicts.annotators)
     if settings.consensus == "dawid_skene":
         confusion = consensus.learn_confusion(_overlaps(catalogue, verdicts), annotators)
-        return lambda _, some: consensus.weigh(evidence_of(counted(some), annotators), some.pair_count, confusion)
+        return lambda _, some: consensus.weigh(
+            evidence_of(_in_content_order(some), annotators), some.pair_count, confusion
+        )
     if settings.consensus == "bradley_terry":
         # The scores of a prompt's responses hang together: all verdicts are needed at once, some 60 bytes each.
         everything = verdicts.take(0, len(catalogue.pairs.ids))
-        whole = consensus.bradley_terry(counted(everything), responses_of(catalogue), annotators)
+        whole = consensus.bradley_terry(_in_content_order(everything), responses_of(catalogue), annotators)
 
         def look_up(start: int, some: Verdicts) -> Consensus:
             mine = slice(start, start + some.pair_count)
@@ -46,12 +48,25 @@ def counted(verdicts: Verdicts) -> Verdict:
     return Verdict(*(getattr(verdicts, name)[verdicts.is_counted] for name in Verdict._fields))
 
 
+def _in_content_order(verdicts: Verdicts) -> Verdict:
+    """The verdicts that count, those on a pair by what they say.
+
+    Their ids tell in which file and line they came, and the order of additions shows in the last bits of a sum.
+    """
+    some = counted(verdicts)
+    several = np.flatnonzero(np.bincount(some.pair, minlength=1)[some.pair] > 1)
+    ordered = several[np.lexsort([column[several] for column in some[::-1]])]
+    order = np.arange(len(some.pair))
+    order[several] = ordered
+    return Verdict(*(column[order] for column in some))
+
+
 def _overlaps(catalogue: Catalogue, verdicts: VerdictFile) -> Callable[[], Iterator[Evidence]]:
     """The verdicts on pairs that have several, in pieces."""
     file, pair_count = catalogue.scratch.rows(OVERLAP), 0
     sizes = np.zeros(len(catalogue.pairs.ids) // PAIRS_PER_PIECE + 1, np.int64)
     for start, _, some in verdicts.slices():
-        evidence = evidence_of(counted(some), len(verdicts.annotators))
+        evidence = evidence_of(_in_content_order(some), len(verdicts.annotators))
         several = np.bincount(evidence.pair, minlength=1)[evidence.pair] > 1
         sizes += np.bincount((start + evidence.pair[several]) // PAIRS_PER_PIECE, minlength=len(sizes))
         found = evidence.only(several)

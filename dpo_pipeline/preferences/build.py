@@ -16,7 +16,7 @@ from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences.adding_up import consensus_of, counted
-from dpo_pipeline.preferences.catalogue import Catalogue, pieces
+from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.consensus import Consensus
 from dpo_pipeline.preferences.contamination import write_contamination
@@ -24,14 +24,14 @@ from dpo_pipeline.preferences.deduplicate import NearPairs, among_prompts, near_
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.golden import like_golden, read_golden, write_golden
 from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, PROMPTS_LIKENESS_FILE, Likenesses
-from dpo_pipeline.preferences.near_duplicates import elect
 from dpo_pipeline.preferences.noise import label_noise, noise_sentence
 from dpo_pipeline.preferences.progress import Progress
+from dpo_pipeline.preferences.ranks import Ranks
 from dpo_pipeline.preferences.reasons import Reason
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.sketch_tables import Choice
-from dpo_pipeline.preferences.spill import Scratch
-from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, Splits, split_prompts
+from dpo_pipeline.preferences.spill import Scratch, slices
+from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, SPLIT_NAMES, TRAIN, Splits, split_prompts
 from dpo_pipeline.preferences.tally import Tally
 from dpo_pipeline.preferences.texts import DropTables
 from dpo_pipeline.preferences.verdict_file import VerdictFile
@@ -94,13 +94,16 @@ def build_pairs(
         neighbours,
         share=settings.held_out_share,
         pinned=pinned,
+        scratch=scratch,
     )
-    fates.exclude(splits.side[catalogue.prompt] == QUARANTINED, Reason.SPLIT_CONFLICT)
+    for some in slices(pair_count):
+        is_bridge = splits.side[catalogue.prompt[some]] == QUARANTINED
+        fates.of(some.start, some.stop).exclude(is_bridge, Reason.SPLIT_CONFLICT)
 
     ranks = Ranks(catalogue, verdicts)
     paths = [folder / PAIRS_LIKENESS_FILE for folder in known]
     with Likenesses(catalogue.pairs.ids, out / PAIRS_LIKENESS_FILE, paths) as of_pairs:
-        order = ranks.best_first(np.flatnonzero(fates.is_alive))
+        order = ranks.best_first(fates)
         near = near_duplicate_pairs(catalogue, order, likenesses=of_pairs, settings=settings, reporter=reporter)
     _merge_same_responses(catalogue, verdicts, fates, near, ranks)
     p_low = _decide(catalogue, verdicts, fates, ranks, settings)
@@ -121,7 +124,7 @@ def build_pairs(
     tally.books.assert_balanced(of="preference_pairs")
     return Outcome(
         counts=_counts(catalogue, tally, fates, found, splits) | _golden_counts(golden, pinned),
-        facts=_facts(splits, settings) | {"label_noise": noise} | contamination,
+        facts=_facts(splits, settings, scratch) | {"label_noise": noise} | contamination,
         books=tally.books,
         remarks={
             "likenesses_measured": of_pairs.measured + of_prompts.measured,
@@ -138,38 +141,6 @@ def _apply_rules(catalogue: Catalogue, fates: Fates, settings: PreferenceSetting
         if getattr(settings.rules, name) == "drop":
             fates.exclude(hits, name)
     return found
-
-
-class Ranks:
-    """Which of two pairs is the better keeper: that with most judgments, then the first to arrive.
-
-    Within a drop pairs have no order of arrival but that of their identities, which is their order here.
-
-    Args:
-        catalogue: The pairs.
-        verdicts: The verdicts on them.
-
-    Attributes:
-        judged: How many judgments count for each pair, `(P,)`; whoever moves judgments keeps it true.
-    """
-
-    def __init__(self, catalogue: Catalogue, verdicts: VerdictFile) -> None:
-        self.drop = catalogue.pairs.place.drop
-        self.judged = catalogue.scratch.empty(len(self.drop), np.int32)
-        for start, end, some in verdicts.slices():
-            self.judged[start:end] = np.bincount(some.pair[some.is_counted], minlength=end - start)
-
-    def best_first(self, pairs: np.ndarray) -> np.ndarray:
-        """The given pairs, ascending, from the best to the worst, int32."""
-        return pairs[np.lexsort((self.drop[pairs], -self.judged[pairs]))].astype(np.int32)
-
-    def elect(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which of the pairs at the ends of edges fall, ascending, and the one that stays in the stead of each."""
-        pairs, local = np.unique(edges, return_inverse=True)
-        rank = np.empty(len(pairs), np.int64)
-        rank[np.lexsort((self.drop[pairs], -self.judged[pairs]))] = np.arange(len(pairs))
-        winner = elect(local.reshape(-1, 2), rank)
-        return pairs[winner >= 0], pairs[winner[winner >= 0]]
 
 
 def _merge_same_responses(
@@ -256,7 +227,7 @@ def _golden_counts(golden: pa.Table | None, pinned: np.ndarray | None) -> dict[s
 def _noise(tally: Tally, fates: Fates, p_low: np.ndarray) -> dict[str, Any]:
     """The estimated share of flipped labels, from the verdicts on all pairs and the probabilities of the kept ones."""
     total, count = 0.0, 0
-    for some in pieces(len(p_low)):
+    for some in slices(len(p_low)):
         p_kept = p_low[some][fates.is_alive[some]]
         total, count = total + float(np.maximum(p_kept, 1 - p_kept).sum()), count + len(p_kept)
     # Only the mean is asked for: one pair stands for all of them.
@@ -265,7 +236,12 @@ def _noise(tally: Tally, fates: Fates, p_low: np.ndarray) -> dict[str, Any]:
 
 
 def _counts(catalogue: Catalogue, tally: Tally, fates: Fates, found: Counter[str], splits: Splits) -> dict[str, int]:
-    sides = splits.side[catalogue.prompt[fates.is_alive]]
+    sides, founders = np.zeros(len(SPLIT_NAMES), np.int64), 0
+    for some in slices(len(catalogue.prompt)):
+        alive = catalogue.prompt[some][fates.is_alive[some]]
+        sides += np.bincount(splits.side[alive], minlength=len(sides))
+    for some in slices(len(splits.cluster)):
+        founders += int((splits.cluster[some] == np.arange(some.start, some.stop)).sum())
     return {
         "judgments": tally.books.records_in,
         "judgments_repeated": tally.repeated,
@@ -273,18 +249,20 @@ def _counts(catalogue: Catalogue, tally: Tally, fates: Fates, found: Counter[str
         "pairs_distinct": len(catalogue.pairs.ids),
         "pairs_shown_in_both_orders": tally.shown_in_both_orders,
         "pairs_merged_into_another": int(fates.is_moved.sum()),
-        "pairs": len(sides),
-        "pairs_train": int((sides == TRAIN).sum()),
-        "pairs_held_out": int((sides == HELD_OUT).sum()),
+        "pairs": int(sides.sum()),
+        "pairs_train": int(sides[TRAIN]),
+        "pairs_held_out": int(sides[HELD_OUT]),
         "prompts": len(catalogue.prompts.ids),
-        "prompt_clusters": int((splits.cluster == np.arange(len(splits.cluster))).sum()),
+        "prompt_clusters": founders,
         **{f"excluded_{name}": count for name, count in sorted(fates.counts().items())},
         **{f"found_by_{rule.name}": found[rule.name] for rule in RULES},
     }
 
 
-def _facts(splits: Splits, settings: PreferenceSettings) -> dict[str, Any]:
-    sizes, count = np.bincount(splits.cluster), max(len(splits.side), 1)
+def _facts(splits: Splits, settings: PreferenceSettings, scratch: Scratch) -> dict[str, Any]:
+    sizes, count = scratch.empty(len(splits.cluster), np.int32), max(len(splits.side), 1)
+    for some in slices(len(splits.cluster)):
+        np.add.at(sizes, splits.cluster[some], 1)
     return {
         "held_out_share_of_prompts": round(float((splits.side == HELD_OUT).sum() / count), 4),
         "largest_cluster_share_of_prompts": round(float(sizes.max(initial=0) / count), 4),

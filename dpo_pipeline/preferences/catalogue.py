@@ -27,7 +27,7 @@ from dpo_pipeline.preferences.sketch_tables import (
     salted,
 )
 from dpo_pipeline.preferences.sorted_rows import SortedRows
-from dpo_pipeline.preferences.spill import Scratch
+from dpo_pipeline.preferences.spill import Scratch, slices, stable_order
 from dpo_pipeline.preferences.texts import DropTables, read_texts
 
 IDS_AT_ONCE = 500_000
@@ -79,6 +79,7 @@ class Joined:
                 hashes[which].update(part.tobytes())
                 done[which] += len(part)
             count = end
+            scratch.let_go()
         self.ids, self.place = ids[:count], Place(drop[:count], row[:count])
         self.digests = [one.hexdigest() for one in hashes]
 
@@ -132,8 +133,8 @@ class Catalogue:
         self.prompts = Joined(drops, PROMPTS_FILE, "prompt_id", self.scratch)
         self.prompt = self.pairs.column("prompt").astype(np.int32, copy=False)
         for which, numbers in enumerate(self.prompts.numbers):
-            for some in pieces(len(self.prompt)):
-                here = some[self.pairs.place.drop[some] == which]
+            for some in slices(len(self.prompt)):
+                here = some.start + np.flatnonzero(self.pairs.place.drop[some] == which)
                 self.prompt[here] = numbers[self.prompt[here]]
         self._shingles = [_prompt_shingles(drop, self.scratch) for drop in drops]
 
@@ -166,7 +167,8 @@ class Catalogue:
 
     def prompt_order(self) -> np.ndarray:
         """The prompts in order of arrival, within a drop by identity, `(M,)`."""
-        return np.argsort(self.prompts.place.drop, kind="stable").astype(np.int32)
+        drop = self.prompts.place.drop
+        return stable_order(lambda some: drop[some].astype(np.int64), len(drop), self.scratch)
 
     def shingles_of_pairs(self, pairs: np.ndarray) -> tuple[Shingles, Shingles, Shingles]:
         """The shingles of the prompts, low and high responses of some pairs, in the order asked for."""
@@ -190,11 +192,6 @@ class Catalogue:
             here = np.flatnonzero(self.prompts.place.drop[prompts] == which)
             parts.append((here, rows_of(sets, self.prompts.place.row[prompts[here]])))
         return _collect(parts, len(prompts))
-
-
-def pieces(count: int, size: int = 1_000_000) -> Iterator[np.ndarray]:
-    """The numbers below `count`, some at a time."""
-    return (np.arange(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _bounds(total: int) -> list[int | None]:
@@ -237,8 +234,7 @@ def _prompt_shingles(drop: DropTables, scratch: Scratch) -> Shingles:
         bounds = scratch.empty(file.metadata.num_rows + 1, np.int64)
         for start, sizes in _groups(file, "shingles"):
             bounds[start + 1 : start + 1 + len(sizes)] = bounds[start] + np.cumsum(sizes)
-    values = np.memmap(path, np.uint32, "r") if path.stat().st_size else np.zeros(0, np.uint32)
-    return Shingles(values, bounds)
+    return Shingles(scratch.mapped(path, np.uint32), bounds)
 
 
 def _pick(swap: np.ndarray, yes: Shingles, no: Shingles) -> Shingles:

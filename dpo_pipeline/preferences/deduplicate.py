@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dpo_pipeline.core.metrics import Reporter
-from dpo_pipeline.preferences import likeness
+from dpo_pipeline.preferences import CODE_VERSION, likeness
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.likeness import Likenesses
 from dpo_pipeline.preferences.near_duplicates import (
@@ -28,6 +28,11 @@ from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.shingles import Shingles
 from dpo_pipeline.preferences.sketch_tables import PROMPT_BANDS, PROMPT_HASHES
+from dpo_pipeline.preferences.spill import slices
+
+EARLY_PROMPTS = 64
+"""Prompts of a bucket that are all compared with one another. A pair that is overlooked is one row too many, a prompt
+may be a leak: measured in docs/log.md."""
 
 
 class NearPairs(NamedTuple):
@@ -75,6 +80,7 @@ def near_duplicate_pairs(
             progress.add(ROWS_PER_PIECE)
 
     for edges in _enough(candidates()):
+        catalogue.scratch.let_go()
         similarity, least, prompt = likenesses.of(edges, lambda rows, local: _likeness(catalogue, rows, local)).T
         is_near = (similarity >= settings.near_duplicate_jaccard) & (least >= settings.near_duplicate_part_jaccard)
         found.append(NearPairs(edges, similarity, least, prompt).only(is_near))
@@ -124,23 +130,29 @@ def prompt_neighbours(
         return alike, alike, alike
 
     progress = Progress(reporter, "prompts searched for near duplicates", count)
-    proposed = propose(catalogue.prompt_bands(), order, count, catalogue.scratch, since=since)
+    proposed = propose(catalogue.prompt_bands(), order, count, catalogue.scratch, since=since, early=EARLY_PROMPTS)
     pieces = (
         likenesses.extended(proposed, measure)
         if likenesses.covered
         else ((edges, likenesses.of(edges, measure)) for edges in proposed)
     )
-    near = [np.zeros((0, 2), np.int32)]
+    near = catalogue.scratch.rows(np.dtype(np.int32))
     for edges, values in pieces:
-        near.append(edges[values[:, 0] >= settings.prompt_cluster_jaccard].astype(np.int32))
+        near.append(edges[values[:, 0] >= settings.prompt_cluster_jaccard].astype(np.int32).ravel())
         progress.add(ROWS_PER_PIECE)
+        catalogue.scratch.let_go()
     reporter.say(f"near-duplicate prompts: {_told(likenesses)}")
-    return np.concatenate([*near, *_same_opening(catalogue.prompts.column("opening"), order)])
+    for edges in _same_opening(catalogue.prompts.column("opening"), order):
+        near.append(edges.ravel())
+    return near.mapped().reshape(-1, 2)
 
 
 def among_prompts(catalogue: Catalogue) -> list[str]:
-    """What the edges between prompts rest on, drop by drop: those among the first drops stay as others come."""
-    return [f"{PROMPT_BANDS}x{PROMPT_HASHES}/{WINDOW}", *catalogue.prompts.digests]
+    """What the edges between prompts rest on, drop by drop: those among the first drops stay as others come.
+
+    The code version, because other code may propose other edges: likenesses are taken over from it, the search is not.
+    """
+    return [f"{CODE_VERSION}:{PROMPT_BANDS}x{PROMPT_HASHES}/{EARLY_PROMPTS}/{WINDOW}", *catalogue.prompts.digests]
 
 
 def _told(likenesses: Likenesses) -> str:
@@ -149,10 +161,9 @@ def _told(likenesses: Likenesses) -> str:
 
 def _same_opening(opening: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
     """Each prompt linked to the first and to the latest before it with the same opening, `(E, 2)` in pieces."""
-    parts = -(-len(opening) // ROWS_AT_ONCE)
-    part_of = ((opening >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)).astype(np.uint16)
-    for part in range(parts):
-        known = order[(part_of[order] == part) & (opening[order] != 0)]
+    parts = np.uint64(-(-len(opening) // ROWS_AT_ONCE))
+    for part in range(int(parts)):
+        known = np.concatenate([np.zeros(0, np.int32), *_openings_of(part, parts, opening, order)])
         known = known[np.argsort(opening[known], kind="stable")]
         is_same = opening[known][1:] == opening[known][:-1]
         later = np.flatnonzero(is_same) + 1
@@ -160,3 +171,10 @@ def _same_opening(opening: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray
         first = starts[np.searchsorted(starts, later, "right") - 1]
         for earlier in (first, later - 1):
             yield np.stack([known[earlier], known[later]], axis=1).astype(np.int32)
+
+
+def _openings_of(part: int, parts: np.uint64, opening: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
+    """The prompts whose opening is known and in one of equal ranges, in order."""
+    for some in slices(len(order)):
+        hashes = opening[order[some]]
+        yield order[some][(hashes != 0) & ((hashes >> np.uint64(32)) * parts >> np.uint64(32) == part)]

@@ -6,21 +6,24 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dpo_pipeline.preferences import near_duplicates
-from dpo_pipeline.preferences.likeness import EDGES_PER_READING
+from dpo_pipeline.preferences import identifiers
+from dpo_pipeline.preferences.near_duplicates import jaccard, under
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
-from dpo_pipeline.preferences.shingles import Shingles, band_keys, shingle, signatures
+from dpo_pipeline.preferences.prompt_index import Shelf, find_near
+from dpo_pipeline.preferences.shingles import Shingles, band_keys, rows_of, shingle, signatures
 from dpo_pipeline.preferences.sketch_tables import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
-from dpo_pipeline.preferences.spill import Scratch
+from dpo_pipeline.preferences.spill import Scratch, Spill, range_count, stable_order
 from dpo_pipeline.preferences.texts import BATCH_ROWS
 
 PAIRS_FILE = "pairs.parquet"
+SIDES = pa.schema([("id", pa.binary(16)), ("is_held_out", pa.bool_()), ("row", pa.int64())])
 
 
 def prompts_on_both_sides(pairs: Path) -> list[str]:
@@ -29,76 +32,112 @@ def prompts_on_both_sides(pairs: Path) -> list[str]:
     Args:
         pairs: The preference_pairs artifact folder.
     """
-    table = pq.read_table(pairs / PAIRS_FILE, columns=["prompt_id", "cluster_id", "split"])
     shared: set[str] = set()
     for name in ("prompt_id", "cluster_id"):
-        sides = [
-            set(table.filter(pc.equal(table["split"], split))[name].to_pylist()) for split in ("train", "held_out")
-        ]
-        shared |= sides[0] & sides[1]
+        for ids, _, _ in _each_once_a_side(pairs, name):
+            is_repeat = (ids[1:] == ids[:-1]).all(axis=1)
+            shared.update(identifiers.to_hex(ids[1:][is_repeat]).to_pylist())
     return sorted(shared)
 
 
 def near_leaks(pairs: Path, *, jaccard: float) -> list[tuple[str, str, float]]:
-    """Prompts of train and of held-out that are near duplicates, found without trusting the clusters in the table.
+    """Held-out prompts that are near copies of trained ones, found without trusting the clusters in the table.
 
-    Each is (prompt id in train, prompt id in held-out, similarity), the most alike first; a prompt that stands on both
-    sides is its own near duplicate. System turns are left out, as in the split. MinHash proposes and may overlook:
-    of two prompts of similarity 0.5 it misses one case in sixty.
+    Each is (prompt id in train, prompt id in held-out, similarity), the most alike first: every such held-out prompt
+    once, with one of those it is near to. A prompt that stands on both sides is its own near copy. System turns are
+    left out, as in the split. MinHash proposes and may overlook: of two prompts of similarity 0.5 it misses one case
+    in sixty; what shares a key is compared whatever else does.
 
-    Memory: only ids and candidates are held whole; band keys lie in a temporary file, texts are read in pieces.
+    Memory: what grows with the table lies in files of a temporary folder; 4 bytes a prompt do not.
 
     Args:
         pairs: The preference_pairs artifact folder; nothing but its `pairs.parquet` is read.
         jaccard: Similarity of word 2-grams from which two prompts are near duplicates.
     """
-    ids, rows, is_held_out = _prompts(pairs)
-    if is_held_out.all() or not is_held_out.any():
-        return []
     with tempfile.TemporaryDirectory() as folder:
-        keys = np.memmap(Path(folder) / "keys", np.uint32, "w+", shape=(PROMPT_BANDS, len(rows)))
-        for place, sets in _dialogues(pairs, rows):
-            keys[:, place] = band_keys(signatures(sets, count=PROMPT_HASHES), bands=PROMPT_BANDS)
-        # Train first: every held-out prompt is compared with the first trained one of its bucket.
-        order = np.argsort(is_held_out, kind="stable").astype(np.int32)
-        edges = np.concatenate(list(near_duplicates.propose(keys, order, len(rows), Scratch(Path(folder)))))
-        del keys
-    edges = edges[is_held_out[edges].sum(axis=1) == 1]
-    edges = np.stack([edges[~is_held_out[edges]], edges[is_held_out[edges]]], axis=1)
-    alike = np.concatenate([np.zeros(0), *_likenesses(pairs, rows, edges)])
-    order = np.argsort(-alike, kind="stable")[: np.count_nonzero(alike >= jaccard)]
-    names = [ids.take(pa.array(edges[order, end])).to_pylist() for end in (0, 1)]
-    return list(zip(*names, alike[order].tolist(), strict=True))
+        scratch = Scratch(Path(folder))
+        prompts = _read(pairs, scratch)
+        side = prompts.is_held_out
+        order = stable_order(lambda some: side[some].astype(np.int64), len(side), scratch)
+        held_out = order[len(order) - int(np.count_nonzero(side)) :]
+        trained = order[: len(order) - len(held_out)]
+        found = find_near(
+            _shelves(prompts.keys, held_out, trained, scratch),
+            lambda places: rows_of(prompts.sets, held_out[places]),
+            prompts.sets,
+            similarity=jaccard,
+        )
+        edges = np.stack([found, held_out], axis=1)[found >= 0]
+        alike = _alike(prompts.sets, edges)
+        best = np.argsort(-alike, kind="stable")
+        names = [identifiers.to_hex(prompts.ids[edges[best, end]]).to_pylist() for end in (0, 1)]
+        return list(zip(*names, alike[best].tolist(), strict=True))
 
 
-def _prompts(pairs: Path) -> tuple[pa.StringArray, np.ndarray, np.ndarray]:
-    """Each prompt of each side once: its id, a row of the table that has it, whether it is held out; `(M,)` each."""
-    table = pq.read_table(pairs / PAIRS_FILE, columns=["prompt_id", "split"]).combine_chunks()
-    ids = pc.dictionary_encode(table["prompt_id"]).combine_chunks()
-    is_held_out = pc.equal(table["split"], "held_out").to_numpy()
-    _, rows = np.unique(2 * ids.indices.to_numpy().astype(np.int64) + is_held_out, return_index=True)
-    rows.sort()
-    return ids.take(pa.array(rows)).dictionary_decode(), rows, is_held_out[rows]
+class _Prompts(NamedTuple):
+    """Each prompt of each side once, M in the order of the table: `(M, 2)`, `(M,)`, sets of M, `(bands, M)`."""
+
+    ids: np.ndarray
+    is_held_out: np.ndarray
+    sets: Shingles
+    keys: np.ndarray
 
 
-def _dialogues(pairs: Path, rows: np.ndarray) -> Iterator[tuple[slice, Shingles]]:
-    """The shingles of the prompts in some rows, sorted, in pieces: their places among the rows, and the sets."""
-    start = 0
+def _alike(sets: Shingles, edges: np.ndarray) -> np.ndarray:
+    return jaccard(sets, edges) if len(edges) else np.zeros(0)
+
+
+def _shelves(keys: np.ndarray, held_out: np.ndarray, trained: np.ndarray, scratch: Scratch) -> Iterator[Shelf]:
+    """Band by band the keys of the held-out prompts, and the trained ones that share one of them."""
+    for band in keys:
+        scratch.let_go()
+        asked, known = band[held_out], band[trained]
+        rows = under(known, asked)
+        rows = rows[np.argsort(known[rows], kind="stable")]
+        yield Shelf(asked, known[rows], trained[rows])
+
+
+def _each_once_a_side(pairs: Path, name: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The distinct ids of either side, sorted, whether each is held out, and its first row; by ranges of ids."""
+    with tempfile.TemporaryDirectory() as folder, pq.ParquetFile(pairs / PAIRS_FILE) as file:
+        spill, start = Spill(Path(folder), SIDES, range_count(file.metadata.num_rows, 0)), 0
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[name, "split"]):
+            ids = identifiers.from_hex(batch.column(name))
+            rows = pa.array(np.arange(start, start + len(batch)))
+            columns = [identifiers.to_binary(ids), pc.equal(batch.column("split"), "held_out"), rows]
+            spill.put(ids, pa.RecordBatch.from_arrays(columns, schema=SIDES))
+            start += len(batch)
+        for table in spill.ranges():
+            ids = identifiers.from_binary(table.column("id").combine_chunks())
+            side, row = (table.column(at).to_numpy() for at in ("is_held_out", "row"))
+            order = np.lexsort((row, side, ids[:, 1], ids[:, 0]))
+            ids, side, row = ids[order], side[order], row[order]
+            is_new = np.ones(len(ids), bool)
+            is_new[1:] = (ids[1:] != ids[:-1]).any(axis=1) | (side[1:] != side[:-1])
+            yield ids[is_new], side[is_new], row[is_new]
+
+
+def _read(pairs: Path, scratch: Scratch) -> _Prompts:
+    """What is needed of the prompts, in scratch."""
     with pq.ParquetFile(pairs / PAIRS_FILE) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["prompt"]):
-            first, last = np.searchsorted(rows, (start, start + batch.num_rows))
-            if first < last:
-                prompts = batch.column(0).take(pa.array(rows[first:last] - start))
-                turns = map_contents(prompts, normalise_once_each)
-                yield slice(first, last), shingle(render(turns, roles=DIALOGUE, with_roles=False))
-            start += batch.num_rows
-
-
-def _likenesses(pairs: Path, rows: np.ndarray, edges: np.ndarray) -> Iterator[np.ndarray]:
-    """The true Jaccard similarity along the edges, in pieces."""
-    for start in range(0, len(edges), EDGES_PER_READING):
-        ends, local = np.unique(edges[start : start + EDGES_PER_READING], return_inverse=True)
-        sets = [some for _, some in _dialogues(pairs, rows[ends])]
-        bounds = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(some.bounds) for some in sets]))])
-        together = Shingles(np.concatenate([some.values for some in sets]), bounds)
-        yield near_duplicates.jaccard(together, local.reshape(-1, 2))
+        is_first, count = scratch.empty(file.metadata.num_rows, bool), 0
+        for _, _, rows in _each_once_a_side(pairs, "prompt_id"):
+            is_first[rows] = True
+            count += len(rows)
+        ids, sides = scratch.empty((count, 2), np.uint64), scratch.empty(count, bool)
+        keys, bounds = scratch.empty((PROMPT_BANDS, count), np.uint32), scratch.empty(count + 1, np.int64)
+        values, row, end = scratch.rows(np.dtype(np.uint32)), 0, 0
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["prompt_id", "split", "prompt"]):
+            some = batch.filter(pa.array(is_first[row : row + len(batch)]))
+            row, start, end = row + len(batch), end, end + len(some)
+            ids[start:end] = identifiers.from_hex(some.column("prompt_id"))
+            sides[start:end] = pc.equal(some.column("split"), "held_out").to_numpy(zero_copy_only=False)
+            dialogues = render(
+                map_contents(some.column("prompt"), normalise_once_each), roles=DIALOGUE, with_roles=False
+            )
+            sets = shingle(dialogues)
+            values.append(sets.values)
+            bounds[start + 1 : end + 1] = bounds[start] + sets.bounds[1:]
+            keys[:, start:end] = band_keys(signatures(sets, count=PROMPT_HASHES), bands=PROMPT_BANDS)
+            scratch.let_go()
+    return _Prompts(ids, sides, Shingles(values.mapped(), bounds), keys)

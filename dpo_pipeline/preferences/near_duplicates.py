@@ -3,12 +3,12 @@
 Shapes: N rows, E edges. An edge is a pair of row numbers; edge arrays are `(E, 2)` int64.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from dpo_pipeline.preferences.shingles import Shingles
-from dpo_pipeline.preferences.spill import Scratch
+from dpo_pipeline.preferences.spill import Scratch, slices
 
 WINDOW = 8
 """Predecessors in a bucket each row is compared with, besides the bucket's first row; keeps hostile buckets linear."""
@@ -29,17 +29,19 @@ def propose(
     scratch: Scratch,
     *,
     since: int = 0,
+    early: int = 0,
 ) -> Iterator[np.ndarray]:
     """The edges between rows that share a band key, `(E, 2)` int64, each once, sorted, the lower row first.
 
-    A row is linked to the first row of its bucket and to its nearest predecessors in the order. Since links only ever
-    point back, appending rows to it never changes the edges among the earlier ones.
+    A row is linked to the first row of its bucket and to its `WINDOW` nearest predecessors in the order. Since links
+    only ever point back, appending rows to it never changes the edges among the earlier ones.
 
     Args:
         bands: Per band the rows' keys, `(N,)` uint32; read one at a time, so they need not all be in memory.
         order: The rows from first to last; some may be left out.
         count: N.
         scratch: Where links go that are too many for memory.
+        early: Among so many of the first rows of a bucket, and one more, all pairs are proposed.
         since: Place in the order from which rows are new: only edges are asked for that lead back from one of them.
 
     Returns:
@@ -56,7 +58,7 @@ def propose(
             file.append(some[start:end])
         pending.clear()
 
-    for links in _links_back(bands, order, count, since):
+    for links in _links_back(bands, order, count, since, early, scratch):
         pending.append(links)
         if sum(map(len, pending)) > MOST_PENDING:
             put_aside()
@@ -66,19 +68,23 @@ def propose(
         yield np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
 
 
-def _links_back(bands: Iterable[np.ndarray], order: np.ndarray, count: int, since: int) -> Iterator[np.ndarray]:
+def _links_back(
+    bands: Iterable[np.ndarray], order: np.ndarray, count: int, since: int, early: int, scratch: Scratch
+) -> Iterator[np.ndarray]:
     """The links of all bands, each packed as lower row << 32 | higher row."""
-    place = np.full(count if since else 0, -1, np.int32)
-    if since:
-        place[order] = np.arange(len(order), dtype=np.int32)
+    place = scratch.full(count if since else 0, -1, np.int32)
+    for some in slices(len(order) if since else 0):
+        place[order[some]] = np.arange(some.start, some.stop, dtype=np.int32)
+    ordered = scratch.empty(0 if since else len(order), np.uint32)
     for keys in bands:
+        scratch.let_go()
         some = order
         if since:
             # Whole buckets, but only those that hold a new row: a small part of them all.
-            rows = _under(keys, keys[order[since:]])
+            rows = under(keys, keys[order[since:]])
             rows = rows[place[rows] >= 0]
             some = rows[np.argsort(place[rows])]
-        for earlier, later in _links(keys, some):
+        for earlier, later in _links(np.take(keys, some, out=None if since else ordered), some, early):
             if since:
                 is_new = place[later] >= since
                 earlier, later = earlier[is_new], later[is_new]  # noqa: PLW2901
@@ -86,7 +92,7 @@ def _links_back(bands: Iterable[np.ndarray], order: np.ndarray, count: int, sinc
             yield (np.minimum(*ends) << np.uint64(32)) | np.maximum(*ends)
 
 
-def _under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The rows under some of the keys, which are hashes, ascending; a table of their upper bits passes most by."""
     is_wanted = np.zeros(1 << 20, bool)
     is_wanted[wanted >> np.uint32(12)] = True
@@ -94,21 +100,22 @@ def _under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return rows[np.isin(keys[rows], wanted)]
 
 
-def _links(keys: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The earlier and the later row of the links within the buckets of one band."""
-    keys = keys[order]
+def _links(keys: np.ndarray, order: np.ndarray, early: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The earlier and the later row of the links within the buckets of one band; keys stand in the order."""
     parts = -(-len(keys) // ROWS_AT_ONCE)
-    # Keys are hashes: ranges of them hold about equally many.
-    part_of = (keys.astype(np.uint64) * np.uint64(parts) >> np.uint64(32)).astype(np.uint8) if parts > 1 else None
+    part_of = np.zeros(len(keys), np.uint8)
+    for some in slices(len(keys) if parts > 1 else 0):
+        # Keys are hashes: ranges of them hold about equally many.
+        part_of[some] = keys[some].astype(np.uint64) * np.uint64(parts) >> np.uint64(32)
     for part in range(parts):
-        some = np.arange(len(keys)) if part_of is None else np.flatnonzero(part_of == part)
+        some = np.flatnonzero(part_of == part)
         packed = np.sort((keys[some].astype(np.uint64) << np.uint64(32)) | some.astype(np.uint64))
         packed = packed[np.searchsorted(packed, np.uint64(1 << 32)) :]  # key 0 is NO_KEY
-        for earlier, later in _links_of_buckets(packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)):
+        for earlier, later in _links_of_buckets(packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF), early):
             yield order[earlier], order[later]
 
 
-def _links_of_buckets(key: np.ndarray, place: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _links_of_buckets(key: np.ndarray, place: np.ndarray, early: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Earlier and later place of every link; keys are sorted, places ascend within a key."""
     is_repeat = np.zeros(len(key), bool)
     is_repeat[1:] = key[1:] == key[:-1]
@@ -116,9 +123,10 @@ def _links_of_buckets(key: np.ndarray, place: np.ndarray) -> Iterator[tuple[np.n
     starts = np.flatnonzero(~is_repeat)
     first = starts[np.searchsorted(starts, later, "right") - 1]
     yield place[first], place[later]
-    for step in range(1, WINDOW + 1):
-        later = later[later >= step]
-        later = later[key[later - step] == key[later]]
+    position = later - first
+    for step in range(1, max(WINDOW, early) + 1):
+        is_linked = position >= step if step <= WINDOW else (position >= step) & (position <= early)
+        later, position = later[is_linked], position[is_linked]
         if len(later) == 0:
             break
         yield place[later - step], place[later]
@@ -176,15 +184,39 @@ def components(count: int, edges: np.ndarray) -> np.ndarray:
     [0, 1, 1, 1]
     """
     label = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
-    while len(edges):
-        ends = label[edges]
-        low, high = ends.min(axis=1), ends.max(axis=1)
-        if (low == high).all():
-            break
-        np.minimum.at(label, high, low)
-        while (label[label] != label).any():
-            label = label[label]
+    connect(label, lambda: [edges])
     return label
+
+
+def connect(label: np.ndarray, edges: Callable[[], Iterable[np.ndarray]]) -> None:
+    """Lower every row's label to the smallest of the rows it is connected with; to begin with it is the row's number.
+
+    Args:
+        label: The labels, `(N,)`, changed in place.
+        edges: Gives the edges in pieces, the same each time it is called.
+    """
+    is_done = False
+    while not is_done:
+        is_done = True
+        for some in edges():
+            ends = label[some]
+            low, high = ends.min(axis=1), ends.max(axis=1)
+            if (differs := low != high).any():
+                np.minimum.at(label, high[differs], low[differs])
+                is_done = False
+        _follow(label)
+
+
+def _follow(label: np.ndarray) -> None:
+    """Replace every label by its own label, until it is that of a row labelled with its own number."""
+    is_done = False
+    while not is_done:
+        is_done = True
+        for some in slices(len(label)):
+            further = label[label[some]]
+            if (further != label[some]).any():
+                label[some] = further
+                is_done = False
 
 
 def elect(edges: np.ndarray, rank: np.ndarray) -> np.ndarray:

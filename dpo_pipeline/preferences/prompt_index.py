@@ -4,6 +4,7 @@ Shapes: N prompts asked about, G prompts of the index, E candidate pairs of one 
 """
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from dpo_pipeline.preferences.near_duplicates import jaccard_between
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
 from dpo_pipeline.preferences.shingles import NO_KEY, Shingles, band_keys, rows_of, shingle, signatures
 from dpo_pipeline.preferences.sketch_tables import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
+from dpo_pipeline.preferences.spill import slices
 
 CANDIDATES_AT_ONCE = 1 << 16
 """Candidates measured together: bounds memory, not what is compared."""
@@ -40,37 +42,71 @@ class PromptIndex:
         return self.search(keys, lambda rows: rows_of(sets, rows))
 
     def search(self, bands: Iterable[np.ndarray], shingles_of: Callable[[np.ndarray], Shingles]) -> np.ndarray:
-        """The same for prompts given by their sketches, `(N,)` bool.
+        """The same for prompts given by their sketches, `(N,)` bool; arguments as of `find_near`."""
+        shelves = (
+            Shelf(keys, *own) for keys, own in zip(bands, zip(self._keys, self._order, strict=True), strict=True)
+        )
+        return find_near(shelves, shingles_of, self.sets, similarity=self.similarity) >= 0
 
-        Args:
-            bands: Per band the prompts' keys, `(N,)` uint32, read one at a time.
-            shingles_of: Gives the shingles of some prompts.
-        """
-        near = np.zeros(0, bool)
-        for band, keys in enumerate(bands):
-            near = near if band else np.zeros(len(keys), bool)
-            rows = np.flatnonzero(~near & (keys != NO_KEY))
-            start, stop = (np.searchsorted(self._keys[band], keys[rows], side) for side in ("left", "right"))
-            # Few at first: most copies are found at once, and of who is found no more is asked. Then all the others.
-            depth = 1
-            while (is_left := start < stop).any():
-                rows, start, stop = rows[is_left], start[is_left], stop[is_left]
-                for at in range(0, len(rows), CANDIDATES_AT_ONCE // depth):
-                    some = slice(at, at + CANDIDATES_AT_ONCE // depth)
-                    end = np.minimum(start[some] + depth, stop[some])
-                    near[rows[some]] = self._is_near(band, shingles_of(rows[some]), start[some], end)
-                start = start + depth
-                stop = np.where(near[rows], start, stop)
-                depth = min(2 * depth, CANDIDATES_AT_ONCE)
-        return near
 
-    def _is_near(self, band: int, sets: Shingles, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Which sets are alike one of the index's that stand from `start` to before `end` in a band's order, bool."""
-        count = end - start
-        asked = np.repeat(np.arange(len(count)), count)
-        place = np.arange(len(asked)) - np.repeat(np.cumsum(count) - count - start, count)
-        alike = jaccard_between(sets, self.sets, np.stack([asked, self._order[band][place]], axis=1))
-        return np.bincount(asked[alike >= self.similarity], minlength=len(count)) > 0
+class Shelf(NamedTuple):
+    """One band: the keys asked about, `(N,)`, and those of the index, sorted, with their places in it, `(G,)`."""
+
+    asked: np.ndarray
+    keys: np.ndarray
+    places: np.ndarray
+
+
+def find_near(
+    bands: Iterable[Shelf], shingles_of: Callable[[np.ndarray], Shingles], index: Shingles, *, similarity: float
+) -> np.ndarray:
+    """The place in the index of one prompt that each is a near copy of, -1 where there is none, `(N,)` int32.
+
+    Law: one is found wherever a prompt shares the key of any band with any that it is alike enough to.
+
+    Args:
+        bands: One at a time.
+        shingles_of: Gives the shingles of some of the prompts asked about.
+        index: The shingles of the index.
+        similarity: Least Jaccard similarity.
+    """
+    near = np.zeros(0, np.int32)
+    for band, shelf in enumerate(bands):
+        near = near if band else np.full(len(shelf.asked), -1, np.int32)
+        for some in slices(len(near)):
+            rows = some.start + np.flatnonzero((near[some] < 0) & (shelf.asked[some] != NO_KEY))
+            _search(
+                shelf, rows, near, shingles_of, lambda asked, edges: jaccard_between(asked, index, edges), similarity
+            )
+    return near
+
+
+def _search(
+    shelf: Shelf,
+    rows: np.ndarray,
+    near: np.ndarray,
+    shingles_of: Callable[[np.ndarray], Shingles],
+    measure: Callable[[Shingles, np.ndarray], np.ndarray],
+    similarity: float,
+) -> None:
+    """Look among all that share the keys of some rows, and enter for each row the most alike that was measured."""
+    start, stop = (np.searchsorted(shelf.keys, shelf.asked[rows], side) for side in ("left", "right"))
+    # Few at first: most copies are found at once, and of who is found no more is asked. Then all the others.
+    depth = 1
+    while (is_left := start < stop).any():
+        rows, start, stop = rows[is_left], start[is_left], stop[is_left]
+        for at in range(0, len(rows), CANDIDATES_AT_ONCE // depth):
+            some = slice(at, at + CANDIDATES_AT_ONCE // depth)
+            count = np.minimum(depth, stop[some] - start[some])
+            asked = np.repeat(np.arange(len(count)), count)
+            place = shelf.places[np.arange(len(asked)) - np.repeat(np.cumsum(count) - count - start[some], count)]
+            alike = measure(shingles_of(rows[some]), np.stack([asked, place], axis=1))
+            best = np.argsort(alike, kind="stable")
+            best = best[alike[best] >= similarity]
+            near[rows[some][asked[best]]] = place[best]  # the last write, so the most alike, counts
+        start = start + depth
+        stop = np.where(near[rows] < 0, stop, start)
+        depth = min(2 * depth, CANDIDATES_AT_ONCE)
 
 
 def sketched(prompts: pa.ListArray) -> tuple[Shingles, np.ndarray]:

@@ -6,10 +6,14 @@ Files live in a scratch folder and have no name once they are open: they vanish 
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
+import itertools
+import mmap
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +24,9 @@ PENDING_BYTES = 32_000_000
 """Rows gathered before they are put aside: many small writes would cost more than the rows."""
 RANGE_ROWS, RANGE_BYTES = 20_000, 64_000_000
 """What a range of identities holds, about; it is read into memory as a whole."""
+MOST_MAPPED = 300_000_000
+"""Bytes of mapped files, this program's libraries among them, beyond which arrays are let go: each page that is asked
+for again costs a microsecond."""
 MOST_RANGES = 250
 """Files open at a time."""
 
@@ -91,7 +98,7 @@ class Scratch:
     """Arrays with an entry per pair, prompt or judgment, in files of a folder.
 
     The system pages in what is read of them and may page it out again: the memory that a build needs does not grow with
-    them.
+    them. What a step has touched stays mapped until `let_go`.
 
     Args:
         folder: Where the files go; None: arrays stay in memory.
@@ -99,13 +106,28 @@ class Scratch:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
     def empty(self, shape: int | tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
         """An array of zeros."""
         if self._folder is None or np.prod(shape) == 0:
             return np.zeros(shape, dtype)
         with tempfile.TemporaryFile(dir=self._folder) as file:
-            return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
+            return self._kept(np.memmap(file, dtype, "w+", shape=shape))
+
+    def mapped(self, path: Path, dtype: np.typing.DTypeLike) -> np.ndarray:
+        """A file that is there already, as an array to read."""
+        return self._kept(np.memmap(path, dtype, "r")) if path.stat().st_size else np.zeros(0, dtype)
+
+    def let_go(self) -> None:
+        """Where many pages are mapped, give them back to the system, which keeps or writes them; nothing is lost."""
+        if _mapped_bytes() >= MOST_MAPPED:
+            for one in self._maps:
+                one.madvise(mmap.MADV_DONTNEED)
+
+    def _kept(self, array: np.memmap) -> np.ndarray:
+        self._maps.add(array._mmap)  # noqa: SLF001
+        return np.asarray(array)
 
     def full(self, count: int, value: float, dtype: np.typing.DTypeLike) -> np.ndarray:
         """An array of one value."""
@@ -115,14 +137,14 @@ class Scratch:
 
     def rows(self, dtype: np.dtype) -> "RowFile":
         """An empty file of records."""
-        return RowFile(self._folder, dtype)
+        return RowFile(self, self._folder, dtype)
 
 
 class RowFile:
     """Records of one type end to end in a file: appended, and read by their places; none of it stays in memory."""
 
-    def __init__(self, folder: Path | None, dtype: np.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, scratch: Scratch, folder: Path | None, dtype: np.dtype) -> None:
+        self.dtype, self._scratch = dtype, scratch
         self._file: BinaryIO = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self._count = 0
 
@@ -146,3 +168,49 @@ class RowFile:
         while at < len(data):
             at += os.preadv(self._file.fileno(), [view[at:]], start * size + at)
         return np.frombuffer(data, self.dtype)
+
+    def mapped(self) -> np.ndarray:
+        """All records so far, as an array of the scratch."""
+        array = self._scratch.empty(self._count, self.dtype)
+        for some in slices(self._count):
+            array[some] = self.read(some.start, some.stop)
+        return array
+
+
+def slices(count: int, size: int = 1 << 20) -> Iterator[slice]:
+    """The places below `count`, some at a time."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def stable_order(keys: Callable[[slice], np.ndarray], count: int, scratch: Scratch) -> np.ndarray:
+    """The places below `count` by ascending keys, of which there are few distinct; equal ones in their order, int32.
+
+    Args:
+        keys: Gives the keys of some places, int64; what has a negative one is left out.
+        count: How many there are.
+        scratch: Where the result lies.
+    """
+    sizes: Counter[int] = Counter()
+    for some in slices(count):
+        found, hits = np.unique(keys(some), return_counts=True)
+        sizes.update(dict(zip(found.tolist(), hits.tolist(), strict=True)))
+    wanted = sorted(key for key in sizes if key >= 0)
+    starts = dict(zip(wanted, itertools.accumulate((sizes[key] for key in wanted), initial=0), strict=False))
+    order = scratch.empty(sum(sizes[key] for key in wanted), np.int32)
+    for some in slices(count):
+        own = keys(some)
+        by_key = np.argsort(own, kind="stable")
+        found, first = np.unique(own[by_key], return_index=True)
+        for key, start, end in zip(found.tolist(), first, [*first[1:], len(own)], strict=True):
+            if key >= 0:
+                order[starts[key] : starts[key] + end - start] = some.start + by_key[start:end]
+                starts[key] += end - start
+    return order
+
+
+def _mapped_bytes() -> int:
+    """How much of this process's memory is pages of files; where the system does not tell, as much as there may be."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return MOST_MAPPED

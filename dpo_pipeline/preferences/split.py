@@ -10,14 +10,19 @@ Shapes: M prompts, E edges.
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from dpo_pipeline.preferences.near_duplicates import components
+from dpo_pipeline.preferences.near_duplicates import connect
+from dpo_pipeline.preferences.spill import Scratch, slices, stable_order
 
 TRAIN, HELD_OUT, QUARANTINED = 0, 1, 2
 SPLIT_NAMES = ("train", "held_out", "quarantined")
+NONE = np.iinfo(np.int64).max
+"""Stands for no cluster; greater than all."""
+CROSSING = np.dtype([("drop", "<i2"), ("new", "<i4"), ("known", "<i4")])
 
 
 class Splits(NamedTuple):
@@ -34,6 +39,7 @@ def split_prompts(
     *,
     share: float,
     pinned: np.ndarray | None = None,
+    scratch: Scratch | None = None,
 ) -> Splits:
     """Replay the drops: each new prompt joins what it touches, or founds a cluster whose side its hash decides.
 
@@ -46,44 +52,112 @@ def split_prompts(
         edges: Prompts that must stand on the same side, `(E, 2)`.
         share: Share of new clusters held out.
         pinned: Prompts that are like the golden set's, `(M,)` bool: what is connected with one is never trained on.
+        scratch: Where arrays of all prompts and edges go; absent: into memory.
     """
-    count = len(draws)
-    side, cluster = np.full(count, -1, np.int8), np.arange(count, dtype=np.int32)
-    arrival = first_drop[edges].max(axis=1) if len(edges) else np.zeros(0, np.int64)
-    for drop in np.unique(first_drop):
-        new = np.flatnonzero(first_drop == drop)
-        own = edges[arrival == drop]
-        is_new = first_drop[own] == drop
-        # From here on prompts of this drop go by their places in `new`.
-        label = components(len(new), np.searchsorted(new, own[is_new.all(axis=1)]))
-        crossing, from_new = own[is_new.sum(axis=1) == 1], is_new[is_new.sum(axis=1) == 1]
-        component = label[np.searchsorted(new, crossing[from_new])]
-        known = crossing[~from_new]
-        for_train, for_held_out = (
-            _smallest(len(new), component, known, side, cluster, of=one) for one in (TRAIN, HELD_OUT)
-        )
+    count, scratch = len(draws), scratch or Scratch(None)
+    # The smallest prompt of its own drop that each is connected with, which founds a cluster or joins an older one.
+    founder = scratch.empty(count, np.int32)
+    for some in slices(count):
+        founder[some] = np.arange(some.start, some.stop)
+    connect(founder, lambda: _within_drops(first_drop, edges))
+    crossing = _Crossing(first_drop, edges, scratch)
+    side, cluster = scratch.full(count, -1, np.int8), scratch.empty(count, np.int32)
+    order, end = stable_order(lambda some: first_drop[some].astype(np.int64), count, scratch), 0
+    for drop, size in enumerate(_sizes(first_drop)):
+        start, end = end, end + size
+        parts = [order[start + some.start : start + some.stop] for some in slices(size)]
+        joins = _joins(founder, side, cluster, crossing.of(drop))
         if pinned is not None:
-            at = label[np.flatnonzero(pinned[new])]
-            for_held_out[at] = np.where(for_held_out[at] >= 0, for_held_out[at], new[at])
-        is_held_out, is_train = for_held_out >= 0, for_train >= 0
-        decided = np.where(is_held_out, HELD_OUT, TRAIN).astype(np.int8)
-        home = np.where(is_held_out, for_held_out, np.where(is_train, for_train, new))
-        fresh = np.flatnonzero((label == np.arange(len(new))) & ~is_held_out & ~is_train)
-        decided[fresh] = np.where(_is_held_out(draws[new[fresh]], share), HELD_OUT, TRAIN)
-        is_bridge = is_held_out & is_train
-        decided[is_bridge], home[is_bridge] = QUARANTINED, new[is_bridge]
-        side[new], cluster[new] = decided[label], home[label]
+            like_golden = (founder[rows[pinned[rows]]] for rows in parts)
+            joins = joins.pinning(np.unique(np.concatenate([np.zeros(0, np.int32), *like_golden])))
+        for rows in parts:
+            own = founder[rows]
+            decided = np.where(_is_held_out(draws[own], share), HELD_OUT, TRAIN).astype(np.int8)
+            side[rows], cluster[rows] = joins.applied(own, decided)
     return Splits(side, cluster)
 
 
-def _smallest(
-    count: int, component: np.ndarray, known: np.ndarray, side: np.ndarray, cluster: np.ndarray, *, of: int
-) -> np.ndarray:
-    """Per component of new prompts the smallest cluster on one side that it touches, -1 for none, `(count,)`."""
-    mine = side[known] == of
-    smallest = np.full(count, len(side), np.int32)
-    np.minimum.at(smallest, component[mine], cluster[known[mine]])
-    return np.where(smallest == len(side), -1, smallest)
+class _Joins(NamedTuple):
+    """Founders of a drop that join older clusters, ascending; the smallest on either side that each touches, if any."""
+
+    founder: np.ndarray
+    train: np.ndarray
+    held_out: np.ndarray
+
+    def pinning(self, founders: np.ndarray) -> "_Joins":
+        """The same, with some founders, ascending, held out at least under their own names."""
+        every = np.union1d(self.founder, founders)
+        train, held_out = (np.full(len(every), NONE) for _ in range(2))
+        at = np.searchsorted(every, self.founder)
+        train[at], held_out[at] = self.train, self.held_out
+        at = np.searchsorted(every, founders)
+        held_out[at] = np.where(held_out[at] == NONE, founders, held_out[at])
+        return _Joins(every, train, held_out)
+
+    def applied(self, founders: np.ndarray, decided: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Side and cluster of prompts with the given founders, which decided so for themselves."""
+        at = np.minimum(np.searchsorted(self.founder, founders), max(len(self.founder) - 1, 0))
+        joins = self.founder[at] == founders if len(self.founder) else np.zeros(len(founders), bool)
+        train, held_out = (np.full(len(founders), NONE) for _ in range(2))
+        train[joins], held_out[joins] = self.train[at[joins]], self.held_out[at[joins]]
+        is_train, is_held_out = train != NONE, held_out != NONE
+        side = np.select([is_train & is_held_out, is_held_out, is_train], [QUARANTINED, HELD_OUT, TRAIN], decided)
+        home = np.select([is_train & is_held_out, is_held_out, is_train], [founders, held_out, train], founders)
+        return side.astype(np.int8), home.astype(np.int32)
+
+
+class _Crossing:
+    """The edges between a prompt and one of an earlier drop, by the drop of the later."""
+
+    def __init__(self, first_drop: np.ndarray, edges: np.ndarray, scratch: Scratch) -> None:
+        file = scratch.rows(CROSSING)
+        for some in slices(len(edges)):
+            drops = first_drop[edges[some]]
+            cross = np.flatnonzero(drops[:, 0] != drops[:, 1])
+            later = drops[cross].argmax(axis=1)
+            rows = np.zeros(len(cross), CROSSING)
+            rows["drop"] = drops[cross].max(axis=1)
+            rows["new"], rows["known"] = edges[some][cross, later], edges[some][cross, 1 - later]
+            file.append(rows)
+        self._rows = file.mapped()
+        drop = self._rows["drop"]
+        self._order = stable_order(lambda some: drop[some].astype(np.int64), len(drop), scratch)
+        self._ends = np.cumsum([0, *_sizes(drop)])
+
+    def of(self, drop: int) -> tuple[np.ndarray, np.ndarray]:
+        """The ends of a drop's edges: its own prompts, and earlier ones."""
+        start, end = (int(self._ends[min(at, len(self._ends) - 1)]) for at in (drop, drop + 1))
+        rows = self._rows[self._order[start:end]]
+        return rows["new"], rows["known"]
+
+
+def _within_drops(first_drop: np.ndarray, edges: np.ndarray) -> Iterator[np.ndarray]:
+    for some in slices(len(edges)):
+        drops = first_drop[edges[some]]
+        yield edges[some][drops[:, 0] == drops[:, 1]]
+
+
+def _joins(
+    founder: np.ndarray, side: np.ndarray, cluster: np.ndarray, crossing: tuple[np.ndarray, np.ndarray]
+) -> _Joins:
+    """Which older clusters the founders of a drop touch."""
+    new, known = crossing
+    founders, at = np.unique(founder[new], return_inverse=True)
+    train, held_out = (np.full(len(founders), NONE) for _ in range(2))
+    for touched, of in ((train, TRAIN), (held_out, HELD_OUT)):
+        mine = side[known] == of
+        np.minimum.at(touched, at[mine], cluster[known[mine]])
+    return _Joins(founders, train, held_out)
+
+
+def _sizes(drops: np.ndarray) -> list[int]:
+    """How many there are of each drop."""
+    sizes = np.zeros(0, np.int64)
+    for some in slices(len(drops)):
+        more = np.bincount(drops[some], minlength=len(sizes))
+        more[: len(sizes)] += sizes
+        sizes = more
+    return sizes.tolist()
 
 
 def draws_of(prompts: np.ndarray, salt: str) -> np.ndarray:

@@ -63,7 +63,7 @@ class VerdictFile:
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
-        scratch = catalogue.scratch
+        self._scratch = scratch = catalogue.scratch
         self.drops = [drop.name for drop in catalogue.drops]
         self._pair_count = len(catalogue.pairs.ids)
         self._rows, self._dimensions = scratch.rows(RECORD), scratch.rows(DIMENSION)
@@ -116,6 +116,7 @@ class VerdictFile:
         for start in range(0, self._pair_count, PAIRS_AT_ONCE):
             end = min(start + PAIRS_AT_ONCE, self._pair_count)
             yield start, end, self.take(start, end)
+            self._scratch.let_go()
 
     def move(self, losers: np.ndarray, winners: np.ndarray) -> None:
         """Let the judgments of some pairs, ascending, count for others; sides keep their names. They stay in memory."""

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dpo_pipeline.core.errors import ArtifactError, InputError
+from dpo_pipeline.core.errors import ArtifactError, CapacityError, InputError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.modeling.base import settle_tokenizer, train_tokenizer
 from dpo_pipeline.modeling.batches import Comparison, Group, cut_by_tokens, plan_steps
+from dpo_pipeline.modeling.device import choose_device
 from dpo_pipeline.modeling.examples import group_pairs
 from dpo_pipeline.modeling.scoring import Pair, encode_pairs
-from dpo_pipeline.modeling.settings import ModelSettings
+from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.modeling.shapes import base_file
 from dpo_pipeline.modeling.template import Conversation, LeftOut, encode
 from dpo_pipeline.profiles import Profile
@@ -128,7 +129,7 @@ class Learning:
         else:
             pairs = [Pair(row["pair_id"], row["prompt"], row["chosen"], row["rejected"]) for row in rows]
             encoded = encode_pairs(tokenizer, pairs, max_length=model.max_length).pairs
-            most = self._profile.compute.batch_tokens
+            most = _batch_tokens(self._profile.compute)
             groups = list(group_pairs(encoded, most_pairs=dpo.batch_size, most_tokens=most))
         return _learned(len(names), groups, len(rows), 1 - dpo.validation_share, source)
 
@@ -153,14 +154,10 @@ class Learning:
         if count <= READ_WHOLE:
             found = read_demonstrations(drops, self._pairs.parent, settings=sft, seed=self._profile.model.seed)
             return [found.train[place] for place in _spread(range(len(found.train)), SAMPLED)], len(found.train)
-        talks = [
-            talk
-            for path in paths
-            for talk in pq.ParquetFile(path).read_row_group(0, columns=["messages"])["messages"].to_pylist()[:SAMPLED]
-        ]
+        talks = [row["messages"] for path in paths for row in _first_rows(path, ["messages"])]
         if sft.chosen_as_demonstrations:
-            rows = pq.ParquetFile(self._pairs).read_row_group(0, columns=["prompt", "chosen"]).to_pylist()
-            talks += [[*row["prompt"], {"role": "assistant", "content": row["chosen"]}] for row in rows[:SAMPLED]]
+            rows = _first_rows(self._pairs, ["prompt", "chosen"])
+            talks += [[*row["prompt"], {"role": "assistant", "content": row["chosen"]}] for row in rows]
         return [talks[place] for place in _spread(range(len(talks)), SAMPLED)], round(count * (1 - sft.held_out_share))
 
     @cached_property
@@ -197,6 +194,21 @@ def _rows(path: Path, prompts: set[str]) -> Iterator[dict[str, Any]]:
         for batch in file.iter_batches(4_096, columns=columns):
             wanted = pc.field("prompt_id").isin(list(prompts)) & (pc.field("split") == "train")
             yield from batch.filter(wanted).to_pylist()
+
+
+def _first_rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:
+    """At most SAMPLED rows; none where a drop has no demonstrations, whose table has not even a row group."""
+    with pq.ParquetFile(path) as file:
+        batch = next(file.iter_batches(SAMPLED, columns=columns), None)
+        return [] if batch is None else batch.to_pylist()
+
+
+def _batch_tokens(compute: ComputeSettings) -> int:
+    """What the device of the settings takes at once, or what they say where it is not on this machine."""
+    try:
+        return choose_device(compute).batch_tokens
+    except CapacityError:
+        return compute.batch_tokens
 
 
 def _spread(items: Sequence[Any], count: int) -> list[Any]:

@@ -3,6 +3,7 @@
 import json
 
 from dpo_pipeline.annotations.formats.kway import MAX_RESPONSES
+from dpo_pipeline.annotations.settings import AnnotationSettings
 
 
 def row(prompt, response, helpfulness=3):
@@ -50,3 +51,18 @@ def test_rows_of_a_spreadsheet_are_joined_too(read):
     (judgment,) = read({"train.csv": sheet}).judgments
     assert (judgment["choice"], judgment["strength"]) == ("a", -3)
     assert judgment["dimensions"] == [{"name": "verbosity", "strength": 2.0}]
+
+
+def test_a_record_of_many_rows_is_no_longer_than_a_record_may_be(read):
+    lines = [row("p", f"{number} " + "x" * 400) for number in range(6)]
+    result = read({"train.jsonl": "\n".join(lines)}, settings=AnnotationSettings(max_record_bytes=1_000))
+    assert found(result) == [
+        (number, *(json.loads(lines[at])["response"] for at in (number - 1, number))) for number in (1, 3, 5)
+    ]
+
+
+def test_broken_rows_take_no_room_from_the_record_after_them(read):
+    broken = ['{"cut": "' + "x" * 700] * 3
+    lines = [*broken, row("p", "one"), row("p", "two", 1)]
+    result = read({"train.jsonl": "\n".join(lines)}, settings=AnnotationSettings(max_record_bytes=1_000))
+    assert found(result) == [(4, "one", "two")]

@@ -163,3 +163,23 @@ def test_a_wrapped_array_that_is_never_closed_says_so(read):
     result = read({"export.json": content[: content.rindex("]")]})
     assert [row["reason"] for row in result.rejected] == ["truncated_file"]
     assert len(result.judgments) == 3
+
+
+@pytest.mark.parametrize(
+    ("behind", "reason", "detail"),
+    [
+        ("]}", None, None),
+        ('], "authors": [{"name": "]"}]}\n', None, None),
+        (']}\n{\n "data": [{"a": 1}]}', "invalid_json", "more stands behind"),
+        ("]} and more", "invalid_json", "more stands behind"),
+        ('], "n": 2, "examples" : [{"a": 1}]}', "invalid_json", "a second list of records"),
+        ('], "n": [1, 2]', "truncated_file", "the object around the records is never closed"),
+    ],
+)
+def test_what_is_not_read_behind_a_wrapped_array_is_said(read, behind, reason, detail):
+    """Pages of an API put one behind the other, or two lists in one object, never lose a record in silence."""
+    inner = json.dumps({"data": RECORDS}, indent=1).rpartition("]")[0]
+    result = read({"export.json": inner + behind})
+    assert [row["record_number"] for row in result.judgments] == [1, 2, 3]
+    found = [(row["record_number"], row["reason"], row["detail"][: len(detail or "")]) for row in result.rejected]
+    assert found == ([] if reason is None else [(4, reason, detail)])

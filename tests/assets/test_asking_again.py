@@ -139,3 +139,16 @@ def test_what_a_person_terminated_or_ran_by_hand_is_left_to_them(sensor, full_di
         instance.create_run_for_job(job, status=status, tags=tags)
         assert troubles(instance, {drop: state}) == {}
     assert "failed" not in look()
+
+
+def test_a_drop_materialized_on_its_page_in_the_ui_is_not_asked_for_again(sensor, full_disk, clock, instance):
+    """That runs Dagster's own job of assets, not `ingest`, and without the sensor's tags."""
+    look, first, _ = sensor
+    full_disk.add(first)
+    look()
+    assert f"{first!r} failed once" in look()
+    by_hand = dg.job(name="__ASSET_JOB")(lambda: None)
+    instance.create_run_for_job(by_hand, status=dg.DagsterRunStatus.SUCCESS, tags={"dagster/partition": first})
+    assert "failed" not in look()
+    clock.forward = PAUSES_SECONDS[0] + 30
+    assert "nothing new" in look()

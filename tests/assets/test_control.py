@@ -43,7 +43,7 @@ TERMINATE = """mutation Stop($run: String!) { terminateRun(runId: $run) {
 STATUS = "query Status($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
 
 
-def patiently(what, seconds=120):
+def patiently(what, seconds=300):
     """Wait until `what` gives something, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := what()):

@@ -24,9 +24,10 @@ from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.core.tables import MESSAGES, write_table
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.deduplicate import prompt_neighbours
+from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.leakage import near_leaks
 from dpo_pipeline.preferences.likeness import Likenesses
-from dpo_pipeline.preferences.normalize import normalise
+from dpo_pipeline.preferences.normalize import normalise, text_keys
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.sketch import sketch_drop
 from dpo_pipeline.preferences.sketch_tables import VERDICTS_FILE
@@ -137,7 +138,7 @@ def leaked(rows: Rows, split: list[str], folder: Path) -> dict[str, float]:
     """The shares of held-out rows with a near copy among the trained ones, and with an edit of it."""
     texts, _, family = rows
     sides = np.array(split)
-    ids = normalise(pa.array(texts, pa.string()))
+    ids = to_hex(text_keys(pa.array(texts, pa.string())))
     turns = pa.array([[{"role": "user", "content": text}] for text in texts], MESSAGES)
     table = pa.table({"prompt_id": ids, "split": split, "prompt": turns})
     # As the pipeline publishes it: without the quarantined.

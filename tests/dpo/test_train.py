@@ -242,6 +242,27 @@ def test_validation_prompts_are_kept_aside_and_patience_ends_the_training(world)
     assert any("the last validation brought no better accuracy" in sentence for sentence in notes.sentences)
 
 
+def test_a_training_resumed_around_an_early_stop_ends_where_a_straight_one_does(world):
+    """At a rate of 1e-30 no weight moves, so the second validation is no better than the first, and training ends."""
+    still = OptimizerSettings(learning_rate=1e-30)
+    impatient = DPO.model_copy(
+        update={
+            "validation_share": 0.3, "validations": 6, "epochs": 3.0, "patience": 1, "optimizer": still,
+            "checkpoint_minutes": 1e-9,
+        }
+    )  # fmt: skip
+    straight, outcome = world.train("straight to the stop", dpo=impatient)
+    last, work = outcome.counts["steps"], world.root / "work around a stop"
+    assert outcome.facts["stopped_early"].startswith(
+        f"after step {last} of {outcome.counts['steps_planned']}: the last"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        world.train("stopped at the stop", dpo=impatient, reporter=Stop(after=last), work=work)
+    resumed, outcome = world.train("resumed at the stop", dpo=impatient, work=work)
+    assert outcome.remarks["resumed_from_step"] == last - 1
+    assert same_bytes(straight, resumed) == []
+
+
 def test_settings_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match="set validation_share above 0"):
         DpoSettings(patience=2)

@@ -145,8 +145,9 @@ def test_whoever_withdrew_is_left_out_of_a_later_drop_as_well(small, graph):
 def test_nothing_is_made_from_a_table_that_still_holds_it(small, graph):
     bury(small, forget.plan_annotator(small, "alice"))
     stale = small.latest("preference_pairs")
-    with pytest.raises(ArtifactError, match="judgments of drop may, which still holds"):
-        refuse_forgotten(small, "dpo_checkpoint", stale)
+    for made in ("dpo_checkpoint", "sweep_point"):
+        with pytest.raises(ArtifactError, match="judgments of drop may, which still holds"):
+            refuse_forgotten(small, made, stale)
     refuse_forgotten(small, "evaluation_report", stale)
     refuse_forgotten(small, "dpo_checkpoint", graph.again(small, "may"))
 
@@ -239,6 +240,17 @@ def test_somebody_of_whom_nothing_could_be_used_can_be_forgotten(small, graph):
     assert left[(12, "unknown_verdict")].startswith('{"question"')
 
 
+def test_an_id_in_a_sheet_that_cannot_be_told_apart_is_found(small, graph):
+    """The header names a column twice, so that it came as text: no JSON, and no bytes either."""
+    folder = small.inbox / "sheets"
+    folder.mkdir()
+    (folder / "sheet.csv").write_text("prompt,who zoe,who zoe\nq,a,b\n")
+    graph.take_in(small, "sheets")
+    assert forget.plan_annotator(small, "who zoe").drops == ("sheets",)
+    with pytest.raises(InputError):
+        forget.plan_annotator(small, "nobody at all")
+
+
 def test_a_drop_in_which_only_rejected_records_name_somebody_is_read_again_too(small, graph):
     extra = {**verdict("may", 3, "alice"), "verdict": "perhaps"}
     write_drop(small, "fourth", ["dora"], extra=[extra])
@@ -270,6 +282,21 @@ def test_an_unusable_copy_of_what_was_taken_back_is_not_quoted(small, graph, sub
         assert next(excerpt for (number, _), excerpt in found.items() if number == 11) == "", drop
         assert said["question"].casefold() not in str(found).casefold()
     assert excerpts(small, "after")[(12, "unknown_verdict")].startswith('{"question"')
+
+
+def test_a_copy_that_breaks_off_is_found_in_a_drop_that_holds_nothing_else_of_it(small, graph):
+    """No JSON, so it has no texts to compare; what came is looked through as it stands."""
+    folder = small.inbox / "cut"
+    folder.mkdir()
+    said = verdict("may", 4, "alice")
+    (folder / "cut.jsonl").write_text(json.dumps({**said, "who": "dora"})[:-30] + "\n")
+    graph.take_in(small, "cut")
+    assert said["question"] in str(excerpts(small, "cut"))
+    plan = forget.plan_record(small, "may/verdicts.jsonl:9")
+    assert plan.drops == ("cut", "may")
+    bury(small, plan)
+    graph.again(small, "cut", "may")
+    assert said["question"] not in str(excerpts(small, "cut"))
 
 
 def test_an_unusable_record_that_is_taken_back_is_not_quoted_where_it_is_delivered_again(small, graph):

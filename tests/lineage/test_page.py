@@ -1,11 +1,14 @@
 """The page: verdict first, no script, everything escaped, the same text for the same audit."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 from dpo_pipeline.lineage.audit import describe_audit
 from dpo_pipeline.lineage.checks import Check
 from dpo_pipeline.lineage.graph import draw_chain
 from dpo_pipeline.lineage.page import render_chain, render_page
+from dpo_pipeline.lineage.sections import describe_facts
 from dpo_pipeline.lineage.verify import as_text, verify
 
 EVIL = "<script>alert(1)</script>"
@@ -40,6 +43,25 @@ def test_everything_is_escaped(built_once):
     audit["checks"][0]["faults"] = [EVIL]
     audit["data"][0]["files"][0]["name"] = EVIL
     assert "<script" not in render_page(audit)
+
+
+def test_the_speed_of_a_training_is_drawn_from_what_its_attempt_remarked(built_once):
+    """It stands in the ledger and in no artifact: the same training at another speed is the same training."""
+    node = SimpleNamespace(
+        role="dpo_checkpoint",
+        artifact=SimpleNamespace(path=Path("0" * 64), facts={}, counts={}, manifest={"settings": {}}),
+        attempt={"remarks": {"speeds": {"step": [10, 20, 30], "tokens_per_second": [900, 1_100, 1_000]}}},
+    )
+    row = describe_facts(node)
+    assert row["speeds"] == [[10, 900], [20, 1_100], [30, 1_000]]
+    audit = describe_audit(built_once, "preference_pairs", verify(built_once, "preference_pairs"))
+    assert "tokens a second" not in render_page(audit)
+    assert render_page({**audit, "training": [{**row, "speeds": []}]}).count("<svg") == 1, "the chain alone"
+    page = render_page({**audit, "training": [row]})
+    assert "Thousand tokens a second" in page
+    assert page.count("<svg") == 2
+    node.attempt = {"remarks": {}}
+    assert describe_facts(node)["speeds"] == []
 
 
 def test_a_ledger_that_cannot_be_read_still_has_its_page(built):

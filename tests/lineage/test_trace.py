@@ -3,6 +3,7 @@
 import pyarrow.parquet as pq
 import pytest
 
+from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.lineage.trace import as_text, trace_annotator, trace_pair, trace_record
 
@@ -37,6 +38,26 @@ def test_a_record_leads_to_its_judgment_and_a_rejected_one_to_its_reason(built_o
 def test_a_pair_leads_back_to_its_judgments(built_once):
     row = rows(built_once, "preference_pairs", "pairs.parquet")[0]
     assert trace_pair(built_once, row["pair_id"]).judgments == set(row["judgment_ids"])
+
+
+def test_everything_with_texts_or_weights_made_from_it_is_named(built, published):
+    """Whoever deletes what is named leaves no texts in sketches, no quoted disagreements, no points of a sweep."""
+    parents = {
+        "annotator_report": ("judgments", "pair_sketches", "preference_pairs"),
+        "sweep_point": ("preference_pairs",),
+    }
+    for kind, names in parents.items():
+        with built.store.staging() as folder:
+            (folder / "something").write_text(kind)
+            behind = tuple(Parent(name, name, one.digest) for name in names for one in built.all_made(name))
+            published(built, Recipe(kind, "1", {}, behind), folder, Outcome())
+    trained = next(row for row in rows(built, "preference_pairs", "pairs.parquet") if row["split"] == "train")
+    traced = trace_pair(built, trained["pair_id"])
+    named = {hit.artifact.digest for hit in traced.hits}
+    drops = {hit.artifact.manifest["settings"]["drop"] for hit in traced.hits if hit.artifact.kind == "judgments"}
+    assert {built.latest("pair_sketches", drop).digest for drop in drops} <= named
+    assert built.latest("annotator_report").digest in named
+    assert built.latest("sweep_point").digest in {hit.artifact.digest for hit in traced.hits if hit.learned}
 
 
 def test_the_platforms_own_id_is_understood_by_the_homes_key(built_once):

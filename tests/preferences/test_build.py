@@ -16,6 +16,7 @@ from preference_worlds import World, judgment
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.preferences import (
     catalogue,
+    deduplicate,
     likeness,
     near_duplicates,
     sketch,
@@ -48,6 +49,7 @@ def tiny(patch):
         (texts, "BATCH_ROWS", 5),
         (spill, "PENDING_BYTES", 300),
         (spill, "RANGE_ROWS", 4),
+        (spill, "MOST_MAPPED", 0),
         (sketch, "ROWS_AT_ONCE", 3),
         (catalogue, "IDS_AT_ONCE", 4),
         (verdict_file, "PAIRS_AT_ONCE", 2),
@@ -551,7 +553,9 @@ def test_of_an_earlier_builds_prompts_only_what_new_ones_touch_is_looked_for(wor
     looked_at = []
     links = near_duplicates._links
     monkeypatch.setattr(
-        near_duplicates, "_links", lambda keys, order: looked_at.append(len(order)) or links(keys, order)
+        near_duplicates,
+        "_links",
+        lambda keys, order, early: looked_at.append(len(order)) or links(keys, order, early),
     )
     monkeypatch.setattr(near_duplicates, "ROWS_PER_PIECE", 9)
     resumed, outcome = world.build(*drops, settings=MAJORITY, known=[early])
@@ -565,6 +569,26 @@ def test_of_an_earlier_builds_prompts_only_what_new_ones_touch_is_looked_for(wor
     assert outcome.remarks["likenesses_reused"] > 0, "of another order only what was measured is taken over"
     for path in fresh.iterdir():
         assert (resumed / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_search_by_other_code_is_not_taken_over(world, monkeypatch):
+    """Raising CODE_VERSION is enough: whoever changes which edges are proposed need not remember the cache."""
+    drops = [world.drop(name, [judgment(ASKED + name, LONG, SHORT)]) for name in (" Thanks", " Please")]
+    since, propose = [], deduplicate.propose
+
+    def watched(*given, **named):
+        since.append(named.get("since", 0))
+        return propose(*given, **named)
+
+    monkeypatch.setattr(deduplicate, "propose", watched)
+    same, _ = world.build(drops[0], settings=MAJORITY)
+    with monkeypatch.context() as patch:
+        patch.setattr(deduplicate, "CODE_VERSION", "0")
+        other, _ = world.build(drops[0], settings=MAJORITY)
+    for known, expected in ((same, 1), (other, 0)):
+        since.clear()
+        world.build(*drops, settings=MAJORITY, known=[known])
+        assert max(since) == expected
 
 
 def test_draws_of_another_salt_are_refused(world):

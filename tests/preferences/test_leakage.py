@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from preference_worlds import judgment
 
-from dpo_pipeline.preferences import leakage
+from dpo_pipeline.preferences import leakage, prompt_index, spill
 from dpo_pipeline.preferences.leakage import near_leaks, prompts_on_both_sides
 from dpo_pipeline.preferences.settings import PreferenceSettings
 
@@ -82,8 +82,30 @@ def test_reading_in_small_pieces_changes_nothing(pairs, monkeypatch):
     whole = near_leaks(pairs, jaccard=0.3)
     assert len(whole) > 10
     monkeypatch.setattr(leakage, "BATCH_ROWS", 3)
-    monkeypatch.setattr(leakage, "EDGES_PER_READING", 4)
+    monkeypatch.setattr(prompt_index, "CANDIDATES_AT_ONCE", 4)
+    monkeypatch.setattr(spill, "RANGE_ROWS", 5)
+    monkeypatch.setattr(spill, "PENDING_BYTES", 300)
     assert near_leaks(pairs, jaccard=0.3) == whole
+
+
+def test_a_leak_is_found_in_a_crowd_on_both_sides(pairs):
+    """Planted: of forty bigrams the copy shares all but one; all others, 150 on either side, lack four each."""
+    words = [f"word{number}" for number in range(41)]
+    found = {}
+
+    def plant(rows):
+        one_of_each = first_of_each_side(rows)
+        rows[:] = [{**row, "prompt_id": f"{at:032x}"} for at, row in enumerate([*one_of_each * 150, one_of_each[1]])]
+        for number, row in enumerate(rows):
+            one, other = 1 + 3 * (number % 6), 20 + 3 * (number % 7)
+            text = [f"new{number}" if place in (one, other) else word for place, word in enumerate(words)]
+            row["prompt"] = [{"role": "user", "content": " ".join(text)}]
+        rows[150]["prompt"] = [{"role": "user", "content": " ".join([*words[:-1], "last"])}]
+        rows[300]["prompt"] = [{"role": "user", "content": " ".join(words)}]
+        found["leak"] = (rows[150]["prompt_id"], rows[300]["prompt_id"], pytest.approx(39 / 41))
+
+    change(pairs, plant)
+    assert near_leaks(pairs, jaccard=0.9) == [found["leak"]]
 
 
 def test_one_side_alone_leaks_nothing(pairs):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_pipeline.preferences.near_duplicates import components, distinct, elect, jaccard, overlaps, propose
+from dpo_pipeline.preferences.near_duplicates import WINDOW, components, distinct, elect, jaccard, overlaps, propose
 from dpo_pipeline.preferences.shingles import NO_KEY, Shingles, band_keys, shingle, signatures
 from dpo_pipeline.preferences.spill import Scratch
 
@@ -180,3 +180,36 @@ def test_every_loser_is_a_neighbour_of_its_winner_and_winners_are_strangers(coun
 @given(st.lists(st.integers(0, 9)))
 def test_distinct(values):
     assert distinct(np.array(values, np.uint64)).tolist() == sorted(set(values))
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=40),
+    st.integers(0, 12),
+    st.integers(0, 40),
+    st.randoms(use_true_random=False),
+)
+def test_law_of_the_links(keys, early, since, chance):
+    """Of each bucket: all pairs of its first `early` + 1 rows, and every row with the first and the eight before it.
+
+    Of rows from a place in the order on, exactly those links that end in one of them.
+    """
+    count = len(keys)
+    order = np.array(chance.sample(range(count), count), np.int32)
+    bands = np.array([keys], np.uint32)
+    expected, late = set(), set()
+    for key in (1, 2, 3):
+        bucket = [int(row) for row in order if keys[row] == key]
+        for at, row in enumerate(bucket):
+            for before in range(at):
+                if before == 0 or at - before <= WINDOW or at <= early:
+                    edge = (min(row, bucket[before]), max(row, bucket[before]))
+                    expected.add(edge)
+                    if order.tolist().index(row) >= since:
+                        late.add(edge)
+
+    def found(**given_):
+        pieces = list(propose(bands, order, count, Scratch(None), early=early, **given_))
+        return [tuple(edge) for piece in pieces for edge in piece.tolist()]
+
+    assert found() == sorted(expected)
+    assert set(found(since=since)) == (late if since else expected)

@@ -2,14 +2,29 @@
 
 import json
 
+import numpy as np
 from click.testing import CliRunner
-from worlds import COMPUTE, DPO, SCRATCH, SFT, World, random_groups, texts, write_pairs
+from worlds import (
+    COMPUTE,
+    DPO,
+    SCRATCH,
+    SFT,
+    World,
+    conversations,
+    random_groups,
+    texts,
+    write_demonstrations,
+    write_pairs,
+)
 
+from dpo_pipeline.annotations.tables import DemonstrationsFile
 from dpo_pipeline.cli import commands
 from dpo_pipeline.core.artifacts import Outcome, Recipe
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.randomness import seed_for
+from dpo_pipeline.modeling.batches import Group
+from dpo_pipeline.modeling.device import CPU_BATCH_TOKENS
 from dpo_pipeline.modeling.duration import measure_steps
 from dpo_pipeline.modeling.settings import (
     AdapterSettings,
@@ -18,7 +33,7 @@ from dpo_pipeline.modeling.settings import (
     OptimizerSettings,
     ScratchModel,
 )
-from dpo_pipeline.profiles import load_profile
+from dpo_pipeline.profiles import learning, load_profile
 from dpo_pipeline.profiles.learning import Learning
 from dpo_pipeline.profiles.planning import _other_tokenizer, plan_profile
 
@@ -135,6 +150,49 @@ def test_chosen_responses_that_sft_learns_are_counted(tmp_path, monkeypatch):
     assert Learning(home, load_profile("demo")).by_sft() is None
 
 
+def test_in_a_large_home_a_drop_without_demonstrations_is_no_obstacle(tmp_path, monkeypatch):
+    """Its table has no row group: most drops of preferences alone are such."""
+    pairs, home = write_pairs(tmp_path / "pairs", list(texts(30))), Home(tmp_path / "home")
+    (tmp_path / "may").mkdir()
+    DemonstrationsFile(tmp_path / "may" / "demonstrations.parquet").close()
+    write_demonstrations(tmp_path / "june", conversations(40))
+    monkeypatch.setattr(learning, "READ_WHOLE", 50)
+    monkeypatch.setattr(home, "partitions", lambda _kind: ["may", "june"])
+
+    def latest(kind, drop=None):
+        if kind == "sft_checkpoint":
+            raise ArtifactError("none", do="wait")
+        return type("Made", (), {"path": tmp_path / drop if drop else pairs})
+
+    monkeypatch.setattr(home, "latest", latest)
+    sft = SFT.model_copy(update={"chosen_as_demonstrations": True, "held_out_share": 0.1})
+    profile = load_profile("demo").model_copy(update={"model": SCRATCH, "sft": sft})
+    assert Learning(home, profile).by_sft().count == 63, "nine tenths of 40 demonstrations and 30 chosen responses"
+
+
+def test_pairs_are_grouped_for_the_device_they_will_be_trained_on(tmp_path, monkeypatch):
+    """A CPU takes 1,024 tokens at once, whatever the settings allow: a prompt of many pairs becomes several groups."""
+    prompt = [{"role": "user", "content": "Well?"}]
+    triples = [(prompt, f"{n} yes " * 9, f"{n} no " * 9) for n in range(20)]
+    pairs, home = write_pairs(tmp_path / "pairs", triples, held_out_every=0), Home(tmp_path / "home")
+    write_demonstrations(tmp_path / "may", conversations(40))
+    monkeypatch.setattr(home, "partitions", lambda _kind: ["may"])
+
+    def latest(kind, drop=None):
+        if kind == "sft_checkpoint":
+            raise ArtifactError("none", do="wait")
+        return type("Made", (), {"path": tmp_path / drop if drop else pairs})
+
+    monkeypatch.setattr(home, "latest", latest)
+    compute = COMPUTE.model_copy(update={"batch_tokens": 4_096})
+    dpo = DPO.model_copy(update={"batch_size": 32})
+    updates = {"model": SCRATCH, "sft": SFT, "dpo": dpo, "compute": compute}
+    groups = Learning(home, load_profile("demo").model_copy(update=updates)).by_dpo().sample
+    assert sum(len(group.comparisons) for group in groups) == 20
+    assert sum(group.tokens for group in groups) > CPU_BATCH_TOKENS
+    assert all(group.tokens <= CPU_BATCH_TOKENS for group in groups)
+
+
 def test_time_grows_with_layers_with_tokens_and_with_an_adapter_it_is_still_some():
     """The times themselves are the machine's."""
     compute = ComputeSettings(device="cpu", threads=1)
@@ -162,3 +220,11 @@ def test_without_a_tokenizer_on_this_machine_tokens_are_told_from_characters(tmp
     found = Learning(home, load_profile("demo").model_copy(update={"model": model})).by_dpo()
     assert "3.5 characters a token" in found.source
     assert [(len(g.prompt), *map(len, g.responses)) for g in found.sample] == [(26, 16, 8)] * 2
+
+
+def test_tokens_beyond_the_vocabulary_are_measured_too():
+    """Those of a chat template whose marks the base has yet to learn, or of a tokenizer under another profile."""
+    model = ModelSettings(scratch=SCRATCH.scratch.model_copy(update={"vocabulary_size": 300}), max_length=128)
+    groups = [Group(np.array([3, 300], np.int32), (np.array([4, 301], np.int32), np.array([777], np.int32)))]
+    found = measure_steps(model, COMPUTE, optimizer=OptimizerSettings(learning_rate=1e-4), batches=[groups])
+    assert found.seconds_a_token > 0

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,9 @@ import pytest
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.errors import TrainingError
 from dpo_pipeline.dpo.settings import DpoSettings
+from resources import launchers, warm
 from resources.gpu import Gpu
+from resources.warm import Line
 
 
 def weigh(pairs: Path, out: Path, *, dpo: DpoSettings, reporter) -> Outcome:
@@ -220,9 +223,29 @@ def test_where_the_process_it_was_forked_from_is_killed_the_child_ends_and_a_ret
     assert result.retry_attempts_for_node("training") == 1
 
 
-def test_a_fork_is_chosen_only_where_no_accelerator_is(monkeypatch, tmp_path):
-    from resources import launchers
+def test_a_child_that_ended_just_as_it_was_to_be_stopped_is_no_error():
+    """Otherwise the error would hide that somebody asked to stop, and the step would be tried again."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+        Line(theirs).send(0)
+        launchers._end(child.pid, Line(ours))
 
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_a_child_deaf_to_being_asked_is_killed_and_waited_for(monkeypatch):
+    """As it is in the moment after the fork, while it still ignores the signal as the process it comes from does."""
+    monkeypatch.setattr(launchers, "STOP_SECONDS", 0.5)
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('', flush=True); time.sleep(60)"
+    ours, theirs = socket.socketpair()
+    with ours, theirs, subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        threading.Thread(target=lambda: Line(theirs).send(child.wait())).start()
+        launchers._end(child.pid, Line(ours))
+        assert child.returncode == -signal.SIGKILL
+
+
+def test_a_fork_is_chosen_only_where_no_accelerator_is(monkeypatch, tmp_path):
     monkeypatch.setattr(launchers.sys, "platform", "linux")
     monkeypatch.setattr(launchers, "DRIVERS", (str(tmp_path / "nvidiactl"),))
     assert launchers.can_fork()
@@ -230,3 +253,11 @@ def test_a_fork_is_chosen_only_where_no_accelerator_is(monkeypatch, tmp_path):
     assert not launchers.can_fork()
     assert type(Gpu()._choose()).__name__ == "ChildProcess"
     assert type(Gpu(launcher="forked")._choose()).__name__ == "ForkedChild"
+
+
+def test_what_cannot_be_imported_ahead_is_left_to_the_child_that_needs_it(monkeypatch):
+    monkeypatch.setattr(warm, "IMPORTED", ("no_such_module_anywhere",))
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        warm.serve(warm.Line(theirs))  # ends, for no order will come; and did not end before it could take one

@@ -78,3 +78,35 @@ def test_the_report_opens_from_the_assets_page(browser, servers):
     browser.open(link)
     browser.wait_for("dpo against sft")
     assert "held-out pairs" in browser.text()
+
+
+def test_a_drop_of_which_nothing_can_be_used_says_on_its_check_what_to_do(browser, servers):
+    folder = servers.home.inbox / "2026-11-broken"
+    folder.mkdir()
+    (folder / "export.jsonl").write_text("no such format\n")
+    (folder / "_COMPLETE").touch()
+    browser.open(f"{servers.dagster}/runs")
+    browser.wait_for("2026-11-broken", seconds=120)
+    browser.open(f"{servers.dagster}/assets/judgments?view=checks&checkDetail=something_usable")
+    browser.wait_for("None of the 1 records of 2026-11-broken could be used: invalid_json 1.", seconds=240)
+    browser.wait_for("correct the drop in the inbox, and it is taken in as a new version")
+
+
+LAUNCH = """mutation {{ launchRun(executionParams: {{runConfigData: {config}, selector: {{jobName: "train",
+  repositoryName: "__repository__", repositoryLocationName: "dpo-pipeline"}}}}) {{ __typename
+  ... on LaunchRunSuccess {{ run {{ runId }} }} ... on RunConfigValidationInvalid {{ errors {{ message }} }} }} }}"""
+
+
+def launch(servers, change):
+    """What the launchpad's button sends, with a change of the profile."""
+    config = json.dumps({"resources": {"settings": {"config": {"change": change}}}})
+    return ask(servers, LAUNCH.format(config=json.dumps(config)))["launchRun"]
+
+
+def test_a_misspelt_setting_makes_no_run_and_a_wrong_one_says_so_on_the_runs_page(browser, servers):
+    refused = launch(servers, {"dpo": {"bta": 0.2}})
+    assert refused["__typename"] == "RunConfigValidationInvalid"
+    assert "beta?: Float" in refused["errors"][0]["message"]
+    browser.open(f"{servers.dagster}/runs/{launch(servers, {'dpo': {'beta': -1}})['run']['runId']}")
+    browser.wait_for("RUN_FAILURE", seconds=240)
+    browser.wait_for("dpo.beta is -1.0: input should be greater than 0")

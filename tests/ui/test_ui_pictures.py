@@ -47,7 +47,7 @@ def test_the_graph(shown, album):
 
 
 def test_the_curves_of_a_training_on_its_assets_page(shown, album):
-    with Chromium(width=1440, height=900) as browser:  # as on a laptop
+    with Chromium(width=1440, height=1200) as browser:  # as wide as a laptop; it is scrolled downwards
         browser.open(f"{shown.dagster}/assets/dpo_checkpoint")
         browser.wait_for("curves")
         browser.settle()

@@ -19,6 +19,8 @@ from dpo_pipeline.annotations.records import Judgment, Part, Turns, Unusable, cl
 from dpo_pipeline.annotations.rules import signed
 
 MAX_RESPONSES = 32
+ROUNDING = 1e-6
+"""Parts of a step that are an error of rounding."""
 
 
 def pairs_by_rank(
@@ -41,7 +43,7 @@ def pairs_by_rank(
         if one is None or other is None:
             return None if one is other else 2 if one is None else -2
         distance = one - other
-        return _whole(math.copysign(2, distance) if is_only_order and distance else distance)
+        return whole(math.copysign(2, distance) if is_only_order and distance else distance)
 
     return _pairs(prompt, responses, strength, group, fields)
 
@@ -59,7 +61,7 @@ def pairs_by_rating(
     """
 
     def strength(first: int, second: int) -> int:
-        return _whole((ratings[second] - ratings[first]) / step)
+        return whole((ratings[second] - ratings[first]) / step)
 
     return _pairs(prompt, responses, strength, group, fields)
 
@@ -85,9 +87,15 @@ def with_differences(
     return [*described, *(part for part in parts if not isinstance(part, Judgment))]
 
 
-def _whole(difference: float) -> int:
-    """A difference as a strength: away from zero to the next whole number, at most 3."""
-    return int(math.copysign(min(3, math.ceil(abs(difference))), difference))
+def whole(difference: float) -> int:
+    """A difference as a strength: away from zero to the next whole number, at most 3.
+
+    What arithmetic adds to a whole number (4.4 - 3.4 is more than 1) or 32-bit floats to a third is no further step.
+
+    >>> whole(4.4 - 3.4), whole(-1.25), whole(0.0)
+    (1, -2, 0)
+    """
+    return int(math.copysign(min(3, math.ceil(abs(difference) - ROUNDING)), difference))
 
 
 def _pairs(

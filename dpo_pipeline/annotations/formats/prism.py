@@ -38,22 +38,27 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
         "guideline_version": rules.file.guideline_version,
         "sft_allowed": rules.sft_allowed(),
     }
-    before: Turns = ()
+    before: Turns | None = ()
     parts: list[Part] = []
     for number, (turn, entries) in enumerate(groupby(history, key=lambda one: str(one.get("turn"))), start=1):
+        said, before = before, None
         try:
-            prompt, replies = _turn(before, list(entries))
+            prompt, replies = _turn(said, list(entries))
+            before = (*prompt, ("assistant", next((text for text, one in replies if one.get("if_chosen") is True), "")))
             stars = [_score(entry) / POINTS_PER_STAR for _, entry in replies]
             texts = [text for text, _ in replies]
-            before = (*prompt, ("assistant", next((text for text, one in replies if one.get("if_chosen") is True), "")))
             parts += pairs_by_rating(prompt, texts, stars, group=f"turn {turn}", step=rules.file.rating_step, **fields)
         except Unusable as problem:
             parts.append(Unusable(problem.reason, f"turn {number}: {problem.detail}"))
     return parts
 
 
-def _turn(before: Turns, entries: Sequence[Mapping[str, Any]]) -> tuple[Turns, list[tuple[str, Mapping[str, Any]]]]:
-    """What was asked in one turn, with all that was said before it, and the replies."""
+def _turn(
+    before: Turns | None, entries: Sequence[Mapping[str, Any]]
+) -> tuple[Turns, list[tuple[str, Mapping[str, Any]]]]:
+    """What was asked in one turn, with all that was said before it (None: nobody can tell), and the replies."""
+    if before is None:
+        raise Unusable(Reason.PROMPT_MISSING, "the turn before it cannot be used, so what was said before is not known")
     turns = turns_of(list(entries), "conversation_history")
     asked = [turn for turn in turns if turn[0] == "user"]
     if len(asked) != 1:

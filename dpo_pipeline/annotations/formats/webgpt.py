@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dpo_pipeline.annotations.formats.kway import whole
 from dpo_pipeline.annotations.formats.shared import judged, share_with
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Part, Unusable, kind_of, shown, single_prompt, text_of
@@ -29,7 +30,7 @@ def parse(record: Mapping[str, Any], rules: Rules) -> Sequence[Part]:
     first, second = (_score(record, name) for name in ("score_0", "score_1"))
     if not math.isclose(first, -second, abs_tol=1e-6):
         raise Unusable(Reason.UNKNOWN_VERDICT, f"score_0 is {first:g} and score_1 {second:g}: their sum must be 0")
-    verdict = signed(int(math.copysign(math.ceil(abs(second) * 3), second)))
+    verdict = signed(whole(3 * second))
     prompt = single_prompt(text_of(question, "full_text"))
     return (judged(prompt, record, ("answer_0", "answer_1"), verdict, rules),)
 
