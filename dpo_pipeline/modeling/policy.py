@@ -237,7 +237,10 @@ def _save_base(causal: Any, folder: Path) -> None:
     """The frozen weights under their own names, as if no adapter had ever been there."""
     if getattr(causal, "is_quantized", False):
         # In memory they are rounded to 4 bits; the checkpoint keeps what they were rounded from.
-        shutil.copytree(causal.config.name_or_path, folder)
+        folder.mkdir()
+        source = Path(causal.config.name_or_path)
+        for path in (*source.glob("*.json"), *source.glob("*.safetensors")):
+            shutil.copyfile(path, folder / path.name)
         return
     state = {
         name.replace(".base_layer", ""): value for name, value in causal.state_dict().items() if ".lora_" not in name

@@ -139,6 +139,22 @@ def test_an_adapter_on_an_earlier_stages_weights_brings_them_along(tmp_path, who
     assert torch.allclose(again(input_ids=IDS).logits, stage(input_ids=IDS).logits, atol=1e-5)
 
 
+def test_what_was_rounded_to_four_bits_in_memory_is_copied_as_it_was(tmp_path, whole):
+    first = ModelSettings(path=str(whole[1]))
+    stage, made = open_base(first, corpus=(), device=CPU)
+    save_policy(stage, made, tmp_path / "sft", settings=first)
+    (tmp_path / "sft" / "notes.bin").write_bytes(b"neither weights nor configuration")
+    adapted = ModelSettings(path=str(whole[1]), adapter=AdapterSettings(rank=2))
+    model, _ = open_for_training(tmp_path / "sft", CPU, settings=adapted, compute=COMPUTE)
+    model.get_base_model().is_quantized = True  # as bitsandbytes leaves it, on cards
+    with torch.no_grad():
+        model.get_base_model().model.embed_tokens.weight.zero_()
+    save_policy(model, made, tmp_path / "dpo", settings=adapted)
+    assert not (tmp_path / "dpo" / "base" / "notes.bin").exists()
+    again, _ = load_policy(tmp_path / "dpo", device="cpu")
+    assert torch.allclose(again(input_ids=IDS).logits, stage(input_ids=IDS).logits, atol=1e-5)
+
+
 def test_code_that_comes_with_a_model_is_refused(whole):
     _, folder = whole
     config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}
