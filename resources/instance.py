@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from dpo_pipeline.core.environment import SOURCE_ROOT
+from dpo_pipeline.core.errors import SettingsError
 from dpo_pipeline.core.home import HOME_VARIABLE, Home
 
 STATE_FOLDERS = ("storage", "local_artifact_storage", "compute_logs")  # under DAGSTER_HOME when left out
@@ -28,6 +29,9 @@ def prepare_instance(home: Home) -> dict[str, str]:
 
     Returns:
         The variables set, for processes started from here.
+
+    Raises:
+        SettingsError: If an edited dagster.yaml is none that Dagster could read.
     """
     variables = {HOME_VARIABLE: str(home.root), **QUIET}
     if not os.environ.get("DAGSTER_HOME"):
@@ -47,12 +51,27 @@ def _write_settings(path: Path) -> None:
     text = yaml.safe_dump(kept)
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     if found and not _is_ours(found):
-        if missing := sorted(kept.keys() - (yaml.safe_load(found) or {}).keys()):
+        if missing := sorted(kept.keys() - _sections(found, path)):
             words = "%s was edited and is left as it is; it lacks the sections %s of %s"
             logging.getLogger(__name__).warning(words, path, ", ".join(missing), shipped("dagster.yaml"))
         return
     if found != (written := f"{OURS}{_digest(text)}\n{text}"):
         _replace(path, written)
+
+
+def _sections(text: str, path: Path) -> set[str]:
+    """The sections of an edited file.
+
+    Raises:
+        SettingsError: If it is none that Dagster could read.
+    """
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(str(path), [f"the file is not YAML: {error}"]) from error
+    if not isinstance(found, dict | None):
+        raise SettingsError(str(path), [f"found a {type(found).__name__}, expected sections; delete it to get ours"])
+    return set(found or {})
 
 
 def _is_ours(text: str) -> bool:

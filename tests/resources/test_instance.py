@@ -7,6 +7,7 @@ import threading
 import pytest
 import yaml
 
+from dpo_pipeline.core.errors import SettingsError
 from resources import instance
 from resources.instance import prepare_instance
 
@@ -41,6 +42,17 @@ def test_an_edited_file_is_kept_and_what_it_lacks_is_said(home, caplog):
         assert prepared(home).read_text() == "telemetry: {enabled: false}\n"
     [sentence] = caplog.messages
     assert "was edited and is left as it is; it lacks the sections concurrency, run_monitoring, run_retries" in sentence
+
+
+@pytest.mark.parametrize(("text", "fault"), [("concurrency: [\n", "is not YAML"), ("- pools\n", "found a list")])
+def test_an_edit_that_broke_the_file_is_said_with_its_path(home, text, fault):
+    path = prepared(home)
+    path.write_text(text)
+    with pytest.raises(SettingsError) as told:
+        prepared(home)
+    assert str(path) in str(told.value)
+    assert fault in str(told.value)
+    assert path.read_text() == text
 
 
 def test_a_file_nobody_edited_follows_what_is_shipped(home, tmp_path, monkeypatch):
