@@ -20,7 +20,7 @@ from resources.gpu import Gpu
 from resources.mlflow_tracking import NoTracking
 from resources.settings import PipelineSettings
 
-PAIR_IDS = [f"{at:04x}" for at in range(40)]
+PAIR_IDS = [f"{at:032x}" for at in range(40)]
 
 
 def publish(home, kind, name, *parents, write=None):
@@ -39,7 +39,7 @@ def publish(home, kind, name, *parents, write=None):
 
 
 def write_pairs(folder):
-    sides = [*(("held_out", at) for at in PAIR_IDS), ("train", "ffff")]
+    sides = [*(("held_out", at) for at in PAIR_IDS), ("train", "f" * 32)]
     rows = [
         {
             "pair_id": at,
