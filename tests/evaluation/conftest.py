@@ -154,9 +154,9 @@ def _pair(at: int, *, split: str, hostile: str) -> dict[str, Any]:
     rejected = (WORDY, COLD, RUDE)[at % 3].format(name=name, order=order)
     agreement = (1.0, 1.0, 0.8, 0.66)[at % 4]
     return {
-        "pair_id": f"{seed_for(3, 'pair', at):016x}",
-        "prompt_id": f"{seed_for(4, 'prompt', at // 2):016x}",
-        "cluster_id": f"{seed_for(4, 'prompt', at // 2):016x}",
+        "pair_id": f"{seed_for(3, 'pair', at):016x}" * 2,
+        "prompt_id": f"{seed_for(4, 'prompt', at // 2):016x}" * 2,
+        "cluster_id": f"{seed_for(4, 'prompt', at // 2):016x}" * 2,
         "split": split,
         "prompt": [{"role": "user", "content": question}],
         "chosen": chosen,

@@ -375,7 +375,7 @@ def test_near_copies_of_held_out_prompts_in_training_are_counted_against_what_is
 
     def copy(rows):
         held_out = next(row for row in rows if row["split"] == "held_out")
-        copied = {**held_out, "split": "train", "pair_id": "f" * 16, "prompt_id": "f" * 16, "cluster_id": "f" * 16}
+        copied = {**held_out, "split": "train", "pair_id": "f" * 32, "prompt_id": "f" * 32, "cluster_id": "f" * 32}
         return [*rows, copied]
 
     standing = rewrite_pairs(arena, copy)
