@@ -5,6 +5,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,8 +100,11 @@ def _shelves(keys: np.ndarray, held_out: np.ndarray, trained: np.ndarray, scratc
 
 def _each_once_a_side(pairs: Path, name: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The distinct ids of either side, sorted, whether each is held out, and its first row; by ranges of ids."""
-    with tempfile.TemporaryDirectory() as folder, pq.ParquetFile(pairs / PAIRS_FILE) as file:
-        spill, start = Spill(Path(folder), SIDES, range_count(file.metadata.num_rows, 0)), 0
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        file = stack.enter_context(pq.ParquetFile(pairs / PAIRS_FILE))
+        ranges = range_count(file.metadata.num_rows, 0)
+        spill, start = stack.enter_context(closing(Spill(Path(folder), SIDES, ranges))), 0
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[name, "split"]):
             ids = identifiers.from_hex(batch.column(name))
             rows = pa.array(np.arange(start, start + len(batch)))

@@ -190,7 +190,7 @@ def test_near_copies_in_training_stand_in_report_page_and_first_line(
     rows = table.to_pylist()
     copied = next(row for row in rows if row["split"] == "held_out")
     prompt = [{"role": "user", "content": copied["prompt"][0]["content"].upper()}]
-    ids = {"pair_id": "1" * 16, "prompt_id": "2" * 16, "cluster_id": "2" * 16}
+    ids = {"pair_id": "1" * 32, "prompt_id": "2" * 32, "cluster_id": "2" * 32}
     rows.append({**copied, **ids, "prompt": prompt, "split": "train"})
     pq.write_table(type(table).from_pylist(rows, schema=table.schema), path)
     manifest = {"settings": {"preferences": {"prompt_cluster_jaccard": jaccard}}}
