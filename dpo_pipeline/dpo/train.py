@@ -21,7 +21,7 @@ from dpo_pipeline.dpo.pairs import TrainingPairs, read_training_pairs
 from dpo_pipeline.dpo.reference import reference_of
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.modeling import CODE_VERSION, processes
-from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, for_the_probe, pack, plan_steps
+from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
 from dpo_pipeline.modeling.curves import DPO_PANELS
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
@@ -88,7 +88,7 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     reporter.say(f"DPO on {sum(sizes)} pairs of {len(groups)} prompts in {len(steps)} steps.")
     for sentence in losses_in_words([*data.cut.values()], data.books.rejected, max_length=model.max_length):
         reporter.say(sentence)
-    scorer = make_scorer(policy, device, probe=for_the_probe(groups), reporter=reporter)
+    scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
     assert_same_policy(scorer, groups, frozen)
     optimizer = make_optimizer(policy, dpo.optimizer)
     settings = {"dpo": dpo.model_dump(mode="json"), "model": model.model_dump(mode="json")}

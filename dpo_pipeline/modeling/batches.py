@@ -5,7 +5,6 @@ demonstration is K = 1. Shapes: T packed tokens, N response tokens, S responses,
 """
 
 import hashlib
-import heapq
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,6 @@ import torch
 
 from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.modeling.template import Tokens
-
-PROBED = 8
-"""More than a probe looks at."""
 
 
 class Comparison(NamedTuple):
@@ -157,14 +153,6 @@ class Packed:
     def tokens(self) -> int:
         """T: what the forward pass has to work through."""
         return self.input_ids.shape[1]
-
-
-def for_the_probe(groups: Sequence[Group]) -> list[Group]:
-    """The few groups of these on which a start-up probe compares the ways to score: short ones, with several responses.
-
-    Those it would choose of all of them, found without holding all of them.
-    """
-    return heapq.nsmallest(PROBED, groups, key=lambda group: (len(group.responses) < 2, group.tokens))
 
 
 def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:

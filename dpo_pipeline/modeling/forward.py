@@ -4,6 +4,7 @@ Both ways give the same numbers; a probe at the start compares them on two group
 Shapes: S responses, N response tokens, B padded rows, L padded length, V vocabulary.
 """
 
+import heapq
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
@@ -141,10 +142,11 @@ def make_scorer(model: Any, device: Device, *, probe: Sequence[Group], reporter:
     Args:
         model: The model.
         device: Where it lies.
-        probe: Some groups of the data; the two shortest with several responses are scored every way.
+        probe: Groups of the data, passed through once and not held; the two shortest with several responses are scored
+            every way.
         reporter: Hears which way was taken, and why.
     """
-    groups = sorted(probe, key=lambda group: (len(group.responses) < 2, group.tokens))[:PROBE_GROUPS]
+    groups = heapq.nsmallest(PROBE_GROUPS, probe, key=lambda group: (len(group.responses) < 2, group.tokens))
     batch, tolerance = pack(groups, device.torch), PROBE_TOLERANCE[device.precision]
     obstacle = _obstacle_by_name(causal_model(model).config)
     reasons = [obstacle] if obstacle else []

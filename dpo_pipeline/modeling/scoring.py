@@ -11,7 +11,7 @@ import torch
 
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.modeling import processes
-from dpo_pipeline.modeling.batches import Group, for_the_probe, pack, places_by_tokens
+from dpo_pipeline.modeling.batches import Group, pack, places_by_tokens
 from dpo_pipeline.modeling.device import Device, choose_device
 from dpo_pipeline.modeling.examples import EncodedPair, Replies, TokenPairs, group_pairs
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
@@ -125,7 +125,7 @@ def mean_nll(
     if not groups:
         return NllResult(math.nan, 0, 0, left_out)
     device = choose_device(compute)
-    scorer = make_scorer(model, device, probe=for_the_probe(groups), reporter=reporter)
+    scorer = make_scorer(model, device, probe=groups, reporter=reporter)
     total = 0.0
 
     def add(_: Sequence[Group], logps: list[float]) -> None:
@@ -167,7 +167,7 @@ def score_encoded(
     if not pairs:
         return np.zeros((0, 2))
     groups = group_pairs(pairs, most_pairs=len(pairs), most_tokens=device.batch_tokens)
-    scorer = make_scorer(model, device, probe=for_the_probe(groups), reporter=reporter)
+    scorer = make_scorer(model, device, probe=groups, reporter=reporter)
     scores = np.zeros((1 + max(pair.row for pair in pairs), 2))
 
     def keep(batch: Sequence[Group], logps: list[float]) -> None:

@@ -15,7 +15,7 @@ from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.modeling import CODE_VERSION, processes
 from dpo_pipeline.modeling.base import open_base
-from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, for_the_probe, pack, plan_steps
+from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
 from dpo_pipeline.modeling.curves import SFT_PANELS
 from dpo_pipeline.modeling.device import Device, capacity_in_words, choose_device
 from dpo_pipeline.modeling.examples import Replies
@@ -87,7 +87,7 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     reporter.say(f"SFT on {len(groups)} conversations in {len(steps)} steps; {aside}.")
     if data.against_permission:
         reporter.say(f"{data.against_permission} of them come from sources that forbid it: a smoke run, not for use.")
-    scorer = make_scorer(policy, device, probe=for_the_probe(groups), reporter=reporter)
+    scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
     begun = policy_digest(start / "model") if start else "base"

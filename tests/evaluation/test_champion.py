@@ -285,6 +285,18 @@ def test_what_the_champions_before_a_warm_start_learned_from_counts_as_trained_o
     assert examined(arena, standing, "nothing_leaked").held is None
 
 
+def examined_on_new_pairs(arena, standing):
+    """The check for leaks of the same challenger, held up against the pairs that lie there now."""
+    arena.pairs = arena.publish("preference_pairs", arena.world.root / "pairs")
+    report = arena.publish(
+        "evaluation_report",
+        arena.world.root / f"out {arena.reports}",
+        Parent("preference_pairs", "preference_pairs", arena.pairs.digest),
+        Parent("dpo_checkpoint", "dpo_checkpoint", standing.challenger),
+    )
+    return examined(arena, standing_of(arena.home, report), "nothing_leaked")
+
+
 def test_a_golden_set_pinned_after_training_names_the_way_out(arena):
     """The challenger learned from the table before it, where its prompts were trained on: train again, and how."""
     arena.open()
@@ -299,14 +311,7 @@ def test_a_golden_set_pinned_after_training_names_the_way_out(arena):
     rest = [row for row in rows if row["prompt_id"] != train["prompt_id"]]
     pq.write_table(table.from_pylist(golden, schema=table.schema), path / GOLDEN_FILE)
     pq.write_table(table.from_pylist(rest, schema=table.schema), path / "pairs.parquet")
-    arena.pairs = arena.publish("preference_pairs", path)
-    report = arena.publish(
-        "evaluation_report",
-        arena.world.root / f"out {arena.reports}",
-        Parent("preference_pairs", "preference_pairs", arena.pairs.digest),
-        Parent("dpo_checkpoint", "dpo_checkpoint", standing.challenger),
-    )
-    found = examined(arena, standing_of(arena.home, report), "nothing_leaked")
+    found = examined_on_new_pairs(arena, standing)
     assert found.held is False
     assert "challenger was trained on 1 held-out prompts or clusters, 1 of them of the golden set" in found.found
     assert found.advice.startswith(
@@ -330,14 +335,7 @@ def test_near_copies_of_golden_prompts_in_the_tables_a_model_learned_from_count_
     pq.write_table(table.from_pylist([golden], schema=table.schema), path / GOLDEN_FILE)
     rest = [row for row in rows if row["prompt_id"] != train["prompt_id"]]
     pq.write_table(table.from_pylist(rest, schema=table.schema), path / "pairs.parquet")
-    arena.pairs = arena.publish("preference_pairs", path)
-    report = arena.publish(
-        "evaluation_report",
-        arena.world.root / f"out {arena.reports}",
-        Parent("preference_pairs", "preference_pairs", arena.pairs.digest),
-        Parent("dpo_checkpoint", "dpo_checkpoint", standing.challenger),
-    )
-    found = examined(arena, standing_of(arena.home, report), "nothing_leaked")
+    found = examined_on_new_pairs(arena, standing)
     assert found.held is False
     assert found.found == "challenger was trained on 1 near copies of golden prompts"
     assert found.advice.startswith("The challenger learned from an earlier table")
