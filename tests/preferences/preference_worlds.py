@@ -4,6 +4,7 @@ import hashlib
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from dpo_pipeline.annotations.schemas import JUDGMENTS
@@ -45,6 +46,17 @@ def judgment(prompt, a, b, choice="a", annotator="ann-1", **given):
         text = repr(sorted((name, value) for name, value in row.items()))
         row["judgment_id"] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return row
+
+
+class HiddenLikeness:
+    """A crowd whose near copies are given as pairs of prompts, `(E, 2)`; no edge need lead between them."""
+
+    def __init__(self, count, edges):
+        self.prompts, self.edges = np.arange(count), edges
+
+    def near(self, asked, others):
+        linked = np.concatenate([self.edges, self.edges[:, ::-1]])
+        return np.isin(asked, linked[np.isin(linked[:, 1], others), 0])
 
 
 class World:
