@@ -22,7 +22,7 @@ from dpo_pipeline.preferences.contamination import write_contamination
 from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, Likenesses
-from dpo_pipeline.preferences.noise import label_noise, noise_sentence
+from dpo_pipeline.preferences.noise import noise_sentence
 from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.ranks import Ranks
 from dpo_pipeline.preferences.reasons import Reason
@@ -93,7 +93,7 @@ def build_pairs(
         order = ranks.best_first(fates)
         near = near_duplicate_pairs(catalogue, order, likenesses=of_pairs, settings=settings, reporter=reporter)
     _merge_same_responses(catalogue, verdicts, fates, near, ranks)
-    p_low = _decide(catalogue, verdicts, fates, ranks, settings)
+    p_low = _decide(catalogue, verdicts, fates, ranks, settings, reporter)
     _exclude_near_duplicates(fates, near, ranks)
 
     tally, progress = Tally(), Progress(reporter, "judgments written", len(verdicts))
@@ -144,10 +144,15 @@ def _merge_same_responses(
 
 
 def _decide(
-    catalogue: Catalogue, verdicts: VerdictFile, fates: Fates, ranks: Ranks, settings: PreferenceSettings
+    catalogue: Catalogue,
+    verdicts: VerdictFile,
+    fates: Fates,
+    ranks: Ranks,
+    settings: PreferenceSettings,
+    reporter: Reporter,
 ) -> np.ndarray:
     """Leave out undecided pairs; return the probability that each pair's low response is better, `(P,)`."""
-    add_up = consensus_of(catalogue, verdicts, settings)
+    add_up = consensus_of(catalogue, verdicts, settings, reporter)
     p_low = catalogue.scratch.empty(len(catalogue.pairs.ids), np.float64)
     for start, end, some in verdicts.slices():
         agreed = add_up(start, some)
@@ -197,8 +202,8 @@ def _noise(tally: Tally, fates: Fates, p_low: np.ndarray) -> dict[str, Any]:
         p_kept = p_low[some][fates.is_alive[some]]
         total, count = total + float(np.maximum(p_kept, 1 - p_kept).sum()), count + len(p_kept)
     # Only the mean is asked for: one pair stands for all of them.
-    low, high = np.concatenate(tally.toward, axis=1)
-    return label_noise(low, high, np.full(min(count, 1), total / max(count, 1)))
+    p_chosen = np.full(min(count, 1), total / max(count, 1))
+    return tally.toward.noise(p_chosen)
 
 
 def _counts(catalogue: Catalogue, tally: Tally, fates: Fates, found: Counter[str], splits: Splits) -> dict[str, int]:

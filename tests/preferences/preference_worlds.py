@@ -10,6 +10,19 @@ import pyarrow as pa
 from dpo_pipeline.annotations.schemas import JUDGMENTS
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.core.tables import write_table
+from dpo_pipeline.preferences import (
+    catalogue,
+    crowds,
+    likeness,
+    manners,
+    near_duplicates,
+    prompt_index,
+    sketch,
+    spill,
+    texts,
+    verdict_file,
+    write,
+)
 from dpo_pipeline.preferences.build import DropTables, build_pairs
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.sketch import sketch_drop
@@ -57,6 +70,28 @@ class HiddenLikeness:
     def near(self, asked, others):
         linked = np.concatenate([self.edges, self.edges[:, ::-1]])
         return np.isin(asked, linked[np.isin(linked[:, 1], others), 0])
+
+
+def tiny(patch):
+    """Nothing but a few rows is ever in memory."""
+    for module, name, value in (
+        (texts, "BATCH_ROWS", 5),
+        (spill, "PENDING_BYTES", 300),
+        (spill, "RANGE_ROWS", 4),
+        (spill, "MOST_MAPPED", 0),
+        (sketch, "ROWS_AT_ONCE", 3),
+        (catalogue, "IDS_AT_ONCE", 4),
+        (verdict_file, "PAIRS_AT_ONCE", 2),
+        (near_duplicates, "MOST_PENDING", 3),
+        (near_duplicates, "ROWS_AT_ONCE", 4),
+        (near_duplicates, "ROWS_PER_PIECE", 2),
+        (likeness, "EDGES_PER_READING", 2),
+        (write, "TEXTS_AT_ONCE", 2),
+        (crowds, "PROMPTS_AT_ONCE", 2),
+        (prompt_index, "CANDIDATES_AT_ONCE", 3),
+        (manners, "BATCH_ROWS", 3),
+    ):
+        patch.setattr(module, name, value)
 
 
 class World:

@@ -11,19 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from preference_worlds import World, judgment
+from preference_worlds import World, judgment, tiny
 
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.preferences import (
-    catalogue,
     deduplicate,
-    likeness,
     near_duplicates,
-    sketch,
-    spill,
-    texts,
-    verdict_file,
-    write,
 )
 from dpo_pipeline.preferences.schemas import EXCLUDED_PAIRS, PAIRS, SPLITS
 from dpo_pipeline.preferences.settings import PreferenceSettings
@@ -41,25 +34,6 @@ def read(folder, name="pairs"):
 def only(folder):
     (row,) = read(folder)
     return row
-
-
-def tiny(patch):
-    """Nothing but a few rows is ever in memory."""
-    for module, name, value in (
-        (texts, "BATCH_ROWS", 5),
-        (spill, "PENDING_BYTES", 300),
-        (spill, "RANGE_ROWS", 4),
-        (spill, "MOST_MAPPED", 0),
-        (sketch, "ROWS_AT_ONCE", 3),
-        (catalogue, "IDS_AT_ONCE", 4),
-        (verdict_file, "PAIRS_AT_ONCE", 2),
-        (near_duplicates, "MOST_PENDING", 3),
-        (near_duplicates, "ROWS_AT_ONCE", 4),
-        (near_duplicates, "ROWS_PER_PIECE", 2),
-        (likeness, "EDGES_PER_READING", 2),
-        (write, "TEXTS_AT_ONCE", 2),
-    ):
-        patch.setattr(module, name, value)
 
 
 def reasons(folder):
