@@ -74,7 +74,9 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
-    require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter, folder=work)
+    require_fit(
+        model, compute, device, optimizer=sft.optimizer.kind, patience=sft.patience, reporter=reporter, folder=work
+    )
     data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
     policy, tokenizer = _open(start, data, device, model=model, compute=compute, reporter=reporter)
     groups, names, validation, cut = _encode(tokenizer, data, sft, model, reporter=reporter)
@@ -90,9 +92,11 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    begun = policy_digest(start / "model") if start else "base"
+    # A base in a folder is known by what is in it; one made from settings or pinned on the hub is named by them.
+    begun = start / "model" if start else Path(model.path) if model.path else None
+    digest = policy_digest(begun) if begun else "base"
     machine = [device.precision, device.batch_tokens, compute.fused_kernels]
-    key = digest_of_json([CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), begun])
+    key = digest_of_json([CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), digest])
 
     with Session(
         work,
@@ -116,6 +120,7 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
                     values[Watched.LOSS] = validate(scorer, validation)
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
 
+        session.take_best()
         take_means(optimizer)
         held_out = mean_nll(policy, tokenizer, data.held_out, model_settings=model, compute=compute, reporter=reporter)
         history = session.publish(policy, tokenizer, out, panels=SFT_PANELS, settings=model)
@@ -137,6 +142,7 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
         "final_loss": recent_mean(history, "loss"),
         "held_out_nll": held_out.mean_nll if held_out.tokens else None,
         "stopped_early": session.stopped_early or "no",
+        "published_step": session.published_step,
         "precision": str(device.precision),
     }
     write_training(out, stage="sft", settings=settings, counts=counts, facts=facts, left_out={})

@@ -51,7 +51,9 @@ def test_a_linear_layer_and_its_gradients_are_torchs_own(by_onednn, bias):
 
 
 @has_onednn
-@pytest.mark.parametrize("name", ["llama, grouped queries, tied", "qwen2", "gemma2, caps and windows", "olmo2", "cohere"])
+@pytest.mark.parametrize(
+    "name", ["llama, grouped queries, tied", "qwen2", "gemma2, caps and windows", "olmo2", "cohere"]
+)
 @pytest.mark.parametrize("way", [Way.TRIMMED, Way.PACKED])
 def test_scores_and_gradients_do_not_depend_on_who_multiplies(name, way, monkeypatch):
     monkeypatch.setattr(products, "LEAST_WEIGHTS", 1)
