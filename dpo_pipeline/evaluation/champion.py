@@ -17,8 +17,8 @@ from dpo_pipeline.core.errors import ArtifactError, InputError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.promotions import Mode, Promotion, champion_digest, promote, promotions
 from dpo_pipeline.core.settings import Settings
+from dpo_pipeline.evaluation.conditions import Condition, broken, undecided, warned_of
 from dpo_pipeline.evaluation.decision_page import decision_as_markdown
-from dpo_pipeline.evaluation.examination import Condition, broken, undecided, warned_of
 from dpo_pipeline.evaluation.gate import GUARDS, Finding, weigh_again
 from dpo_pipeline.evaluation.report import read_report
 from dpo_pipeline.evaluation.settings import ChampionSettings, GateSettings

@@ -32,7 +32,7 @@ def kicker(report: Mapping[str, Any]) -> str:
     held_out = report["held_out"]
     seen = held_out["contamination"]
     count = max(seen["in_training_pairs"], seen["near_training_pairs"], seen["in_demonstrations"])
-    near = seen["near_copies"]
+    near = None if seen["near_copies"] is None else max(seen["near_copies"], seen["near_demonstrations"])
     seen_in_training = f"{count or 'none'} seen in training"
     if near is None:
         nearly = ", near copies not searched"

@@ -1,19 +1,22 @@
 """What the models are asked: held-out pairs, prompts and demonstrations, and whether training has seen them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dpo_pipeline.core.digests import digest_of_json
+from dpo_pipeline.core.tables import MESSAGES
 from dpo_pipeline.evaluation.near_copies import jaccard_of, near_copies
 from dpo_pipeline.evaluation.preferences import PairScores
 from dpo_pipeline.evaluation.replies import words_of
 from dpo_pipeline.preferences.golden import SOURCE, held_out_rows
+from dpo_pipeline.preferences.prompt_index import PromptIndex
 
 Row = Mapping[str, Any]
 Conversation = Sequence[Mapping[str, str]]
@@ -60,7 +63,7 @@ def read_held_out(
     scored = None if reference is None else _reference_rows(reference, wanted={row["pair_id"] for row in rows})
     kept = rows if scored is None else [row for row in rows if row["pair_id"] in scored]
     seen = pq.read_table(path, columns=["prompt_id", "cluster_id"], filters=[("split", "=", "train")])
-    contamination = {**_contamination(rows, seen.to_pydict(), learned), **_near_copies(pairs)}
+    contamination = {**_contamination(rows, seen.to_pydict(), learned), **_near_copies(pairs, rows, learned)}
     return HeldOut(
         kept,
         None if scored is None else as_scores([scored[row["pair_id"]] for row in kept]),
@@ -110,15 +113,27 @@ def _contamination(
     }
 
 
-def _near_copies(pairs: Path) -> Mapping[str, int | float | None]:
-    """Held-out prompts with a near copy among the trained ones, and trained ones like golden ones; searched anew."""
+def _near_copies(
+    pairs: Path, rows: list[Row], conversations: Sequence[Conversation]
+) -> Mapping[str, int | float | None]:
+    """Held-out prompts with a near copy among those learned from, and trained ones like golden ones; searched anew."""
     jaccard = jaccard_of(pairs)
-    found = None if jaccard is None else near_copies(pairs, jaccard=jaccard)
+    if jaccard is None:
+        found = dict.fromkeys(("near_copies", "near_demonstrations", "trained_like_golden"))
+        return {**found, "near_copy_jaccard": None}
+    copies = near_copies(pairs, jaccard=jaccard)
+    learned = PromptIndex(_prompts_of(conversation[:-1] for conversation in conversations), similarity=jaccard)
+    asked = {row["prompt_id"]: row["prompt"] for row in rows}
     return {
-        "near_copies": None if found is None else len(found.held_out),
-        "trained_like_golden": None if found is None else len(found.like_golden),
+        "near_copies": len(copies.held_out),
+        "near_demonstrations": int(learned.near(_prompts_of(asked.values())).sum()),
+        "trained_like_golden": len(copies.like_golden),
         "near_copy_jaccard": jaccard,
     }
+
+
+def _prompts_of(prompts: Iterable[Sequence[Mapping[str, str]]]) -> pa.ListArray:
+    return pa.array([list(prompt) for prompt in prompts], MESSAGES)
 
 
 def _fingerprint(messages: Sequence[Mapping[str, str]]) -> str:

@@ -1,6 +1,6 @@
 """Who stands against whom: the newest report, the checkpoint it is about, today's champion, all by the ledger."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,22 +121,25 @@ def pairs_behind(home: Home, artifact: Artifact) -> Path | None:
     raise ArtifactError(f"the {artifact.kind} {artifact.digest} names no {PAIRS_KIND} among its inputs")
 
 
-def trained_on(home: Home, standing: Standing) -> dict[str, Path | None]:
-    """The preference_pairs folders that challenger and champion learned from, by model; None for one that is gone.
+def sft_behind(home: Home, checkpoint: Artifact) -> Artifact | None:
+    """The sft_checkpoint a dpo_checkpoint was trained from; None if it is gone."""
+    parents = [parent for parent in checkpoint.parents if parent.kind == "sft_checkpoint"]
+    return _get(home, parents[0].kind, parents[0].digest) if parents else None
 
-    A model that was begun from an earlier champion has also learned from what that one had learned from.
+
+def learners(home: Home, standing: Standing) -> Iterator[tuple[str, Artifact | None]]:
+    """The dpo_checkpoints of challenger and champion by name; None for one that is gone.
+
+    A model that was begun from an earlier champion has also learned what that one had learned, so those follow it.
     """
-    found: dict[str, Path | None] = {}
     for name, digest in standing.models.items():
-        checkpoint: Artifact | None = home.store.get(CHAMPION_KIND, digest)
-        label = name
+        label, checkpoint = name, _get(home, CHAMPION_KIND, digest)
         while True:
-            found[label] = None if checkpoint is None else pairs_behind(home, checkpoint)
+            yield label, checkpoint
             start = None if checkpoint is None else _begun_from(home, checkpoint)
             if start is None:
                 break
             label, checkpoint = f"{name}, begun from {short(start)},", _get(home, CHAMPION_KIND, start)
-    return found
 
 
 def forgotten_behind(home: Home, models: Mapping[str, str]) -> dict[str, str]:
@@ -168,11 +171,10 @@ def forgotten_behind(home: Home, models: Mapping[str, str]) -> dict[str, str]:
 
 def _begun_from(home: Home, checkpoint: Artifact) -> str | None:
     """The champion whose weights SFT began from before it; None: the base model, or nobody can tell."""
-    for parent in checkpoint.parents:
-        sft = _get(home, parent.kind, parent.digest) if parent.kind == "sft_checkpoint" else None
-        for start in sft.parents if sft is not None else ():
-            if start.kind == CHAMPION_KIND and start.role == CHAMPION_ROLE:
-                return start.digest
+    sft = sft_behind(home, checkpoint)
+    for start in sft.parents if sft is not None else ():
+        if start.kind == CHAMPION_KIND and start.role == CHAMPION_ROLE:
+            return start.digest
     return None
 
 

@@ -11,6 +11,7 @@ CONTAMINATION = {
     "near_training_pairs": "share a cluster of near-duplicates with training pairs",
     "near_copies": "have a near copy among the trained ones",
     "in_demonstrations": "stand among the demonstrations learned from",
+    "near_demonstrations": "are, or have a near copy, among the demonstrations learned from",
 }
 
 
@@ -36,7 +37,8 @@ def _about_data(held_out: Mapping[str, Any]) -> Iterator[str]:
         yield f"{left_out} held-out pairs could not be scored (too long or malformed) and are left out."
     contamination = held_out["contamination"]
     for way, words in CONTAMINATION.items():
-        if contamination[way]:
+        is_said = way == "near_demonstrations" and contamination[way] == contamination["in_demonstrations"]
+        if contamination[way] and not is_said:
             yield f"{contamination[way]} of {contamination['prompts']} held-out prompts {words}: the figures flatter."
     if golden := contamination["trained_like_golden"]:
         yield f"{golden} trained prompts are near copies of golden ones: the figures flatter."

@@ -7,6 +7,7 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.lineage.attestations import check_signatures
 from dpo_pipeline.lineage.chain import Node, ancestors, chains_of, with_rejected
 from dpo_pipeline.lineage.checks import Check
+from dpo_pipeline.lineage.demonstrated import check_demonstrated
 from dpo_pipeline.lineage.evidence import check_attempts, check_environment, check_files, check_ledger
 from dpo_pipeline.lineage.forgotten import check_forgotten
 from dpo_pipeline.lineage.promoted import check_promotions
@@ -26,6 +27,7 @@ CHECKS: Sequence[ChainCheck] = (
     check_forgotten,
     check_split,
     check_near_leaks,
+    check_demonstrated,
     check_training_rows,
     check_figures,
     check_promotions,

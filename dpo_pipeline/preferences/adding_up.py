@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences import consensus
 from dpo_pipeline.preferences.catalogue import Catalogue
-from dpo_pipeline.preferences.consensus import Consensus, Evidence, Verdict, evidence_of
-from dpo_pipeline.preferences.rankings import responses_of
+from dpo_pipeline.preferences.comparisons import ByPrompt
+from dpo_pipeline.preferences.consensus import Confusion, Consensus, Evidence, Verdict, evidence_of
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.verdict_file import VerdictFile
 from dpo_pipeline.preferences.verdicts import Verdicts
@@ -21,26 +22,54 @@ AddUp = Callable[[int, Verdicts], Consensus]
 """From the first of a range of pairs, and all verdicts on the range, to the consensus on each pair."""
 
 
-def consensus_of(catalogue: Catalogue, verdicts: VerdictFile, settings: PreferenceSettings) -> AddUp:
+def consensus_of(
+    catalogue: Catalogue, verdicts: VerdictFile, settings: PreferenceSettings, reporter: Reporter
+) -> AddUp:
     """How verdicts add up to a consensus, by the method of the settings; ties and "both bad" prefer no side."""
     annotators = len(verdicts.annotators)
     if settings.consensus == "dawid_skene":
-        confusion = consensus.learn_confusion(_overlaps(catalogue, verdicts), annotators)
-        return lambda _, some: consensus.weigh(
-            evidence_of(_in_content_order(some), annotators), some.pair_count, confusion
-        )
+        confusion = model_of(catalogue, verdicts, reporter)
+        return lambda _, some: believed(some, confusion)
     if settings.consensus == "bradley_terry":
-        # The scores of a prompt's responses hang together: all verdicts are needed at once, some 60 bytes each.
-        everything = verdicts.take(0, len(catalogue.pairs.ids))
-        whole = consensus.bradley_terry(_in_content_order(everything), responses_of(catalogue), annotators)
+        scored = _scored(catalogue, verdicts)
 
         def look_up(start: int, some: Verdicts) -> Consensus:
-            mine = slice(start, start + some.pair_count)
-            return Consensus(whole.p_low[mine], whole.p_tie[mine], whole.reliability)
+            tie = consensus.majority(counted(some), some.pair_count, annotators).p_tie
+            return Consensus(scored[start : start + some.pair_count], tie, np.full(annotators, np.nan))
 
         return look_up
     method = {"majority": consensus.majority, "strength": consensus.strength}[settings.consensus]
     return lambda _, some: method(counted(some), some.pair_count, annotators)
+
+
+def model_of(catalogue: Catalogue, verdicts: VerdictFile, reporter: Reporter) -> Confusion:
+    """The model of the annotators (Dawid and Skene), learnt from all pairs with several verdicts."""
+    model = consensus.learn_confusion(
+        _overlaps(catalogue, verdicts), len(verdicts.annotators), empty=catalogue.scratch.empty
+    )
+    if model.moved >= consensus.TOLERANCE:
+        reporter.say(
+            f"the model of the annotators has not settled: after {consensus.ITERATIONS} rounds the probability of a "
+            f"pair still moved by {model.moved:.4f}"
+        )
+    return model
+
+
+def believed(verdicts: Verdicts, confusion: Confusion) -> Consensus:
+    """The consensus on a range of pairs by verdicts weighed as the model says."""
+    evidence = evidence_of(_in_content_order(verdicts), len(verdicts.annotators))
+    return consensus.weigh(evidence, verdicts.pair_count, confusion)
+
+
+def _scored(catalogue: Catalogue, verdicts: VerdictFile) -> np.ndarray:
+    """The probability that each pair's low response is better by the scores of its prompt's responses, `(P,)`."""
+    p_low = catalogue.scratch.empty(len(catalogue.pairs.ids), np.float64)
+    with ByPrompt(catalogue, least_pairs=1) as by_prompt:
+        for start, _, some in verdicts.slices():
+            by_prompt.add(start, _in_content_order(some))
+        for pairs, prompt, items, own in by_prompt.ranges():
+            p_low[pairs] = consensus.bradley_terry(own, items, prompt, len(verdicts.annotators)).p_low
+    return p_low
 
 
 def counted(verdicts: Verdicts) -> Verdict:

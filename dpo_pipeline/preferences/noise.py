@@ -10,10 +10,33 @@ from typing import Any
 
 import numpy as np
 
-from dpo_pipeline.preferences.agreement import wilson_interval
+from dpo_pipeline.preferences.agreement import added_up, wilson_interval
+from dpo_pipeline.preferences.verdicts import HIGH, LOW
 
 
-def label_noise(toward_low: np.ndarray, toward_high: np.ndarray, p_chosen: np.ndarray) -> dict[str, Any]:
+class Toward:
+    """How many counted verdicts prefer either response of the pairs with several, a range of pairs at a time."""
+
+    def __init__(self) -> None:
+        # The distinct numbers of verdicts toward low and high, and on how many pairs just so many stand.
+        self._sides, self._occur = np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
+
+    def add(self, pair: np.ndarray, side: np.ndarray) -> None:
+        """Add the counted verdicts on some pairs; all those on a pair come in one call."""
+        count = int(pair.max(initial=-1)) + 1
+        toward = np.stack([np.bincount(pair[side == sign], minlength=count) for sign in (LOW, HIGH)], axis=1)
+        toward = toward[toward.sum(axis=1) > 1]
+        occur = np.concatenate([self._occur, np.ones(len(toward), np.int64)])
+        self._sides, self._occur = added_up(np.concatenate([self._sides, toward]), occur)
+
+    def noise(self, p_chosen: np.ndarray) -> dict[str, Any]:
+        """The estimate from all of them; `p_chosen` as `label_noise` takes it."""
+        return label_noise(self._sides[:, 0], self._sides[:, 1], p_chosen, occur=self._occur)
+
+
+def label_noise(
+    toward_low: np.ndarray, toward_high: np.ndarray, p_chosen: np.ndarray, *, occur: np.ndarray | None = None
+) -> dict[str, Any]:
     """The estimated shares of flipped labels.
 
     One verdict: if each verdict errs with probability e, independently, two on one pair differ with probability
@@ -23,7 +46,8 @@ def label_noise(toward_low: np.ndarray, toward_high: np.ndarray, p_chosen: np.nd
     Args:
         toward_low: How many counted verdicts prefer each pair's low response, `(P,)`.
         toward_high: The same for the high one, `(P,)`.
-        p_chosen: Of the kept pairs, `(K,)`.
+        p_chosen: Of the kept pairs, `(K,)`, or their mean alone.
+        occur: On how many pairs there are just so many verdicts, `(P,)`; absent: on one.
 
     Returns:
         `one_verdict` with `one_verdict_low` and `one_verdict_high` (95 %; by pairs, so that a pair of many verdicts is
@@ -35,18 +59,19 @@ def label_noise(toward_low: np.ndarray, toward_high: np.ndarray, p_chosen: np.nd
     """
     verdicts = toward_low + toward_high
     several = verdicts > 1
+    times = (np.ones(len(verdicts), np.int64) if occur is None else occur)[several]
     low, high, size = (some[several].astype(float) for some in (toward_low, toward_high, verdicts))
-    differing = 2 * low * high / np.maximum(size * (size - 1), 1)
+    differing, compared = float(2 * low * high / np.maximum(size * (size - 1), 1) @ times), int(times.sum())
     shares = [None, None, None]
-    if len(differing):
-        ends = wilson_interval(np.array([differing.sum()]), np.array([len(differing)]))
-        shares = [_one_of_two(value) for value in (differing.mean(), float(ends[0][0]), float(ends[1][0]))]
+    if compared:
+        ends = wilson_interval(np.array([differing]), np.array([compared]))
+        shares = [_one_of_two(value) for value in (differing / compared, float(ends[0][0]), float(ends[1][0]))]
     return {
         "one_verdict": shares[0],
         "one_verdict_low": shares[1],
         "one_verdict_high": shares[2],
         "kept_pairs": round(float((1.0 - p_chosen.astype(float)).mean()), 4) if len(p_chosen) else None,
-        "pairs_compared": int(several.sum()),
+        "pairs_compared": compared,
     }
 
 

@@ -42,12 +42,12 @@ class Spill:
     Within a range rows come in no order. Identities are hashes, so equal ranges hold about equally many.
 
     Args:
-        folder: Where the files go.
+        folder: Where the files go; None: where the system keeps temporary ones.
         schema: Of the rows.
         ranges: Number of ranges.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema, ranges: int) -> None:
+    def __init__(self, folder: Path | None, schema: pa.Schema, ranges: int) -> None:
         self._schema = schema
         self._files: list[BinaryIO] = [tempfile.TemporaryFile(dir=folder) for _ in range(ranges)]  # noqa: SIM115
         self._writers = [pa.ipc.new_file(file, schema) for file in self._files]
@@ -105,14 +105,14 @@ class Scratch:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
     def empty(self, shape: int | tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
         """An array of zeros."""
-        if self._folder is None or np.prod(shape) == 0:
+        if self.folder is None or np.prod(shape) == 0:
             return np.zeros(shape, dtype)
-        with tempfile.TemporaryFile(dir=self._folder) as file:
+        with tempfile.TemporaryFile(dir=self.folder) as file:
             return self._kept(np.memmap(file, dtype, "w+", shape=shape))
 
     def mapped(self, path: Path, dtype: np.typing.DTypeLike) -> np.ndarray:
@@ -137,7 +137,7 @@ class Scratch:
 
     def rows(self, dtype: np.dtype) -> "RowFile":
         """An empty file of records."""
-        return RowFile(self, self._folder, dtype)
+        return RowFile(self, self.folder, dtype)
 
 
 class RowFile:

@@ -5,8 +5,9 @@ import numpy as np
 from dpo_pipeline.core.books import Books
 from dpo_pipeline.preferences.adding_up import counted
 from dpo_pipeline.preferences.fates import Fates
+from dpo_pipeline.preferences.noise import Toward
 from dpo_pipeline.preferences.reasons import Reason
-from dpo_pipeline.preferences.verdicts import HIGH, LOW, Status, Verdicts
+from dpo_pipeline.preferences.verdicts import Status, Verdicts
 
 
 class Tally:
@@ -16,8 +17,7 @@ class Tally:
         self.books = Books()
         self.books.kept["judgments"] = 0
         self.repeated = self.redelivered = self.shown_in_both_orders = 0
-        self.toward: list[np.ndarray] = [np.zeros((2, 0), np.int64)]
-        """Verdicts toward the low and the high response of the pairs with several, `(2, P')` a range."""
+        self.toward = Toward()
 
     def add(self, verdicts: Verdicts, fates: Fates) -> None:
         """Count the judgments on a range of pairs."""
@@ -38,5 +38,4 @@ class Tally:
         shown = [np.bincount(verdicts.pair[verdicts.b_is_low == side], minlength=len(fates.reason)) for side in (0, 1)]
         self.shown_in_both_orders += int(((shown[0] > 0) & (shown[1] > 0)).sum())
         pair, _, side, *_ = counted(verdicts)
-        toward = np.stack([np.bincount(pair[side == sign], minlength=len(fates.reason)) for sign in (LOW, HIGH)])
-        self.toward.append(toward[:, toward.sum(axis=0) > 1])
+        self.toward.add(pair, side)

@@ -79,7 +79,7 @@ def read_demonstrations(
     """
     held_out = HeldOutPrompts(pairs, similarity=settings.held_out_similarity)
     result, seen = Demonstrations(), set[bytes]()
-    for messages, names, permitted in _conversations(demonstrations, pairs, settings):
+    for messages, names, permitted in conversations(demonstrations, pairs, settings):
         ids, reasons = held_out.reasons([conversation[:-1] for conversation in messages])
         rows = zip(messages, names, permitted, ids, reasons, strict=True)
         for conversation, name, is_permitted, prompt_id, reason in rows:
@@ -94,7 +94,7 @@ def read_demonstrations(
             else:
                 seen.add(identity)
                 result.against_permission += not is_permitted
-                if _is_held_out(prompt_id, share=settings.held_out_share, seed=seed):
+                if is_for_perplexity(prompt_id, share=settings.held_out_share, seed=seed):
                     result.held_out.append(conversation)
                 else:
                     result.train.append(conversation)
@@ -104,11 +104,12 @@ def read_demonstrations(
     return result
 
 
-def _is_held_out(prompt_id: str, *, share: float, seed: int) -> bool:
+def is_for_perplexity(prompt_id: str, *, share: float, seed: int) -> bool:
+    """Whether the demonstrations of a prompt are kept aside, to measure perplexity on."""
     return seed_for(seed, "sft held out", prompt_id) < share * 2**63
 
 
-def _conversations(
+def conversations(
     demonstrations: Sequence[Path], pairs: Path, settings: SftSettings
 ) -> Iterator[tuple[list[list[dict[str, str]]], list[str], list[bool]]]:
     """Batches of conversations that end with the assistant's turn, their names, whether their source permits SFT."""

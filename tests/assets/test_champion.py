@@ -23,8 +23,8 @@ from resources.settings import PipelineSettings
 PAIR_IDS = [f"{at:032x}" for at in range(40)]
 
 
-def publish(home, kind, name, *parents, write=None):
-    recipe = Recipe(kind, "1", {"name": name}, parents)
+def publish(home, kind, name, *parents, write=None, settings=None):
+    recipe = Recipe(kind, "1", settings or {"name": name}, parents)
     with home.store.staging() as folder:
         (folder / "name").write_text(name)
         if write:
@@ -75,7 +75,6 @@ def write_report(outcome, opponents):
                 "pairs_sha256": digest_of_json(PAIR_IDS),
                 "pairs_left_out": 0,
                 "prompts_replied_to": 1,
-                "contamination": {"in_demonstrations": 0},
             },
         }
         (folder / "report.json").write_text(json.dumps(report))
@@ -102,7 +101,10 @@ class Stage:
     def challenge(self, name, outcome="better"):
         pairs = publish(self.home, "preference_pairs", "pairs", write=write_pairs)
         behind = Parent("preference_pairs", "preference_pairs", pairs.digest)
-        checkpoint = publish(self.home, "dpo_checkpoint", name, behind)
+        sft = publish(self.home, "sft_checkpoint", name, behind, settings={"sft": {}, "model": {"seed": 1}})
+        checkpoint = publish(
+            self.home, "dpo_checkpoint", name, behind, Parent("sft_checkpoint", "sft_checkpoint", sft.digest)
+        )
         parents, opponents = [behind, Parent("dpo_checkpoint", "dpo_checkpoint", checkpoint.digest)], ["sft"]
         if (champion := champion_digest(self.home)) not in {None, checkpoint.digest}:
             parents.append(Parent("champion", "dpo_checkpoint", champion))

@@ -1,4 +1,4 @@
-"""How memory grows with the rows: sketch and build of one drop at several sizes, short texts made in a stream.
+"""How memory grows with the rows: sketch, build and annotator report at several sizes, short texts made in a stream.
 
     python tests/benchmarks/bench_memory.py --judgments 1000000 10000000
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from bench_preferences import _sketch
+from bench_preferences import _report, _sketch
 from bench_tables import build
 from planting import measured
 
@@ -26,6 +26,8 @@ from dpo_pipeline.annotations.schemas import JUDGMENTS
 from dpo_pipeline.core.tables import MESSAGES, ROW_GROUP_ROWS, open_writer
 
 WORDS, PROMPT_WORDS, RESPONSE_WORDS = 30_000, 10, 14
+DAYS, REASONS = 200, 5_000
+"""Over how many days judgments are spread, and how many justifications there are."""
 KEPT_GROUPS = 50
 """Row groups that copies are taken from."""
 
@@ -78,6 +80,10 @@ def _table(picked: np.ndarray, words: pa.Array, start: int, swap: np.ndarray, ch
         "dimensions": pa.array([[]] * count, JUDGMENTS.field("dimensions").type),
         "votes": pa.array(np.ones(count, np.int32)),
         "sft_allowed": pa.array(np.ones(count, bool)),
+        "shown_first": pc.if_else(pa.array(chance.random(count) < 0.5), "a", "b"),
+        "seconds": pa.array(chance.gamma(2, 20, count).astype(np.float32)),
+        "judged_at": pa.array(chance.integers(0, DAYS, count) * 86_400_000_000, JUDGMENTS.field("judged_at").type),
+        "justification": pc.binary_join_element_wise("It says", words.take(pa.array(picked[:, 0] % REASONS)), " "),
     }
     rest = {field.name: pa.nulls(count, field.type) for field in JUDGMENTS if field.nullable}
     text = {name: pa.array(["bench"] * count) for name in ("drop", "source", "file", "file_sha256")}
@@ -90,15 +96,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judgments", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--keep", help="folder for everything made; judgments and sketches in it are used again")
     given = parser.parse_args()
     before: dict[str, tuple[int, dict]] = {}
     for count in given.judgments:
-        root = Path(tempfile.mkdtemp())
-        for name in ("judgments", "sketches"):
-            (root / name).mkdir()
-        drop = (str(root / "judgments"), str(root / "sketches"))
-        stages = (("make", generate, (drop[0], count, given.seed)), ("sketch", _sketch, drop),
-                  ("build", build, ([drop], str(root / "pairs"), [])))  # fmt: skip
+        root = Path(given.keep or tempfile.mkdtemp()) / str(count)
+        drop, pairs, report = (
+            (str(root / "judgments"), str(root / "sketches")),
+            str(root / "pairs"),
+            str(root / "report"),
+        )
+        stages = [("make", generate, (drop[0], count, given.seed)), ("sketch", _sketch, drop),
+                  ("build", build, ([drop], pairs, [])), ("report", _report, (*drop, pairs, report))]  # fmt: skip
+        for folder in (pairs, report):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (*drop, report):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        if any(Path(drop[1]).iterdir()):
+            stages = stages[2:]
         for name, work, arguments in stages:
             line = {"judgments": count, "stage": name, **measured(work, *arguments)}
             if name in before:
@@ -110,7 +125,8 @@ def main() -> None:
             before[name] = (count, line)
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
-        shutil.rmtree(root)
+        if given.keep is None:
+            shutil.rmtree(root.parent)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dpo_pipeline.dpo.reference import TABLE, compute_reference
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.dpo.train import train_dpo
 from dpo_pipeline.modeling.curves import DPO_PANELS
+from dpo_pipeline.modeling.encoder import Encoder
 from dpo_pipeline.modeling.policy import load_policy
 from dpo_pipeline.modeling.scoring import Pair, score_pairs
 from dpo_pipeline.modeling.settings import OptimizerSettings
@@ -140,7 +141,8 @@ def test_a_fresh_adapter_switched_off_is_the_reference_after_training_too(world)
     scores = {}
     for name, context in (("on", nullcontext()), ("off", policy.disable_adapter())):
         with context:
-            found = score_pairs(policy, tokenizer, pairs, model_settings=model, compute=COMPUTE, reporter=Notes())
+            encoder = Encoder(tokenizer, max_length=model.max_length)
+            found = score_pairs(policy, encoder, pairs, compute=COMPUTE, reporter=Notes())
         scores[name] = torch.tensor([[row.chosen_logp, row.rejected_logp] for row in found.rows])
     table = pq.read_table(reference / TABLE).to_pylist()
     frozen = torch.tensor([[row["chosen_logp"], row["rejected_logp"]] for row in table])

@@ -4,18 +4,24 @@ import dataclasses
 import json
 import shutil
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
 from dpo_pipeline.core.errors import ArtifactError, InputError, SettingsError
 from dpo_pipeline.core.promotions import champion_digest, promote, promotions, roll_back
+from dpo_pipeline.core.tables import MESSAGES
 from dpo_pipeline.evaluation.champion import ByHand, Ruling, decide_champion, promotion_of
 from dpo_pipeline.evaluation.examination import CONDITIONS, examine, examine_one
 from dpo_pipeline.evaluation.gate import GUARDS
+from dpo_pipeline.evaluation.leaks import training_of
 from dpo_pipeline.evaluation.settings import ChampionSettings
-from dpo_pipeline.evaluation.standing import standing_of, trained_on
+from dpo_pipeline.evaluation.standing import standing_of
 from dpo_pipeline.preferences.golden import GOLDEN_FILE, SOURCE
+from dpo_pipeline.preferences.identifiers import to_hex
+from dpo_pipeline.preferences.normalize import prompt_keys
+from dpo_pipeline.sft.settings import SftSettings
 
 HAND = ByHand(promote=True, reason="The judges are wrong about the new tone.", person="Ada")
 
@@ -25,7 +31,7 @@ class Arena:
 
     def __init__(self, home, make_world, fake_speaker, monkeypatch):
         self.home, self.make_world, self.fake_speaker, self.monkeypatch = home, make_world, fake_speaker, monkeypatch
-        self.world, self.pairs, self.skills, self.reports, self.start = None, None, {}, 0, ()
+        self.world, self.pairs, self.demonstrations, self.skills, self.reports, self.start = None, None, None, {}, 0, ()
 
     def publish(self, kind, source, *parents, settings=None):
         recipe = Recipe(kind, "1", settings or {}, parents)
@@ -39,19 +45,36 @@ class Arena:
 
     def begin_from(self, champion):
         """Later challengers are trained from an SFT checkpoint that began from this champion."""
-        (self.world.root / "sft").mkdir(exist_ok=True)
-        begun = self.publish(
-            "sft_checkpoint",
-            self.world.root / "sft",
-            Parent("champion", "dpo_checkpoint", champion),
-            settings={"n": champion},
-        )
-        self.start = (Parent("sft_checkpoint", "sft_checkpoint", begun.digest),)
+        self.start = (Parent("champion", "dpo_checkpoint", champion),)
 
     def open(self, *, pair_count=120):
         self.world = self.make_world(pair_count=pair_count)
         self.pairs = self.publish("preference_pairs", self.world.root / "pairs")
+        return self.teach([])
+
+    def teach(self, prompts):
+        """Later SFT checkpoints learn from a drop of demonstrations of these prompts, and from nothing else."""
+        table = pq.read_table(self.world.root / "demonstrations" / "demonstrations.parquet")
+        row = table.slice(0, 1).to_pylist()[0]
+        said = {"role": "assistant", "content": "Of course."}
+        rows = [{**row, "messages": [{"role": "user", "content": words}, said]} for words in prompts]
+        folder = self.world.root / "taught"
+        folder.mkdir(exist_ok=True)
+        pq.write_table(table.from_pylist(rows, schema=table.schema), folder / "demonstrations.parquet")
+        self.publish("judgments", folder)  # one reading gives both tables
+        self.demonstrations = self.publish("demonstrations", folder)
         return self
+
+    def fine_tune(self):
+        """An SFT checkpoint on today's pairs and demonstrations."""
+        return self.publish(
+            "sft_checkpoint",
+            self.world.root / "sft",
+            Parent("demonstrations/a", "demonstrations", self.demonstrations.digest),
+            Parent("preference_pairs", "preference_pairs", self.pairs.digest),
+            *self.start,
+            settings={"sft": SftSettings(held_out_share=0).model_dump(mode="json"), "model": {"seed": 1}},
+        )
 
     def challenge(self, skill, *, weights=None, **speaker):
         """A new challenger of that skill and a report about it, today's champion being a fourth speaker."""
@@ -62,7 +85,7 @@ class Arena:
             "dpo_checkpoint",
             self.world.root / "dpo",
             behind,
-            *self.start,
+            Parent("sft_checkpoint", "sft_checkpoint", self.fine_tune().digest),
             settings={"skill": skill, "speaker": repr(speaker)},
         )
         speakers = {
@@ -228,8 +251,8 @@ def test_the_champions_weights_trained_again_from_other_pairs_are_no_challenger(
     assert champion_digest(arena.home) == first.challenger
 
 
-def examined(arena, standing, name, **settings):
-    return examine_one(name, arena.home, standing, settings=ChampionSettings(**settings), jaccard=0.95)
+def examined(arena, standing, name, *, jaccard=0.95, **settings):
+    return examine_one(name, arena.home, standing, settings=ChampionSettings(**settings), jaccard=jaccard)
 
 
 def test_every_condition_holds_on_a_sound_report(arena):
@@ -272,7 +295,7 @@ def test_what_the_champions_before_a_warm_start_learned_from_counts_as_trained_o
     arena.begin_from(second)
     standing = arena.challenge(0.9)
     standing = dataclasses.replace(standing, champion=None)
-    assert list(trained_on(arena.home, standing)) == [
+    assert list(training_of(arena.home, standing).pairs) == [
         "challenger",
         f"challenger, begun from {second[:12]},",
         f"challenger, begun from {first[:12]},",
@@ -283,6 +306,52 @@ def test_what_the_champions_before_a_warm_start_learned_from_counts_as_trained_o
     assert found.advice.startswith("Train from the base model (operation.start_from: base)")
     shutil.rmtree(arena.home.store.path_of("dpo_checkpoint", first))
     assert examined(arena, standing, "nothing_leaked").held is None
+
+
+def hold_out(rows, words):
+    """Everything of one prompt among the trained rows is held out instead, and asks these words."""
+    train = next(row for row in rows if row["split"] == "train")
+    asked = {"split": "held_out", "prompt": [{"role": "user", "content": words}]}
+    return [*rows, {**train, **asked, **dict.fromkeys(("pair_id", "cluster_id"), "c" * 32), "prompt_id": id_of(words)}]
+
+
+def id_of(words):
+    return to_hex(prompt_keys(pa.array([[{"role": "user", "content": words}]], MESSAGES))).to_pylist()[0]
+
+
+TAUGHT = "Which of your tents is the lightest, and how long does it take one person to put it up in the rain at night?"
+TESTS = {"the same": TAUGHT, "nearly": TAUGHT.replace("lightest", "heaviest")}
+
+
+@pytest.mark.parametrize("asked", TESTS)
+def test_what_a_champion_was_taught_before_it_was_held_out_leaks_through_a_warm_start(arena, asked):
+    """The first champion's SFT is taught a prompt in no pair; a later drop brings a pair on it, and it is held out."""
+    arena.open().teach(["What do you sell?", TAUGHT])
+    arena.promote(arena.decide(arena.challenge(0.6)))
+    first, taught = champion_digest(arena.home), arena.demonstrations
+    arena.teach(["What do you sell?"])
+    fresh = rewrite_pairs(arena, lambda rows: hold_out(rows, TESTS[asked]))
+    words = "was taught 1 held-out prompts as demonstrations" if asked == "the same" else "was taught near copies of 1"
+
+    found = examined(arena, fresh, "nothing_leaked", jaccard=0.7, near_copy_share=0)
+    assert found.held is True, "the challenger began from the base model, so the champion alone has an advantage"
+    assert f"; champion {words}" in found.found
+    assert found.found.endswith("which favours it")
+
+    arena.begin_from(first)
+    found = examined(arena, arena.challenge(0.9), "nothing_leaked", jaccard=0.7, near_copy_share=0)
+    assert found.held is False
+    assert found.found.startswith(f"challenger, begun from {first[:12]}, {words}")
+    assert found.advice.startswith("Train from the base model (operation.start_from: base)")
+    assert (found.numbers["demonstrated to challenger"], found.numbers["nearly demonstrated to challenger"]) == (0, 0)
+
+    shutil.rmtree(taught.path)
+    found = examined(arena, standing_of(arena.home), "nothing_leaked", jaccard=0.7)
+    assert found.held is None
+    assert found.found == (
+        f"the demonstrations that challenger, begun from {first[:12]}, learned from are gone; "
+        "the demonstrations that champion learned from are gone"
+    )
 
 
 def examined_on_new_pairs(arena, standing):

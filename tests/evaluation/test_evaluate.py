@@ -172,6 +172,7 @@ def test_contamination_is_counted(make_world, speakers, monkeypatch):
         "near_training_pairs": 1,
         "in_demonstrations": 0,
         "near_copies": None,
+        "near_demonstrations": None,
         "trained_like_golden": None,
         "near_copy_jaccard": None,
     }
@@ -203,6 +204,30 @@ def test_near_copies_in_training_stand_in_report_page_and_first_line(
     assert (
         f"{near} of 60 held-out prompts have a near copy among the trained ones: the figures flatter." in world.page()
     )
+
+
+def test_a_near_copy_among_the_demonstrations_is_counted_and_said(make_world, speakers, monkeypatch):
+    """SFT left out what is like a held-out prompt from 0.999 on only; the pair table counts from 0.8 on."""
+    world = make_world()
+    pairs = pq.read_table(world.root / "pairs" / "pairs.parquet").to_pylist()
+    held_out = next(row for row in pairs if row["split"] == "held_out")
+    asked = [row["prompt"][0]["content"] for row in pairs if row["prompt_id"] == held_out["prompt_id"]]
+    path = world.root / "demonstrations" / "demonstrations.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    for words in asked:
+        said = [{"role": "user", "content": f"{words} too"}, {"role": "assistant", "content": "Yes."}]
+        rows.append({**rows[0], "messages": said})
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), path)
+    manifest = {"settings": {"preferences": {"prompt_cluster_jaccard": 0.8}}}
+    (world.root / "pairs" / "manifest.json").write_text(json.dumps(manifest))
+    training = json.loads((world.root / "sft" / "training.json").read_text())
+    training["settings"]["sft"] |= {"held_out_similarity": 0.999, "held_out_share": 0.0}
+    (world.root / "sft" / "training.json").write_text(json.dumps(training))
+    world.evaluate(speakers, monkeypatch)
+    found = world.report()["held_out"]["contamination"]
+    assert (found["in_demonstrations"], found["near_demonstrations"]) == (0, 1)
+    assert "1 of 60 held-out prompts are, or have a near copy, among the demonstrations learned from" in world.page()
 
 
 def test_the_picture_is_1200_by_630(make_world, speakers, monkeypatch):

@@ -4,11 +4,25 @@ import hashlib
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from dpo_pipeline.annotations.schemas import JUDGMENTS
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.core.tables import write_table
+from dpo_pipeline.preferences import (
+    catalogue,
+    crowds,
+    likeness,
+    manners,
+    near_duplicates,
+    prompt_index,
+    sketch,
+    spill,
+    texts,
+    verdict_file,
+    write,
+)
 from dpo_pipeline.preferences.build import DropTables, build_pairs
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.sketch import sketch_drop
@@ -45,6 +59,39 @@ def judgment(prompt, a, b, choice="a", annotator="ann-1", **given):
         text = repr(sorted((name, value) for name, value in row.items()))
         row["judgment_id"] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return row
+
+
+class HiddenLikeness:
+    """A crowd whose near copies are given as pairs of prompts, `(E, 2)`; no edge need lead between them."""
+
+    def __init__(self, count, edges):
+        self.prompts, self.edges = np.arange(count), edges
+
+    def near(self, asked, others):
+        linked = np.concatenate([self.edges, self.edges[:, ::-1]])
+        return np.isin(asked, linked[np.isin(linked[:, 1], others), 0])
+
+
+def tiny(patch):
+    """Nothing but a few rows is ever in memory."""
+    for module, name, value in (
+        (texts, "BATCH_ROWS", 5),
+        (spill, "PENDING_BYTES", 300),
+        (spill, "RANGE_ROWS", 4),
+        (spill, "MOST_MAPPED", 0),
+        (sketch, "ROWS_AT_ONCE", 3),
+        (catalogue, "IDS_AT_ONCE", 4),
+        (verdict_file, "PAIRS_AT_ONCE", 2),
+        (near_duplicates, "MOST_PENDING", 3),
+        (near_duplicates, "ROWS_AT_ONCE", 4),
+        (near_duplicates, "ROWS_PER_PIECE", 2),
+        (likeness, "EDGES_PER_READING", 2),
+        (write, "TEXTS_AT_ONCE", 2),
+        (crowds, "PROMPTS_AT_ONCE", 2),
+        (prompt_index, "CANDIDATES_AT_ONCE", 3),
+        (manners, "BATCH_ROWS", 3),
+    ):
+        patch.setattr(module, name, value)
 
 
 class World:

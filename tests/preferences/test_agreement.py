@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_pipeline.preferences.agreement import (
+    VerdictCounter,
     alpha_interval,
     krippendorff_alpha,
     leave_one_out,
     raw_agreement,
+    verdict_sets,
     wilson_interval,
 )
 
@@ -26,7 +28,7 @@ def test_alpha_is_that_of_the_krippendorff_package(level, verdicts):
 
     pair, value = np.array(verdicts).T
     counts = np.array([[((pair == p) & (value == v)).sum() for v in np.unique(value)] for p in range(6)])
-    ours = krippendorff_alpha(pair, value, ordinal=level == "ordinal")
+    ours = krippendorff_alpha(verdict_sets(pair, value), ordinal=level == "ordinal")
     if not (counts.sum(axis=1) > 1).any():
         assert math.isnan(ours)
         return
@@ -39,10 +41,25 @@ def test_alpha_is_that_of_the_krippendorff_package(level, verdicts):
     assert ours == pytest.approx(theirs)
 
 
+@given(verdicts=VERDICTS, cut=st.integers(0, 6))
+def test_sets_of_verdicts_are_the_same_counted_in_pieces(verdicts, cut):
+    """Law: pairs below the cut in one call, the others in the next; groups are those of the verdicts of each alone."""
+    pair, value = np.array(verdicts).T
+    group = np.where(value > 0, 7, -7)
+    counter = VerdictCounter(range(-2, 3))
+    for some in (pair < cut, pair >= cut):
+        counter.add(pair[some], value[some], group[some])
+    for one in (7, -7):
+        whole = verdict_sets(pair[group == one], value[group == one])
+        assert counter.of(one).table.tolist() == whole.table.tolist()
+        assert counter.of(one).occur.tolist() == whole.occur.tolist()
+    assert len(counter.of(0).table) == 0
+
+
 @given(VERDICTS)
 def test_raw_agreement_counts_pairs_of_verdicts(verdicts):
     pairs = [one[1] == other[1] for one, other in itertools.combinations(verdicts, 2) if one[0] == other[0]]
-    ours = raw_agreement(*np.array(verdicts).T)
+    ours = raw_agreement(verdict_sets(*np.array(verdicts).T))
     assert math.isnan(ours) if not pairs else ours == pytest.approx(sum(pairs) / len(pairs))
 
 
@@ -73,12 +90,12 @@ def test_the_bootstrap_interval_of_alpha_holds_the_truth_and_does_not_depend_on_
         truth = np.repeat(chance.choice([-1, 1], 400), 2)
         return np.where(chance.random(800) < 0.15, -truth, truth)
 
-    truth = np.mean([krippendorff_alpha(pair, world()) for _ in range(200)])
+    truth = np.mean([krippendorff_alpha(verdict_sets(pair, world())) for _ in range(200)])
     held = 0
     for _ in range(60):
-        low, high = alpha_interval(pair, world(), resamples=300)
+        low, high = alpha_interval(verdict_sets(pair, world()), resamples=300)
         held += low <= truth <= high
     assert held >= 52  # 95 % of 60 are 57; fewer than 52 would happen once in a thousand times
     value, order = world(), chance.permutation(800)
-    assert alpha_interval(pair, value) == alpha_interval(pair[order], value[order])
-    assert all(np.isnan(alpha_interval(np.arange(5), np.ones(5, int))))
+    assert alpha_interval(verdict_sets(pair, value)) == alpha_interval(verdict_sets(pair[order], value[order]))
+    assert all(np.isnan(alpha_interval(verdict_sets(np.arange(5), np.ones(5, int)))))

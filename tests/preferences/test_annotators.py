@@ -1,11 +1,12 @@
 """The annotator report: planted behaviour is found, unknown things are said to be unknown, the page is inert."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from preference_worlds import judgment
+from preference_worlds import judgment, tiny
 
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.preferences.annotator_page import headline
@@ -137,6 +138,34 @@ def test_equal_inputs_give_equal_bytes(world):
         "pairs.png",
     ):
         assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_the_bounds_of_memory_change_no_byte(world, monkeypatch):
+    """Law: gone through two pairs at a time, with rankings, repeats, weeks and dimensions, the report is the same."""
+    chance = np.random.default_rng(8)
+    drops = []
+    for name in ("may", "june"):
+        rows = planted_rows(chance, 12)
+        for number, row in enumerate(rows):
+            row["judged_at"] = datetime(2026, 5, 1, tzinfo=UTC) + timedelta(days=number % 20)
+        again = [{**row, "choice": "tie", "judgment_id": f"{number:032x}"} for number, row in enumerate(rows[::9])]
+        ranked = [
+            judgment("Which of these three is it?", *texts, str(chance.choice(["a", "b", "both_bad"])), who)
+            for who in ("d1", "d2", None)
+            for texts in (("one lamp", "two lamps"), ("two lamps", "three lamps"), ("one lamp", "three lamps"))
+        ]
+        drops.append(world.drop(name, [*rows, *again, *ranked]))
+    whole, outcome = report(world, *drops)
+    tiny(monkeypatch)
+    pieces, bounded = report(world, *drops)
+    content = json.loads((whole / "report.json").read_text())
+    assert len(content["by_week"]) > 2
+    assert content["rankings"]["groups"] == 1
+    assert content["disagreements"]
+    assert (bounded.counts, bounded.facts) == (outcome.counts, outcome.facts)
+    assert sorted(path.name for path in pieces.iterdir()) == sorted(path.name for path in whole.iterdir())
+    for path in whole.iterdir():
+        assert (pieces / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 @pytest.mark.parametrize("rows", [[], [judgment("q", "yes", "no", "a", None)]])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpo_pipeline.preferences import consensus
 from dpo_pipeline.preferences.consensus import Verdict, bradley_terry, dawid_skene, majority, strength
 
 
@@ -17,7 +18,7 @@ def verdicts(rows):
 
 
 def by_bradley_terry(some, pair_count, annotator_count):
-    return bradley_terry(some, np.arange(2 * pair_count).reshape(-1, 2), annotator_count)
+    return bradley_terry(some, np.arange(2 * pair_count).reshape(-1, 2), np.arange(pair_count), annotator_count)
 
 
 METHODS = [majority, strength, dawid_skene, by_bradley_terry]
@@ -119,6 +120,35 @@ def test_crowd_kit_says_the_same():
     assert set(np.argsort(result.reliability)[:3]) == {0, 4, 8}  # who guesses
 
 
+def test_what_is_learnt_is_where_plain_expectation_maximisation_ends(monkeypatch):
+    """Two verdicts a pair: plain steps creep, and after a hundred of them they are further away than the guesses."""
+    chance = np.random.default_rng(0)
+    _, some = planted(chance, pair_count=600, per_pair=2, reliabilities=np.array([0.9, 0.8, 0.6, 0.5]), tie_share=0.3)
+    faster = dawid_skene(some, 600, 4).p_low
+
+    class Plain:
+        def next(self, _, answered):
+            return answered
+
+    monkeypatch.setattr(consensus, "Acceleration", Plain)
+    monkeypatch.setattr(consensus, "ITERATIONS", 100)
+    after_a_hundred = dawid_skene(some, 600, 4).p_low
+    monkeypatch.setattr(consensus, "ITERATIONS", 20_000)
+    monkeypatch.setattr(consensus, "TOLERANCE", 1e-8)
+    truth = dawid_skene(some, 600, 4).p_low
+    assert np.abs(faster - truth).max() < 0.001
+    assert np.abs(after_a_hundred - truth).max() > 0.03
+
+
+def test_a_model_that_has_not_settled_is_told_of(monkeypatch):
+    chance = np.random.default_rng(0)
+    _, some = planted(chance, pair_count=600, per_pair=2, reliabilities=np.array([0.9, 0.8, 0.6, 0.5]), tie_share=0.3)
+    evidence = consensus.evidence_of(some, 4)
+    assert consensus.learn_confusion(lambda: [evidence], 4).moved < consensus.TOLERANCE
+    monkeypatch.setattr(consensus, "ITERATIONS", 3)
+    assert consensus.learn_confusion(lambda: [evidence], 4).moved > consensus.TOLERANCE
+
+
 def test_one_verdict_per_pair_teaches_nothing_about_annotators():
     result = dawid_skene(verdicts([(pair, pair % 3, 1, 2) for pair in range(30)]), 30, 3)
     assert np.ptp(result.reliability) < 1e-9
@@ -129,7 +159,7 @@ def test_bradley_terry_uses_the_whole_ranking():
     """a beats b and b beats c, each twice; a against c was judged once, against the grain: the ranking outvotes it."""
     items = np.array([[0, 1], [1, 2], [0, 2]])
     some = verdicts([(0, 0, 1, 1)] * 4 + [(1, 0, 1, 1)] * 4 + [(2, 0, -1, 1)])
-    result = bradley_terry(some, items, 1)
+    result = bradley_terry(some, items, np.zeros(3, int), 1)
     assert (result.p_low > 0.5).all()
     assert majority(some, 3, 1).p_low[2] == 0
 
@@ -138,7 +168,7 @@ def test_bradley_terry_is_the_posterior_mode():
     """The scores are where the gradient of the penalised likelihood vanishes, checked by finite differences."""
     items = np.array([[0, 1], [1, 2], [0, 2]])
     some = verdicts([(0, 0, 1, 1), (0, 0, 1, 1), (1, 0, -1, 1), (2, 0, 1, 1), (2, 0, 0, 0)])
-    p_low = bradley_terry(some, items, 1).p_low
+    p_low = bradley_terry(some, items, np.zeros(3, int), 1).p_low
     odds = np.log(p_low / (1 - p_low))
     assert odds[0] + odds[1] == pytest.approx(odds[2], abs=1e-6)
 
@@ -153,6 +183,19 @@ def test_bradley_terry_is_the_posterior_mode():
 
     best = minimize(loss, np.zeros(3), tol=1e-12).x
     assert odds[0] == pytest.approx(best[0] - best[1], abs=1e-3)
+
+
+@given(rows=ROWS)
+def test_a_prompt_has_the_same_scores_to_the_last_bit_whatever_other_prompts_there_are(rows):
+    """Law of Bradley-Terry: prompts 0 (pairs 0 to 2, three responses) and 1 (pairs 3 and 4), together and alone."""
+    items, prompt = np.array([[0, 1], [1, 2], [0, 2], [3, 4], [4, 5]]), np.array([0, 0, 0, 1, 1])
+    some = verdicts(rows)
+    whole = bradley_terry(some, items, prompt, 4).p_low
+    for mine in (slice(0, 3), slice(3, 5)):
+        own = (some.pair >= mine.start) & (some.pair < mine.stop)
+        alone = Verdict(some.pair[own] - mine.start, *(column[own] for column in some[1:]))
+        numbers = items[mine] - items[mine].min()
+        assert bradley_terry(alone, numbers, np.zeros(len(numbers), int), 4).p_low.tolist() == whole[mine].tolist()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,9 +7,11 @@ import pytest
 from preference_worlds import judgment
 
 from dpo_pipeline.core.metrics import Quiet
+from dpo_pipeline.preferences.adding_up import counted
 from dpo_pipeline.preferences.annotators import report_annotators
 from dpo_pipeline.preferences.catalogue import Catalogue
-from dpo_pipeline.preferences.rankings import describe_rankings, responses_of
+from dpo_pipeline.preferences.comparisons import ByPrompt
+from dpo_pipeline.preferences.rankings import Rankings
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.verdict_file import VerdictFile
 
@@ -29,8 +31,13 @@ def ranked(prompt, order, annotator):
 def described(world, rows):
     drop = world.drop("may", rows)
     catalogue = Catalogue([drop])
-    verdicts = VerdictFile.merge(catalogue, Quiet()).take(0, len(catalogue.pairs.ids))
-    return describe_rankings(responses_of(catalogue), catalogue.prompt, verdicts)
+    rankings = Rankings()
+    with ByPrompt(catalogue, least_pairs=2) as by_prompt:
+        for start, _, verdicts in VerdictFile.merge(catalogue, Quiet()).slices():
+            by_prompt.add(start, counted(verdicts))
+        for comparisons in by_prompt.ranges():
+            rankings.add(comparisons)
+    return rankings.figures()
 
 
 def test_two_like_minded_annotators_and_one_prompt_of_two_responses(world):

@@ -41,12 +41,14 @@ def root(tmp_path_factory):
     return folder
 
 
-def train(root, name, *, model=SCRATCH, sft=SFT, compute=COMPUTE, reporter=None, work=None, drops=("demonstrations",)):
+def train(
+    root, name, *, model=SCRATCH, sft=SFT, compute=COMPUTE, reporter=None, work=None, drops=("demonstrations",), **more
+):
     out = root / name
     out.mkdir()
     outcome = train_sft(
         [root / drop for drop in drops], root / "pairs", out, work=work or root / f"work {name}", sft=sft,
-        model=model, compute=compute, reporter=reporter or Notes(),
+        model=model, compute=compute, reporter=reporter or Notes(), **more,
     )  # fmt: skip
     return out, outcome
 
@@ -367,3 +369,29 @@ def test_20_steps_are_those_of_trls_sft_trainer(root):
     for name in ("loss", "grad_norm"):
         assert [line[name] for line in mine] == pytest.approx([line[name] for line in theirs], rel=1e-4), name
     assert math.isfinite(mine[-1]["loss"])
+
+
+def test_known_tokens_change_no_byte_and_only_new_conversations_are_tokenized(root):
+    write_demonstrations(root / "more", conversations(6, seed=8))
+    sft = SFT.model_copy(update={"held_out_share": 0.2})
+    first, _ = train(root, "one drop", sft=sft)
+    drops = ("demonstrations", "more")
+    anew, _ = train(root, "two drops", sft=sft, drops=drops)
+    # From scratch the tokenizer is made from the demonstrations: with the second drop it is another one.
+    _, outcome = train(root, "another tokenizer", sft=sft, drops=drops, known=[first])
+    assert outcome.remarks["tokenized"] == sum(outcome.books.kept.values()) > 50
+    again, outcome = train(root, "two drops again", sft=sft, drops=drops, known=[anew])
+    assert outcome.remarks["tokenized"] == 0
+    assert same_bytes(anew, again) == []
+
+
+def test_from_a_checkpoint_the_tokenizer_stays_and_a_new_drop_tokenizes_only_itself(root):
+    write_demonstrations(root / "later", conversations(6, seed=11))
+    begun, _ = train(root, "begun")
+    first, outcome = train(root, "gone on", start=begun)
+    assert outcome.facts["started_from"] == "champion begun"
+    drops = ("demonstrations", "later")
+    anew, _ = train(root, "gone on with more", start=begun, drops=drops)
+    again, outcome = train(root, "gone on with more again", start=begun, drops=drops, known=[first])
+    assert outcome.remarks["tokenized"] == 6
+    assert same_bytes(anew, again) == []
