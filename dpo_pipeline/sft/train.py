@@ -97,11 +97,10 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    # A base in a folder is known by what is in it; one made from settings or pinned on the hub is named by them.
-    begun = start / "model" if start else Path(model.path) if model.path else None
-    digest = policy_digest(begun) if begun else "base"
     machine = [device.precision, device.batch_tokens, compute.fused_kernels]
-    key = digest_of_json([CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), digest])
+    key = digest_of_json(
+        [CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), _begun_from(start, model)]
+    )
 
     with Session(
         work,
@@ -204,6 +203,12 @@ def _open(
         return open_for_training(start / "model", device, settings=model, compute=compute)
     policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
     return make_trainable(policy, device, settings=model, compute=compute), tokenizer
+
+
+def _begun_from(start: Path | None, model: ModelSettings) -> str:
+    """Which weights: those in a folder by their digest; those of settings or of a pinned hub id the settings name."""
+    folder = start / "model" if start else Path(model.path) if model.path else None
+    return policy_digest(folder) if folder else "base"
 
 
 def _texts(conversations: Sequence[Conversation]) -> Any:
