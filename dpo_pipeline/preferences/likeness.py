@@ -76,7 +76,7 @@ class Likenesses:
                 self._earlier, self.covered = path, len(theirs) - 1
         self._known = [SortedRows(path, LIKENESS.names, _left_words) for path in fitting if path != self._earlier]
         mine = {FOUND_AMONG: " ".join(among).encode()} if among else {}
-        self._writer = RowGroups(out, LIKENESS.with_metadata({**versions, **mine}))
+        self._writer = RowGroups(out, LIKENESS.with_metadata({**versions, **mine}), unique=("left", "right"))
 
     def __enter__(self) -> "Likenesses":
         return self
