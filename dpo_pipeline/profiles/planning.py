@@ -45,7 +45,11 @@ def plan_profile(
     model, compute, lines, faults = profile.model, profile.compute, list[str](), list[str]()
     kinds = {"SFT": profile.sft.optimizer.kind, "DPO": profile.dpo.optimizer.kind}
     try:
-        plans = {kind: plan_training(model, compute, optimizer=kind, folder=home.root) for kind in kinds.values()}
+        patience = max(profile.sft.patience, profile.dpo.patience)
+        plans = {
+            kind: plan_training(model, compute, optimizer=kind, patience=patience, folder=home.root)
+            for kind in kinds.values()
+        }
         for kind, plan in plans.items():
             stages = " and ".join(stage for stage, its_kind in kinds.items() if its_kind == kind)
             lines += [f"{stages} with {kind}:", plan.as_text()]
