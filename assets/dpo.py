@@ -4,6 +4,9 @@ from assets.tracked import Made, Step, tracked
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.dpo import CODE_VERSION
 
+KNOWN_TABLES = 3
+"""Newest earlier tables that are re-hashed and looked into: a pair that went and came back, two models in turn."""
+
 
 @tracked(
     Made(
@@ -19,13 +22,14 @@ from dpo_pipeline.dpo import CODE_VERSION
     on_gpu=True,
 )
 def reference_logprobs(step: Step) -> Outcome:
-    """Score every pair once; rows of earlier tables of the same model are taken over."""
+    """Score every pair once; what earlier tables hold, log-probs of the same model and tokens, is taken over."""
+    earlier = step.home.all_made("reference_logprobs")[:KNOWN_TABLES]
     return step.perform(
         "dpo_pipeline.dpo.reference:compute_reference",
         pairs=step.read("preference_pairs"),
         checkpoint=step.read("sft_checkpoint"),
         out=step.folder(),
-        known=[artifact.path for artifact in step.home.all_made("reference_logprobs") if not artifact.verify()],
+        known=[artifact.path for artifact in earlier if not artifact.verify()],
         model=step.profile.model,
         compute=step.profile.compute,
     )

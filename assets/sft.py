@@ -8,6 +8,8 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.profiles import Profile
 from dpo_pipeline.sft import CODE_VERSION
 
+TOKENS = "tokens.parquet"
+
 
 def _start(home: Home, profile: Profile) -> Mapping[str, Artifact]:
     """Nothing or the champion, as the profile's `operation.start_from` says."""
@@ -26,7 +28,8 @@ def _start(home: Home, profile: Profile) -> Mapping[str, Artifact]:
     on_gpu=True,
 )
 def sft_checkpoint(step: Step) -> Outcome:
-    """Supervised fine-tuning."""
+    """Supervised fine-tuning; texts that the checkpoint before held as tokens are not tokenized again."""
+    earlier = step.home.all_made("sft_checkpoint")[:1]
     return step.perform(
         "dpo_pipeline.sft.train:train_sft",
         demonstrations=step.read_all("demonstrations"),
@@ -34,6 +37,7 @@ def sft_checkpoint(step: Step) -> Outcome:
         out=step.folder(),
         work=step.work / "checkpoints",
         start=step.find("champion"),
+        known=[artifact.path for artifact in earlier if artifact.holds(TOKENS)],
         sft=step.profile.sft,
         model=step.profile.model,
         compute=step.profile.compute,

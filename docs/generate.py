@@ -19,7 +19,9 @@ from dpo_pipeline.annotations.sources import ARCHIVES
 from dpo_pipeline.annotations.streams import COMPRESSIONS, KINDS
 from dpo_pipeline.cli import commands
 from dpo_pipeline.core.tables import describe
+from dpo_pipeline.dpo import schemas as dpo_schemas
 from dpo_pipeline.evaluation import schemas as evaluation_schemas
+from dpo_pipeline.modeling import kept_tokens
 from dpo_pipeline.preferences import schemas as preference_schemas
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.reasons import Reason as PairReason
@@ -91,7 +93,7 @@ def _kinds(annotation: object) -> list[type]:
 
 
 def _tables() -> Iterator[str]:
-    for module in (annotation_schemas, preference_schemas, evaluation_schemas):
+    for module in (annotation_schemas, preference_schemas, kept_tokens, dpo_schemas, evaluation_schemas):
         for schema in vars(module).values():
             if isinstance(schema, pa.Schema):
                 facts = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}

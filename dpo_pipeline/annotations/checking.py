@@ -60,7 +60,7 @@ def _proposal(source: Source, reasons: set[str], rule: FileRule, settings: Annot
         with source.open() as stream:
             encoding = guess_encoding(stream.read(GUESSED_FROM_BYTES))
     proposal: dict[str, Any] = {"match": source.name, "encoding": encoding}
-    sample = sample_of(source, settings, encoding)
+    sample = sample_of(source, settings, rule.model_copy(update={"encoding": encoding}))
     export = recognise(sample, Rules(rule))
     if Reason.UNKNOWN_FORMAT in reasons or (encoding != rule.encoding and export is None):
         return proposal | propose_for(sample, export)

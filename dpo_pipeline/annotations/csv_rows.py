@@ -6,23 +6,47 @@ Number 1 is the first row below the header.
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import islice
 from typing import Any
 
-from dpo_pipeline.annotations.encodings import guess_encoding, not_utf8
+from dpo_pipeline.annotations.csv_lines import Lines, TooLong
+from dpo_pipeline.annotations.encodings import not_utf8
+from dpo_pipeline.annotations.headers import (
+    LOOKED_AT_ROWS,
+    above_header,
+    bytes_of,
+    header_again,
+    header_place,
+    header_problem,
+    is_undecodable,
+    no_header,
+    with_groups,
+)
 from dpo_pipeline.annotations.json_records import Entry
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.streams import Bounded
 
-MAX_COLUMNS = 2_000
+DELIMITERS = ",;\t|"
 _SEPARATOR = re.compile(r'"?sep=([,;|\t])"?\r?\n')
 """What Excel writes, and reads, before the header."""
+ROWS_BEFORE = 10
+"""Rows of one line each after which rows are taken to be lines."""
 
 
-def read_csv(stream: Bounded, *, max_record_bytes: int, delimiter: str | None = None) -> Iterator[Entry]:
-    """The rows of a CSV file; the delimiter is what a first line `sep=;` says, else the most frequent in the header."""
+def read_csv(
+    stream: Bounded, *, max_record_bytes: int, delimiter: str | None = None, header_row: int | None = None
+) -> Iterator[Entry]:
+    """The rows of a CSV file; the delimiter is what a first line `sep=;` says, else the most frequent in the header.
+
+    Args:
+        stream: The file, in UTF-8.
+        max_record_bytes: Longest row, in characters.
+        delimiter: What stands between cells; absent: found.
+        header_row: Which row names the columns, from 1; absent: the first, but for titles above it.
+    """
     number = 0
     # The limit is the csv module's own and global; a cell over it is refused before it grows further.
     previous = csv.field_size_limit(max_record_bytes)
@@ -30,23 +54,12 @@ def read_csv(stream: Bounded, *, max_record_bytes: int, delimiter: str | None = 
         text = io.TextIOWrapper(
             io.BufferedReader(stream, 1 << 20), encoding="utf-8", errors="surrogateescape", newline=""
         )
-        lines = _Lines(text, max_record_bytes)
-        first = next((line for line in lines if line.strip()), "").removeprefix("\ufeff")
-        if said := _SEPARATOR.fullmatch(first):
-            delimiter, first = said[1], next(lines, "")
-        if not first:
-            return
-        rows = csv.reader(chain([first], lines), delimiter=delimiter or _delimiter_of(first))
-        header = next(rows)
-        problem = header_problem(header)
-        if problem is not None:
-            yield 1, problem, first[:1_000]
-            return
-        for number, value, raw in _rows(rows, header, lines):
+        lines = Lines(text, max_record_bytes)
+        for number, value, raw in _entries(lines, delimiter, header_row):
             yield number, value, raw
     except csv.Error as error:
         yield number + 1, Unusable(Reason.INVALID_CSV, str(error)), b""
-    except _TooLong as problem:
+    except TooLong as problem:
         yield number + 1, Unusable(Reason.RECORD_TOO_LONG, str(problem)), problem.beginning
     except Unusable as problem:
         yield number + 1, problem, b""
@@ -54,107 +67,151 @@ def read_csv(stream: Bounded, *, max_record_bytes: int, delimiter: str | None = 
         csv.field_size_limit(previous)
 
 
-class _TooLong(Exception):  # noqa: N818 (control flow inside this module)
-    """A row is longer than rows may be; the line that made it so was skipped."""
-
-    def __init__(self, limit: int, beginning: str) -> None:
-        super().__init__(f"longer than {limit} characters")
-        self.beginning = beginning
-
-
-class _Lines(Iterator[str]):
-    """The lines of a file; one that makes a row too long is skipped to its end without being held.
-
-    Attributes:
-        taken: Characters given since this was set to 0, as the reader of rows does before each.
-        number: The line given last.
-    """
-
-    def __init__(self, text: io.TextIOWrapper, limit: int) -> None:
-        self._text, self._limit = text, limit
-        self.taken = self.number = 0
-
-    def __next__(self) -> str:
-        line = self._text.readline(self._limit)
-        if not line:
-            raise StopIteration
-        self.number += 1
-        self.taken += len(line)
-        if self.taken > self._limit or (len(line) == self._limit and not line.endswith(("\n", "\r"))):
-            piece = line
-            while piece and not piece.endswith(("\n", "\r")):
-                piece = self._text.readline(self._limit)
-            raise _TooLong(self._limit, line[:1_000])
-        return line
+def _entries(lines: Lines, delimiter: str | None, header_row: int | None) -> Iterator[Entry]:
+    """What stands above the header, then the rows below it."""
+    head = lines.look(LOOKED_AT_ROWS)
+    if head and (said := _SEPARATOR.fullmatch(head[0])):
+        delimiter = said[1]
+        next(lines)
+        head = head[1:]
+    if not any(line.strip() for line in head):
+        return
+    delimiter, place = _layout(head, delimiter, header_row)
+    rows = csv.reader(lines, delimiter=delimiter)
+    above: list[str] = []
+    for row in islice(rows, place):
+        above = row or above
+        if any(row):
+            yield 0, above_header(row), row
+    lines.start_row()
+    header = next((row for row in rows if any(row)), None)
+    if header is None:
+        yield 0, no_header(header_row or 1), b""
+        return
+    header = with_groups(header, above)
+    problem = _unclosed(lines.number - lines.held + 1) if lines.is_open else header_problem(header)
+    if problem is None:
+        yield from _rows(header, lines, delimiter)
+    else:
+        yield 1, problem, delimiter.join(header)[:1_000]
 
 
-def _rows(rows: Iterator[list[str]], header: list[str], lines: _Lines) -> Iterator[Entry]:
+def _layout(head: list[str], delimiter: str | None, header_row: int | None) -> tuple[str, int]:
+    """The delimiter, and how many rows stand above the header."""
+    if header_row is not None:
+        stated = head[header_row - 1] if header_row <= len(head) else head[0]
+        return delimiter or _most_frequent(stated), header_row - 1
+    first = next(line for line in head if line.strip())
+    found = delimiter or _most_frequent(first)
+    place = header_place(_parsed(head, found))
+    if delimiter is None and (place or not any(first.count(one) for one in DELIMITERS)):
+        # What stands above the header need not be delimited; what its rows agree on is what delimits them.
+        found = max(DELIMITERS, key=lambda one: _agreement(_parsed(head, one)))
+        place = header_place(_parsed(head, found))
+    return found, place
+
+
+def _most_frequent(line: str) -> str:
+    return max(DELIMITERS, key=line.count)
+
+
+def _parsed(head: list[str], delimiter: str) -> list[list[str]]:
+    try:
+        return list(csv.reader(head, delimiter=delimiter))
+    except csv.Error:
+        return [[line] for line in head]
+
+
+def _agreement(rows: list[list[str]]) -> tuple[int, int]:
+    """How many rows have as many cells as most have, at least two, and how many cells those are."""
+    sizes = Counter(len(row) for row in rows if len(row) > 1)
+    return max(((count, size) for size, count in sizes.items()), default=(0, 0))
+
+
+def _rows(header: list[str], lines: Lines, delimiter: str) -> Iterator[Entry]:
     """The rows below the header; a blank line is none."""
-    number = 0
+    number, width = 0, len(header)
+    whole, is_spread = 0, False  # rows that had their cells, and whether one of them was more than a line
+    strict, lenient = (csv.reader(lines, delimiter=delimiter, strict=strictly) for strictly in (True, False))
     while True:
-        lines.taken = 0
-        try:
-            row = next(rows)
-        except StopIteration:
+        lines.start_row()
+        row = _next_row(strict, lenient, lines)
+        if row is None:
             return
-        except _TooLong as problem:
-            number += 1
-            yield number, Unusable(Reason.RECORD_TOO_LONG, str(problem)), problem.beginning
+        if row == []:
             continue
-        except csv.Error as error:
-            number += 1
-            yield number, Unusable(Reason.INVALID_CSV, f"near line {lines.number}: {error}"), b""
-            continue
-        if row:
-            number += 1
+        number += 1
+        if isinstance(row, list) and len(row) != width and lines.held > 1 and any('"' in cell for cell in row):
+            row = _Unclosed()
+        if isinstance(row, csv.Error):
+            yield number, Unusable(Reason.INVALID_CSV, f"near line {lines.number}: {row}"), b""
+        elif isinstance(row, (TooLong, _Unclosed)):
+            plain = whole >= ROWS_BEFORE and not is_spread
+            yield number, *_given_up(row, lines, width=width, delimiter=delimiter, is_one_line_a_row=plain)
+        elif row == header:
+            yield number, header_again(), row
+        else:
             value = _row(header, row)
-            yield number, value, value if isinstance(value, dict) else dict(zip(header, row, strict=False))
+            if isinstance(value, dict):
+                whole, is_spread = whole + 1, is_spread or lines.held > 1
+                yield number, value, value
+            else:
+                yield number, value, dict(zip(header, row, strict=False))
 
 
-def _delimiter_of(header: str) -> str:
-    return max(",;\t|", key=header.count)
+class _Unclosed:
+    """In place of a row: a quote in it should have been closed before."""
 
 
-def header_problem(header: Sequence[str]) -> Unusable | None:
-    """Why rows cannot be told apart by this header, or None."""
-    if len(header) > MAX_COLUMNS:
-        return Unusable(Reason.WRONG_CELL_COUNT, f"{len(header)} columns; at most {MAX_COLUMNS} are read")
-    joined = "".join(header)
-    if not joined.isascii() and _undecodable(joined):
-        return not_utf8("the header", _bytes_of(header))
-    if "\0" in joined:
-        wide = (guess_encoding(_bytes_of(header)) or "").startswith("utf-16")
-        return (
-            not_utf8("the header", _bytes_of(header))
-            if wide
-            else Unusable(Reason.NUL_CHARACTER, "the header holds a NUL character")
-        )
-    repeated = {name for name in header if name and header.count(name) > 1}
-    if repeated:
-        return Unusable(Reason.DUPLICATE_KEY, f"the header names {min(repeated)[:60]!r} twice")
-    return None
+def _next_row(
+    strict: Iterator[list[str]], lenient: Iterator[list[str]], lines: Lines
+) -> list[str] | TooLong | csv.Error | _Unclosed | None:
+    """The next row, or what is in its place; None at the end.
+
+    A quote where none may stand (`5" screen`, `"so" he said`) is let pass in a row of one line. In one of several it is
+    the first quote there is behind one that was never closed: `"p,a,b` and `"q","c","d"` below it were one row else.
+    """
+    try:
+        return next(strict, None)
+    except TooLong as error:
+        return error
+    except csv.Error as error:
+        if lines.is_open or lines.held > 1:
+            return _Unclosed()
+        said = error
+    lines.give_row_again()
+    try:
+        row = next(lenient, None)
+    except TooLong as error:
+        return error
+    except csv.Error:
+        return said
+    return _Unclosed() if lines.is_open or lines.held > 1 else row
+
+
+def _given_up(
+    row: TooLong | _Unclosed, lines: Lines, *, width: int, delimiter: str, is_one_line_a_row: bool
+) -> tuple[Unusable, str]:
+    """Why a row cannot be read, and its first line; the reading goes on where rows can be told again."""
+    if isinstance(row, TooLong) and lines.held < 2:
+        return Unusable(Reason.RECORD_TOO_LONG, str(row)), row.beginning
+    first, number, more = lines.give_up_first(width=width, delimiter=delimiter, is_one_line_a_row=is_one_line_a_row)
+    lost = f"; {more:,} lines after it are given up with it" if more else ""
+    if isinstance(row, TooLong) and more:
+        return Unusable(Reason.RECORD_TOO_LONG, f"{row}, from line {number} on{lost}"), first
+    return _unclosed(number, lost), first
+
+
+def _unclosed(number: int, lost: str = "") -> Unusable:
+    return Unusable(Reason.INVALID_CSV, f"a quote opened in line {number} is not closed where the row should end{lost}")
 
 
 def _row(header: Sequence[str], row: Sequence[str]) -> Any:
     if len(row) != len(header):
         return Unusable(Reason.WRONG_CELL_COUNT, f"{len(row)} cells, the header has {len(header)}")
     joined = "".join(row)
-    if not joined.isascii() and _undecodable(joined):
-        return not_utf8("a cell", _bytes_of(row))
+    if is_undecodable(joined):
+        return not_utf8("a cell", bytes_of(row))
     if "\0" in joined:
         return Unusable(Reason.NUL_CHARACTER, "a cell holds a NUL character")
     return dict(zip(header, row, strict=True))
-
-
-def _bytes_of(cells: Sequence[str]) -> bytes:
-    """The bytes of a row as they came, as far as is needed to guess their encoding."""
-    return " ".join(cells)[:10_000].encode("utf-8", "surrogateescape")
-
-
-def _undecodable(text: str) -> bool:
-    """Whether bytes that are no UTF-8 were carried along as surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

@@ -62,7 +62,8 @@ class ColumnMapping(Settings):
     """Time spent, in the file's `time_unit`."""
 
     judged_at: str | None = None
-    """When the verdict was given: ISO 8601, M/D/YYYY H:M:S or seconds since 1970; UTC where no zone is named."""
+    """When the verdict was given: ISO 8601, M/D/YYYY H:M:S (see `day_first`), D.M.YYYY H:M:S, seconds since 1970 or a
+    spreadsheet's days; UTC where no zone is named."""
 
     justification: str | None = None
     """The annotator's reason."""
@@ -136,6 +137,10 @@ class FileRule(Settings):
     """How CSV, TSV and JSON are encoded where that is not UTF-8: `cp1252` (what Excel writes as CSV), `utf-16`,
     `cp932`, ...; a byte order mark goes before it."""
 
+    header_row: int | None = Field(default=None, ge=1, le=1_000)
+    """Which row of a sheet or CSV file names the columns, from 1; absent: the first, or the one below titles that fill
+    less than half of the columns."""
+
     sft_allowed: bool | None = None
     """Whether the source permits its responses as SFT demonstrations; absent: what the format's publisher says."""
 
@@ -155,7 +160,11 @@ class FileRule(Settings):
     """Numeric verdicts: 1-7 or 1-5 (1: response_a much better), or -3..3. Used where the vocabulary has no entry."""
 
     time_unit: Literal["seconds", "milliseconds", "minutes"] = "seconds"
-    """What the column `seconds` counts."""
+    """What the mapping's column `seconds` counts, where it is a number (`0:01:30` is minutes and seconds by itself);
+    times that a format has by itself are in the format's unit."""
+
+    day_first: bool = False
+    """Whether dates with slashes name the day first, 31/12/2026; absent: the month, as in the United States."""
 
     rating_step: float = Field(default=1.0, gt=0)
     """For ratings of responses, as a whole or on a dimension: the difference that counts as one step of strength."""

@@ -32,7 +32,7 @@ def read_source(source: Source, rules: DropRules, settings: AnnotationSettings, 
         sink.begin(source.name, source.sha256, UNREAD)
         sink.reject(0, Unusable(Reason.IGNORED_FILE, "drop.yaml says ignore"), b"")
         return
-    for table, entries in tables_of(source, settings, rule.encoding):
+    for table, entries in tables_of(source, settings, rule):
         _read_table(table, source.sha256, entries, Rules(rule, settings), sink)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.annotations.column_families import Family, are_numbers, families_of, mean_length, tokens_of
+from dpo_pipeline.annotations.drop_rules import FileRule
 from dpo_pipeline.annotations.orders import names_of, ranks_of
 from dpo_pipeline.annotations.reading import tables_of
 from dpo_pipeline.annotations.records import Unusable
@@ -68,9 +69,9 @@ def propose_mapping(path: Path, *, settings: AnnotationSettings | None = None) -
     return proposal | (propose_for(sample) if found is None else {"open_questions": []})
 
 
-def sample_of(source: Source, settings: AnnotationSettings, encoding: str | None = None) -> list[Mapping[str, Any]]:
+def sample_of(source: Source, settings: AnnotationSettings, rule: FileRule | None = None) -> list[Mapping[str, Any]]:
     """The first usable records of the first table of a file that has any."""
-    for _, entries in tables_of(source, settings, encoding):
+    for _, entries in tables_of(source, settings, rule):
         values = (value for _, value, _ in islice(entries, SAMPLE_RECORDS))
         if sample := [value for value in values if not isinstance(value, Unusable)]:
             return sample

@@ -8,6 +8,7 @@ from typing import Any
 
 from dpo_pipeline.annotations.csv_rows import read_csv
 from dpo_pipeline.annotations.decoding import BOM, decode
+from dpo_pipeline.annotations.drop_rules import FileRule
 from dpo_pipeline.annotations.encodings import as_utf8
 from dpo_pipeline.annotations.json_records import Entry, read_json_lines, read_json_values
 from dpo_pipeline.annotations.reasons import Reason
@@ -39,7 +40,7 @@ _ADDRESS = re.compile(
 
 
 def tables_of(
-    source: Source, settings: AnnotationSettings, encoding: str | None = None
+    source: Source, settings: AnnotationSettings, rule: FileRule | None = None
 ) -> Iterator[tuple[str, Iterator[Entry]]]:
     """The tables a file holds, each as its name and its records: one, or for XLSX one per sheet.
 
@@ -49,25 +50,27 @@ def tables_of(
     Args:
         source: The file, or the archive's member.
         settings: Bounds of reading.
-        encoding: How its text is encoded, if it is text and no byte order mark tells otherwise; absent: UTF-8.
+        rule: Says how its text is encoded, if it is text and no byte order mark tells otherwise, and which row names
+            the columns.
     """
     if source.problem is not None:
         yield source.name, iter([(0, source.problem, b"")])
         return
     assert source.open is not None
+    rule = rule or FileRule()
     try:
         with source.open() as stream:
             if source.kind != ".xlsx":
-                yield source.name, _entries(source.kind, stream, settings, encoding)
+                yield source.name, _entries(source.kind, stream, settings, rule)
                 return
             book, names = sheet_names(stream, settings)
             for name in names:
-                yield f"{source.name}!{name}", read_sheet(book, name)
+                yield f"{source.name}!{name}", read_sheet(book, name, header_row=rule.header_row)
     except Unusable as problem:
         yield source.name, iter([(0, problem, b"")])
 
 
-def _entries(kind: str, stream: Bounded, settings: AnnotationSettings, encoding: str | None) -> Iterator[Entry]:
+def _entries(kind: str, stream: Bounded, settings: AnnotationSettings, rule: FileRule) -> Iterator[Entry]:
     limit, peeked = settings.max_record_bytes, Peeked(stream)
     head = peeked.head(100).lstrip().lower()
     for start, what in _NOT_THE_FILE:
@@ -75,9 +78,10 @@ def _entries(kind: str, stream: Bounded, settings: AnnotationSettings, encoding:
             return iter([(0, Unusable(Reason.UNREADABLE_FILE, what), b"")])
     if kind == ".parquet":
         return read_parquet(peeked, settings)
-    text = as_utf8(peeked, encoding)
+    text = as_utf8(peeked, rule.encoding)
     if kind in {".csv", ".tsv"}:
-        return read_csv(text, max_record_bytes=limit, delimiter="\t" if kind == ".tsv" else None)
+        delimiter = "\t" if kind == ".tsv" else None
+        return read_csv(text, max_record_bytes=limit, delimiter=delimiter, header_row=rule.header_row)
     return _json_entries(text, limit)
 
 
@@ -88,12 +92,31 @@ def _json_entries(stream: Bounded, limit: int) -> Iterator[Entry]:
     """
     peeked = Peeked(stream)
     head = peeked.head(min(limit, 1 << 20))
+    if b"\r" in head and b"\n" not in head:
+        # Lines of an old Macintosh. No text in JSON may hold a bare CR, so each one ends a line.
+        peeked = Peeked(_LineEnds(peeked))
+        head = peeked.head(min(limit, 1 << 20))
     if skip := wrapper_of(head.removeprefix(BOM)):
         yield from read_json_values(peeked, max_record_bytes=limit, skip=skip + len(head) - len(head.removeprefix(BOM)))
         return
     text = head.removeprefix(BOM).lstrip()
     read = read_json_values if text.startswith(b"[") or _is_spread(text) else read_json_lines
     yield from read(peeked, max_record_bytes=limit)
+
+
+class _LineEnds(Bounded):
+    """A stream with LF for every CR."""
+
+    def __init__(self, stream: Bounded) -> None:
+        self._inner = stream
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes; none at the end.
+
+        Raises:
+            Unusable: If the stream is broken or over a bound.
+        """
+        return self._inner.read(size).replace(b"\r", b"\n")
 
 
 def _is_spread(text: bytes) -> bool:

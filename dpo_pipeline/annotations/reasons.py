@@ -30,6 +30,8 @@ class Reason(StrEnum):
     NOT_AN_OBJECT = "not_an_object"
     WRONG_CELL_COUNT = "wrong_cell_count"
     FORMULA_CELL = "formula_cell"
+    ABOVE_HEADER = "above_header"
+    REPEATED_HEADER = "repeated_header"
     # Records as content
     UNKNOWN_FORMAT = "unknown_format"
     MISSING_FIELD = "missing_field"
@@ -72,7 +74,7 @@ _SENTENCES = {
     Reason.RECORD_TOO_LONG: "The record is longer than the longest that is read.",
     Reason.INVALID_UTF8: "The record holds bytes that are not UTF-8.",
     Reason.INVALID_JSON: "The record is not JSON.",
-    Reason.INVALID_CSV: "The row cannot be read as CSV.",
+    Reason.INVALID_CSV: "The row cannot be read as CSV, as where a quote is opened and never closed.",
     Reason.BYTE_ORDER_MARK: "A byte order mark stands in the middle of the file.",
     Reason.NOT_A_NUMBER: "The record holds NaN or an infinity, which are not JSON.",
     Reason.LONE_SURROGATE: "A text holds half of a surrogate pair, which is no character.",
@@ -81,6 +83,8 @@ _SENTENCES = {
     Reason.TOO_DEEP: "The record is nested too deeply.",
     Reason.NOT_AN_OBJECT: "The record is a list, a text or a number, not an object with named fields.",
     Reason.WRONG_CELL_COUNT: "The row has more or fewer cells than the header.",
+    Reason.ABOVE_HEADER: "The row stands above the one that names the columns: a title, or names of groups of columns.",
+    Reason.REPEATED_HEADER: "The row names the columns once more, as where files were put one behind the other.",
     Reason.FORMULA_CELL: "A cell holds a spreadsheet formula instead of a value.",
     Reason.UNKNOWN_FORMAT: "The fields fit no known export format, and drop.yaml gives no mapping for them.",
     Reason.MISSING_FIELD: "A field the format needs is missing or empty.",

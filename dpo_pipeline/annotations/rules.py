@@ -4,10 +4,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from dpo_pipeline.annotations.drop_rules import FileRule
+from dpo_pipeline.annotations.quantities import duration_of, number_of, time_of
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable, kind_of, shown
 from dpo_pipeline.annotations.settings import AnnotationSettings
@@ -32,7 +33,6 @@ STRENGTH_WORDS = (
 """Adverbs by which words tell how much better; without one it is 2."""
 _JOINTS = re.compile(r"[_\-]+")
 _PER_SECOND = {"seconds": 1.0, "milliseconds": 1_000.0, "minutes": 1 / 60}
-_US_TIME = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:[ T](\d{1,2}):(\d{2})(?::(\d{2}))?)?")
 
 
 class Rules:
@@ -121,7 +121,7 @@ class Rules:
         if a in (None, "") or b in (None, ""):
             return None
         try:
-            difference = (float(b) - float(a)) / self.file.rating_step
+            difference = (number_of(b) - number_of(a)) / self.file.rating_step
         except (TypeError, ValueError):
             difference = math.nan
         if math.isnan(difference):
@@ -160,20 +160,26 @@ class Rules:
     def number(value: Any, *, otherwise: float) -> float:
         """A number, also as text; `otherwise` where there is none."""
         try:
-            number = math.nan if isinstance(value, bool) else float(value)
+            number = math.nan if isinstance(value, bool) else number_of(value)
         except (TypeError, ValueError):
             number = math.nan
         return number if math.isfinite(number) else otherwise
 
     def seconds(self, value: Any) -> float | None:
-        """A duration; None where it was not given or is no plausible number (noted)."""
+        """A duration in seconds; None where it was not given or is no plausible number (noted)."""
+        return self._duration(value, 1.0)
+
+    def mapped_seconds(self, value: Any) -> float | None:
+        """The same of a column that the drop's mapping names, which counts in the drop's `time_unit`."""
+        return self._duration(value, _PER_SECOND[self.file.time_unit])
+
+    def _duration(self, value: Any, per_second: float) -> float | None:
         if value is None or value == "":
             return None
         try:
-            number = float(value)
+            number = duration_of(value, per_second)
         except (TypeError, ValueError):
             number = math.nan
-        number /= _PER_SECOND[self.file.time_unit]
         if 0 <= number < 1e9:
             return number
         self.notes["unreadable_seconds"] += 1
@@ -184,7 +190,7 @@ class Rules:
         if value is None or value == "":
             return None
         try:
-            found = _time(value)
+            found = time_of(value, day_first=self.file.day_first)
         except (ValueError, OverflowError, OSError):
             found = None
         if found is None:
@@ -241,27 +247,3 @@ def _word(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip().casefold()
-
-
-def _time(value: Any) -> datetime | None:
-    if isinstance(value, str):
-        text = value.strip().removesuffix(" UTC")
-        if text[4:5] == "-":
-            value = datetime.fromisoformat(text)
-        elif (match := _US_TIME.fullmatch(text)) is not None:
-            month, day, year, hour, minute, second = (int(part or 0) for part in match.groups())
-            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-        else:
-            value = float(text)
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            return value.replace(tzinfo=UTC)
-        return value if value.tzinfo is UTC else value.astimezone(UTC)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _since_1970(float(value))
-    return None
-
-
-def _since_1970(number: float) -> datetime:
-    """Seconds or, where they would lie beyond the year 5000, milliseconds."""
-    return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, tz=UTC)

@@ -6,10 +6,18 @@ Every reader yields `(number, value, raw)` like those of `json_records`; number 
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 from typing import Any
 
-from dpo_pipeline.annotations.csv_rows import header_problem
+from dpo_pipeline.annotations.headers import (
+    LOOKED_AT_ROWS,
+    above_header,
+    header_again,
+    header_place,
+    header_problem,
+    no_header,
+    with_groups,
+)
 from dpo_pipeline.annotations.json_records import Entry
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
@@ -43,30 +51,56 @@ def sheet_names(stream: Bounded, settings: AnnotationSettings) -> tuple[Any, lis
     return book, [sheet.title for sheet in book.worksheets]
 
 
-def read_sheet(book: Any, name: str) -> Iterator[Entry]:
-    """The rows of one sheet below its first row, which names the columns; empty rows are no records."""
-    number, header = 0, None
+def read_sheet(book: Any, name: str, *, header_row: int | None = None) -> Iterator[Entry]:
+    """The rows of one sheet below the one that names the columns; empty rows are no records.
+
+    Args:
+        book: An open workbook.
+        name: The sheet's.
+        header_row: Which row names the columns, from 1; absent: the first that is not empty, but for titles above it.
+    """
+    number = 0
     try:
         sheet = book[name]
         sheet.reset_dimensions()  # what the file claims of its width need not be so
-        for cells in sheet.iter_rows():
-            values = [cell.value for cell in cells]
-            if all(value is None for value in values):
-                continue
-            if header is None:
-                header = ["" if value is None else str(value) for value in values]
-                problem = header_problem(header)
-                if problem is not None:
-                    yield 1, problem, header
-                    return
-                continue
-            number += 1
-            yield number, _sheet_row(header, cells, values), dict(zip(header, values, strict=False))
+        rows = sheet.iter_rows()
+        head = list(islice(rows, max(LOOKED_AT_ROWS, header_row or 0)))
+        values = [_values(cells) for cells in head]
+        if not any(map(_holds_something, values)):
+            return
+        place = header_place(values) if header_row is None else header_row - 1
+        above: list[Any] = []
+        for row in filter(_holds_something, values[:place]):
+            above = row
+            yield 0, above_header(row), [str(value) for value in row if value is not None]
+        if place >= len(values):
+            yield 0, no_header(place + 1), b""
+            return
+        header = with_groups(["" if value is None else str(value) for value in values[place]], above)
+        problem = header_problem(header)
+        if problem is not None:
+            yield 1, problem, header
+            return
+        for cells in chain(head[place + 1 :], rows):
+            row = _values(cells)
+            if _holds_something(row):
+                number += 1
+                yield number, _sheet_row(header, cells, row), dict(zip(header, row, strict=False))
     except (*STREAM_ERRORS, KeyError, ValueError, TypeError, SyntaxError) as error:
         yield number + 1, Unusable(Reason.UNREADABLE_FILE, f"the sheet breaks off: {error}"), b""
 
 
+def _values(cells: Sequence[Any]) -> list[Any]:
+    return [cell.value for cell in cells]
+
+
+def _holds_something(values: Sequence[Any]) -> bool:
+    return any(value is not None for value in values)
+
+
 def _sheet_row(header: Sequence[str], cells: Sequence[Any], values: list[Any]) -> Any:
+    if values[: len(header)] == header:
+        return header_again()
     if any(getattr(cell, "data_type", None) == "f" for cell in cells):
         place = next(place for place, cell in enumerate(cells) if getattr(cell, "data_type", None) == "f")
         named = header[place] if place < len(header) else f"column {place + 1}"

@@ -101,6 +101,10 @@ def _plain(name: str) -> str:
 
 def _unknown_type(name: str) -> Unusable:
     ending = PurePosixPath(name).suffix or "no ending"
+    if "!" in name and name.lower().endswith(ARCHIVES):
+        return Unusable(
+            Reason.UNKNOWN_FILE_TYPE, "an archive inside an archive is not read: unpack it beside the others"
+        )
     return Unusable(
         Reason.UNKNOWN_FILE_TYPE, f"{shown(ending)}; read are {' '.join((*KINDS, *COMPRESSIONS, *ARCHIVES))}"
     )
@@ -208,7 +212,7 @@ def _member_problem(name: str, *, is_plain: bool, is_encrypted: bool) -> Unusabl
     if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
         return Unusable(Reason.IGNORED_FILE, "a hidden file, such as macOS puts into archives")
     if kind_of_name(name.lower()) is None:
-        return _unknown_type(name)
+        return _unknown_type(f"!{name}")
     return None
 
 

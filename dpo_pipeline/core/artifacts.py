@@ -124,6 +124,13 @@ class Artifact:
                 faults.append(f"{path} hashes to {found}, the manifest claims {entry['sha256']}")
         return faults
 
+    def holds(self, name: str) -> bool:
+        """Whether it has this file, unaltered; the others are not looked at."""
+        claimed = {entry["name"]: entry["sha256"] for entry in self.manifest["files"]}
+        path = self.path / name
+        is_file = self.digest == self.path.name and name in claimed and path.is_file() and not path.is_symlink()
+        return is_file and sha256_of_file(path) == claimed[name]
+
 
 class ArtifactStore:
     """The artifacts under one home.

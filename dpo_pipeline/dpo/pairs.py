@@ -18,9 +18,9 @@ from dpo_pipeline.core.lazy import Lazy
 from dpo_pipeline.dpo.settings import DpoSettings
 from dpo_pipeline.modeling.batches import Group
 from dpo_pipeline.modeling.device import Device
+from dpo_pipeline.modeling.encoder import Encoder
 from dpo_pipeline.modeling.examples import EncodedPair, group_pairs
 from dpo_pipeline.modeling.scoring import EncodedPairs, Pair, encode_more
-from dpo_pipeline.modeling.settings import ModelSettings
 from dpo_pipeline.modeling.stopping import is_kept_aside
 from dpo_pipeline.preferences.golden import golden_rows
 
@@ -80,14 +80,12 @@ def iterate_pairs(folder: Path, split: str | None = None) -> Iterator[list[dict[
     yield [row for row in golden if split in {None, row["split"]}]
 
 
-def encode_rows(
-    folder: Path, tokenizer: Any, *, max_length: int, split: str | None = None
-) -> tuple[EncodedPairs, Rows]:
+def encode_rows(folder: Path, encoder: Encoder, *, split: str | None = None) -> tuple[EncodedPairs, Rows]:
     """The pairs as tokens, block by block so that texts are never all in memory, and what else is known of each."""
     encoded, kept, count = EncodedPairs.none(), list[pa.RecordBatch](), 0
     for block in iterate_pairs(folder, split):
         pairs = [Pair(row["pair_id"], row["prompt"], row["chosen"], row["rejected"]) for row in block]
-        encode_more(encoded, tokenizer, pairs, first_row=count, max_length=max_length)
+        encode_more(encoded, encoder, pairs, first_row=count)
         kept.append(pa.RecordBatch.from_pylist(block, KEPT))
         count += len(block)
     table = pa.Table.from_batches(kept, KEPT)
@@ -140,17 +138,17 @@ class TrainingPairs(NamedTuple):
 
 
 def read_training_pairs(
-    folder: Path, tokenizer: Any, *, dpo: DpoSettings, model: ModelSettings, device: Device
+    folder: Path, encoder: Encoder, *, dpo: DpoSettings, seed: int, device: Device
 ) -> TrainingPairs:
     """The train split of a `preference_pairs` artifact folder as tokens, grouped by prompt.
 
     Raises:
         InputError: If no pair is left to learn from.
     """
-    encoded, rows = encode_rows(folder, tokenizer, max_length=model.max_length, split="train")
+    encoded, rows = encode_rows(folder, encoder, split="train")
     groups = group_pairs(encoded.pairs, most_pairs=dpo.batch_size, most_tokens=device.batch_tokens)
     share = dpo.validation_share
-    is_aside = np.fromiter((is_kept_aside(group, share=share, seed=model.seed) for group in groups), bool, len(groups))
+    is_aside = np.fromiter((is_kept_aside(group, share=share, seed=seed) for group in groups), bool, len(groups))
     train, validation = groups.select(~is_aside), groups.select(is_aside)
     kept = Counter(trained=sum(train.pair_counts), validation=sum(validation.pair_counts))
     books = Books(len(rows.names), kept, 0, Counter(encoded.left_out.values()))

@@ -21,6 +21,7 @@ from dpo_pipeline.dpo.pairs import Numbers, Rows, encode_rows, reference_key
 from dpo_pipeline.dpo.schemas import REFERENCE_LOGPROBS
 from dpo_pipeline.modeling import processes
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device, peak_memory_bytes
+from dpo_pipeline.modeling.encoder import Encoder
 from dpo_pipeline.modeling.examples import EncodedPair, Places, TokenPairs
 from dpo_pipeline.modeling.policy import open_for_training, policy_digest
 from dpo_pipeline.modeling.scoring import score_encoded
@@ -42,13 +43,13 @@ def compute_reference(
     compute: ComputeSettings,
     reporter: Reporter,
 ) -> Outcome:
-    """Write `reference_logprobs.parquet`: the checkpoint's log-probs of every pair of both splits.
+    """Write `reference_logprobs.parquet`, the checkpoint's log-probs of every pair of both splits, and their tokens.
 
     Args:
         pairs: The `preference_pairs` artifact folder.
         checkpoint: The `sft_checkpoint` artifact folder: the policy DPO starts from.
         out: Empty folder.
-        known: Earlier artifacts of this kind; rows with the same key are taken over.
+        known: Earlier artifacts of this kind; rows with the same key are taken over, and tokens of the same texts.
         model: Gives `max_length` and the adapter.
         compute: The machine.
         reporter: Hears how far the work is.
@@ -61,7 +62,10 @@ def compute_reference(
     reporter.say(device.sentence)
     digest = policy_digest(checkpoint / "model")
     policy, tokenizer = open_for_training(checkpoint / "model", device, settings=model, compute=compute)
-    encoded, rows = encode_rows(pairs, tokenizer, max_length=model.max_length)
+    encoder = Encoder(tokenizer, max_length=model.max_length, known=known)
+    with encoder.keeping_in(out):
+        encoded, rows = encode_rows(pairs, encoder)
+    reporter.say(encoder.words)
     places, keys = encoded.pairs.rows, _keys(encoded.pairs, digest, device.precision)
     values, is_known = _known_values(known, keys)
     new = np.flatnonzero(~is_known)
@@ -85,6 +89,7 @@ def compute_reference(
         remarks={
             "scored": len(new),
             "reused": len(keys) - len(new),
+            "tokenized": encoder.tokenized,
             "seconds": round(time.monotonic() - started, 1),
             "peak_memory_bytes": peak_memory_bytes(device),
             "device": device.sentence,

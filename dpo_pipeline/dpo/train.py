@@ -24,6 +24,7 @@ from dpo_pipeline.modeling import CODE_VERSION, processes
 from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
 from dpo_pipeline.modeling.curves import DPO_PANELS
 from dpo_pipeline.modeling.device import capacity_in_words, choose_device
+from dpo_pipeline.modeling.encoder import Encoder
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
 from dpo_pipeline.modeling.guard import guard
 from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
@@ -57,7 +58,8 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
 
     Args:
         pairs: The `preference_pairs` artifact folder; its train split is learned.
-        reference: The `reference_logprobs` artifact folder, made from the same checkpoint and pairs.
+        reference: The `reference_logprobs` artifact folder, made from the same checkpoint and pairs; the pairs as
+            tokens are read from it.
         checkpoint: The `sft_checkpoint` artifact folder.
         out: Empty folder; gets model/, metrics.jsonl, curves.png, training.json.
         work: Folder kept between attempts; an attempt that was stopped is resumed from it.
@@ -78,9 +80,12 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
-    require_fit(model, compute, device, optimizer=dpo.optimizer.kind, reporter=reporter, folder=work)
+    require_fit(
+        model, compute, device, optimizer=dpo.optimizer.kind, patience=dpo.patience, reporter=reporter, folder=work
+    )
     policy, tokenizer = open_for_training(checkpoint / "model", device, settings=model, compute=compute)
-    data = read_training_pairs(pairs, tokenizer, dpo=dpo, model=model, device=device)
+    encoder = Encoder(tokenizer, max_length=model.max_length, known=[reference])
+    data = read_training_pairs(pairs, encoder, dpo=dpo, seed=model.seed, device=device)
     groups, digest = data.groups, policy_digest(checkpoint / "model")
     frozen = reference_of(data.encoded, reference, policy_digest=digest, precision=device.precision)
     sizes = [len(group.comparisons) for group in groups]
@@ -116,9 +121,10 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
                 if data.validation and is_time_to_validate(step, steps=len(steps), times=dpo.validations):
                     values |= validate(scorer, data.validation, data=data, reference=frozen, dpo=dpo)
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
+        session.take_best()
         take_means(optimizer)
         history = session.publish(policy, tokenizer, out, panels=DPO_PANELS, settings=model)
-        remarks = session.remarks()
+        remarks = session.remarks() | {"tokenized": encoder.tokenized}
 
     counts = {
         **training_counts(data, tokens=sum(groups[index].tokens for step in steps[: len(history)] for index in step)),
@@ -130,6 +136,7 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
         "first_loss": history[0]["loss"],
         **{f"final_{name.rpartition('/')[2]}": recent_mean(history, name) for name in FINAL},
         "stopped_early": session.stopped_early or "no",
+        "published_step": session.published_step,
         "precision": str(device.precision),
     }
     write_training(out, stage="dpo", settings=settings, counts=counts, facts=facts, left_out=data.left_out)

@@ -97,7 +97,7 @@ def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestr
         out,
         work=work,
         beta=dpo_settings.beta,
-        where=Circumstances(evaluation, model, compute, memory, reporter),
+        where=Circumstances(evaluation, model, compute, memory, reporter, tokens=[reference]),
     )
 
 

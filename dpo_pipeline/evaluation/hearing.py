@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.digests import digest_of_json
@@ -23,13 +24,14 @@ from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What shapes every answer beside the model and the question."""
+    """What shapes every answer beside the model and the question, and whose tokens are taken over."""
 
     settings: EvaluationSettings
     model: ModelSettings
     compute: ComputeSettings
     memory: Memory
     reporter: Reporter
+    tokens: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ def take_benchmarks(voices: Sequence[Voice], where: Circumstances) -> dict[str, 
 def _opened(voice: Voice, where: Circumstances) -> AbstractContextManager[Any]:
     return speaking(
         voice,
-        model_settings=where.model,
+        max_length=where.model.max_length,
+        tokens=where.tokens,
         compute=where.compute,
         settings=where.settings,
         reporter=where.reporter,

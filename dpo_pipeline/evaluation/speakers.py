@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
@@ -13,10 +14,11 @@ from dpo_pipeline.evaluation.voices import MODEL, Voice
 from dpo_pipeline.evaluation.witness import Answer, Conversation, Question, Spoken
 from dpo_pipeline.modeling.base import reopen_base
 from dpo_pipeline.modeling.device import choose_device
+from dpo_pipeline.modeling.encoder import Encoder
 from dpo_pipeline.modeling.generation import generate_replies
 from dpo_pipeline.modeling.policy import load_policy
 from dpo_pipeline.modeling.scoring import Pair, score_pairs
-from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
+from dpo_pipeline.modeling.settings import ComputeSettings
 
 
 class CheckpointSpeaker:
@@ -24,8 +26,7 @@ class CheckpointSpeaker:
 
     Args:
         model: As `load_policy` returns it.
-        tokenizer: Its tokenizer.
-        model_settings: Gives `max_length`.
+        encoder: Its tokenizer and the longest conversation.
         compute: Gives `batch_tokens`.
         settings: Give the longest reply and the batch of prompts.
         reporter: Hears how far the work is.
@@ -34,29 +35,21 @@ class CheckpointSpeaker:
     def __init__(
         self,
         model: Any,
-        tokenizer: Any,
+        encoder: Encoder,
         *,
-        model_settings: ModelSettings,
         compute: ComputeSettings,
         settings: EvaluationSettings,
         reporter: Reporter,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.model_settings, self.compute, self.settings, self.reporter = model_settings, compute, settings, reporter
+        self.model, self.tokenizer, self._encoder = model, encoder.tokenizer, encoder
+        self.compute, self.settings, self.reporter = compute, settings, reporter
 
     def score(self, questions: Sequence[Question]) -> Mapping[str, Answer]:
         """Log-probs by question key; over-long questions are absent."""
         pairs = [Pair(each.key, each.prompt, each.first, each.second) for each in questions]
         if not pairs:
             return {}
-        scored = score_pairs(
-            self.model,
-            self.tokenizer,
-            pairs,
-            model_settings=self.model_settings,
-            compute=self.compute,
-            reporter=self.reporter,
-        )
+        scored = score_pairs(self.model, self._encoder, pairs, compute=self.compute, reporter=self.reporter)
         return {
             row.pair_id: Answer(row.chosen_logp, row.rejected_logp, row.chosen_tokens, row.rejected_tokens)
             for row in scored.rows
@@ -81,12 +74,22 @@ class CheckpointSpeaker:
 def speaking(
     voice: Voice,
     *,
-    model_settings: ModelSettings,
+    max_length: int,
+    tokens: Sequence[Path] = (),
     compute: ComputeSettings,
     settings: EvaluationSettings,
     reporter: Reporter,
 ) -> Iterator[CheckpointSpeaker]:
-    """A model, loaded; its memory is given back at the end, so that only one is held at a time."""
+    """A model, loaded; its memory is given back at the end, so that only one is held at a time.
+
+    Args:
+        voice: Which.
+        max_length: Longest conversation in tokens.
+        tokens: Artifacts whose tokens are taken over where the model has the tokenizer they were made with.
+        compute: The machine.
+        settings: Of the evaluation.
+        reporter: Hears how far the work is.
+    """
     if voice.is_before_training:
         device = choose_device(compute)
         tokenizer = AutoTokenizer.from_pretrained(str(voice.checkpoint / MODEL), trust_remote_code=False)
@@ -94,9 +97,8 @@ def speaking(
     else:
         model, tokenizer = load_policy(voice.checkpoint / MODEL, device=compute.device, precision=compute.precision)
         choose_device(compute)  # load_policy knows nothing of compute.threads
-    speaker = CheckpointSpeaker(
-        model, tokenizer, model_settings=model_settings, compute=compute, settings=settings, reporter=reporter
-    )
+    encoder = Encoder(tokenizer, max_length=max_length, known=tokens)
+    speaker = CheckpointSpeaker(model, encoder, compute=compute, settings=settings, reporter=reporter)
     try:
         yield speaker
     finally:

@@ -81,7 +81,7 @@ def run_point(  # noqa: PLR0913 - the keywords are the contract with the orchest
         out,
         work=work / "judges",
         beta=dpo.beta,
-        where=Circumstances(settings, model, compute, Memory(known), reporter),
+        where=Circumstances(settings, model, compute, Memory(known), reporter, tokens=[reference]),
     )
     for name in TRAINING_FILES:
         if (checkpoint / name).exists():

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpo_pipeline.core.digests import digest_of_json, sha256_of_file
+from dpo_pipeline.core.digests import digest_of_json, sha256_of_file, short
 from dpo_pipeline.core.manifests import MANIFEST
-from dpo_pipeline.evaluation.training import model_settings_of
+from dpo_pipeline.evaluation.training import describe_training, model_settings_of
 from dpo_pipeline.modeling.policy import policy_digest
 from dpo_pipeline.modeling.settings import ModelSettings
+from dpo_pipeline.sft.starting import ROLE as CHAMPION_ROLE
 
 MODEL = "model"
 
@@ -64,13 +65,17 @@ class Voice:
 
     @property
     def words(self) -> str:
-        """What it is, in one sentence; empty where the name says it."""
+        """What it is, in a sentence or two; empty where the name says it."""
+        begun = str(describe_training(self.checkpoint)["facts"].get("started_from", ""))
+        went_on = begun.startswith(f"{CHAMPION_ROLE} ")
         if not self.is_before_training:
-            return ""
+            who = f"{CHAMPION_ROLE} {short(begun.removeprefix(f'{CHAMPION_ROLE} '))}"
+            return f"{self.name} went on from the {who} of its day, not from the base model." if went_on else ""
         settings = self.settings
+        name = "The base model, before every training of this line" if went_on else "The model before SFT"
         if settings.scratch is not None:
-            return "The model before SFT: random weights, nothing was pretrained. It shows what no learning looks like."
-        return f"The model before SFT: {settings.hub or 'the pretrained weights'}."
+            return f"{name}: random weights, nothing was pretrained. It shows what no learning looks like."
+        return f"{name}: {settings.hub or 'the pretrained weights'}."
 
 
 def notes_on_tokenizers(voices: Sequence[Voice], challenger: str) -> list[str]:

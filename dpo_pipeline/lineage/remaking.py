@@ -11,6 +11,7 @@ from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.core.promotions import CHAMPION_KIND
 from dpo_pipeline.lineage.chain import Node, parents_of_kind
 from dpo_pipeline.lineage.records import TABLES
 
@@ -135,14 +136,16 @@ def report_again(inputs: Inputs) -> Outcome:
 
 
 def tune_again(inputs: Inputs) -> Outcome:
-    """Supervised fine-tuning, from its first step."""
+    """Supervised fine-tuning, from its first step, from where it began."""
     from dpo_pipeline.sft.train import train_sft
 
+    goes_on = any(parent.kind == CHAMPION_KIND for parent in inputs.node.artifact.parents)
     return train_sft(
         inputs.all("demonstrations"),
         inputs.one("preference_pairs"),
         inputs.out,
         work=inputs.work / "checkpoints",
+        start=inputs.one(CHAMPION_KIND) if goes_on else None,
         sft=inputs.parsed("sft"),
         model=inputs.parsed("model"),
         compute=inputs.parsed("compute"),

@@ -58,6 +58,9 @@ def _training(sft: Artifact, dpo: Artifact) -> str:
     for name, artifact in (("SFT", sft), ("DPO", dpo)):
         first, final = read_metrics(artifact.path / "metrics.jsonl")[0]["loss"], artifact.facts["final_loss"]
         lines.append(f"  {name} loss {first:.3f} -> {final:.3f} in {artifact.counts['steps']:,} steps")
+    if (begun := str(sft.facts.get("started_from", "base"))) != "base":
+        kind, digest = begun.split()
+        lines.append(f"  SFT went on from the {kind} {short(digest)}, not from the base model")
     if count := sft.counts["against_permission"]:
         lines.append(f"  NOT FOR USE: SFT learned {count:,} replies whose source forbids it (override_sft_permission)")
     return "\n".join(lines)

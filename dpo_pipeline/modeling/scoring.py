@@ -13,12 +13,14 @@ from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.modeling import processes
 from dpo_pipeline.modeling.batches import Group, pack, places_by_tokens
 from dpo_pipeline.modeling.device import Device, choose_device
+from dpo_pipeline.modeling.encoder import Encoder
 from dpo_pipeline.modeling.examples import EncodedPair, Replies, TokenPairs, group_pairs
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
-from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
-from dpo_pipeline.modeling.template import Conversation, LeftOut, encode
+from dpo_pipeline.modeling.settings import ComputeSettings
+from dpo_pipeline.modeling.template import Conversation, LeftOut
 
 SECONDS_BETWEEN_WORDS = 5.0
+ENCODED_AT_ONCE = 4_096
 
 
 class Pair(NamedTuple):
@@ -53,7 +55,6 @@ class NllResult(NamedTuple):
     mean_nll: float
     tokens: int
     conversations: int
-    left_out: dict[int, str]
 
 
 class EncodedPairs(NamedTuple):
@@ -71,10 +72,9 @@ class EncodedPairs(NamedTuple):
 
 def score_pairs(
     model: Any,
-    tokenizer: Any,
+    encoder: Encoder,
     pairs: Sequence[Pair],
     *,
-    model_settings: ModelSettings,
     compute: ComputeSettings,
     reporter: Reporter,
 ) -> PairScores:
@@ -82,16 +82,15 @@ def score_pairs(
 
     Args:
         model: As `policy.load_policy` returns it.
-        tokenizer: The model's tokenizer, with its chat template.
+        encoder: The model's tokenizer and the longest conversation.
         pairs: Any number of pairs; those of one prompt are scored together.
-        model_settings: Gives `max_length`.
         compute: Gives `batch_tokens`, device and precision.
         reporter: Hears how far the work is.
 
     Returns:
         One row per pair in the order given, except those left out (over-long, special tokens in the text).
     """
-    encoded = encode_pairs(tokenizer, pairs, max_length=model_settings.max_length)
+    encoded = encode_pairs(encoder, pairs)
     scores = score_encoded(model, encoded.pairs, device=choose_device(compute), reporter=reporter)
     rows: list[PairScore] = []
     for pair in encoded.pairs:
@@ -100,30 +99,10 @@ def score_pairs(
     return PairScores(rows, encoded.left_out)
 
 
-def mean_nll(
-    model: Any,
-    tokenizer: Any,
-    conversations: Sequence[Conversation],
-    *,
-    model_settings: ModelSettings,
-    compute: ComputeSettings,
-    reporter: Reporter,
-) -> NllResult:
-    """Mean NLL per token of the last assistant turn of each conversation, end of turn included.
-
-    `left_out` maps positions of conversations that could not be scored to the reason code.
-    """
-    prompts = [conversation[:-1] for conversation in conversations]
-    replies = [[conversation[-1]["content"]] for conversation in conversations]
-    encoded = encode(tokenizer, prompts, replies, max_length=model_settings.max_length)
-    left_out, groups = dict[int, str](), Replies()
-    for place, item in enumerate(encoded):
-        if isinstance(item, LeftOut):
-            left_out[place] = str(item)
-        else:
-            groups.append(Group(item.prompt, item.responses))
+def mean_nll(model: Any, groups: Replies, *, compute: ComputeSettings, reporter: Reporter) -> NllResult:
+    """Mean NLL per token of each reply, end of turn included."""
     if not groups:
-        return NllResult(math.nan, 0, 0, left_out)
+        return NllResult(math.nan, 0, 0)
     device = choose_device(compute)
     scorer = make_scorer(model, device, probe=groups, reporter=reporter)
     total = 0.0
@@ -135,22 +114,32 @@ def mean_nll(
     score_groups(scorer, groups, reporter=reporter, take=add)
     tokens = sum(len(group.responses[0]) for group in groups)
     total = processes.summed(torch.tensor(total, dtype=torch.float64)).item()
-    return NllResult(total / tokens, tokens, len(groups), left_out)
+    return NllResult(total / tokens, tokens, len(groups))
 
 
-def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], *, max_length: int) -> EncodedPairs:
+def encode_replies(encoder: Encoder, conversations: Sequence[Conversation]) -> Replies:
+    """Each conversation's last turn with what stands before it, as tokens; those that cannot be scored left out."""
+    groups = Replies()
+    for start in range(0, len(conversations), ENCODED_AT_ONCE):
+        some = conversations[start : start + ENCODED_AT_ONCE]
+        items = encoder.encode([each[:-1] for each in some], [[each[-1]["content"]] for each in some])
+        for item in items:
+            if not isinstance(item, LeftOut):
+                groups.append(Group(item.prompt, item.responses))
+    return groups
+
+
+def encode_pairs(encoder: Encoder, pairs: Sequence[Pair]) -> EncodedPairs:
     """The pairs as tokens, with the reason of each one left out and the cut of each prompt that was too long."""
     result = EncodedPairs.none()
-    encode_more(result, tokenizer, pairs, first_row=0, max_length=max_length)
+    encode_more(result, encoder, pairs, first_row=0)
     return result
 
 
-def encode_more(
-    result: EncodedPairs, tokenizer: Any, pairs: Sequence[Pair], *, first_row: int, max_length: int
-) -> None:
+def encode_more(result: EncodedPairs, encoder: Encoder, pairs: Sequence[Pair], *, first_row: int) -> None:
     """Add pairs whose rows begin at `first_row` to those encoded before."""
     prompts, replies = [pair.prompt for pair in pairs], [(pair.chosen, pair.rejected) for pair in pairs]
-    encoded = encode(tokenizer, prompts, replies, max_length=max_length)
+    encoded = encoder.encode(prompts, replies)
     for row, (pair, item) in enumerate(zip(pairs, encoded, strict=True), start=first_row):
         if isinstance(item, LeftOut):
             result.left_out[pair.pair_id] = str(item)

@@ -4,6 +4,7 @@ The response starts where the rendered prompt and the rendered prompt + response
 so the loss covers the assistant's words and its end of turn, and nothing else.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,10 +134,18 @@ def end_of_turn_ids(tokenizer: Any) -> frozenset[int]:
     return frozenset(ends)
 
 
-def template_digest_parts(tokenizer: Any) -> Mapping[str, Any]:
-    """What shapes the tokens of a conversation besides its text: vocabulary, merges and template."""
+def what_shapes_tokens(tokenizer: Any) -> Mapping[str, Any]:
+    """What shapes the tokens of a conversation besides its text, without the cutting and padding that happen to be set.
+
+    Vocabulary and merges, special tokens, template.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    return {"tokenizer": backend.to_str() if backend else tokenizer.get_vocab(), "template": tokenizer.chat_template}
+    parts = json.loads(backend.to_str()) if backend else {"vocabulary": tokenizer.get_vocab()}
+    return {
+        "tokenizer": {name: part for name, part in parts.items() if name not in {"truncation", "padding"}},
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "template": tokenizer.get_chat_template(),
+    }
 
 
 def _encode_block(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from dpo_pipeline.core.artifacts import Outcome
 from dpo_pipeline.core.errors import InputError
@@ -20,23 +19,23 @@ from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.consensus import Consensus
 from dpo_pipeline.preferences.contamination import write_contamination
-from dpo_pipeline.preferences.deduplicate import NearPairs, among_prompts, near_duplicate_pairs, prompt_neighbours
+from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs
 from dpo_pipeline.preferences.fates import Fates
-from dpo_pipeline.preferences.golden import like_golden, read_golden, write_golden
-from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, PROMPTS_LIKENESS_FILE, Likenesses
+from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, Likenesses
 from dpo_pipeline.preferences.noise import noise_sentence
 from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.ranks import Ranks
 from dpo_pipeline.preferences.reasons import Reason
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.sides import decide_sides
 from dpo_pipeline.preferences.sketch_tables import Choice
 from dpo_pipeline.preferences.spill import Scratch, slices
-from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, SPLIT_NAMES, TRAIN, Splits, split_prompts
+from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, SPLIT_NAMES, TRAIN, Splits
 from dpo_pipeline.preferences.tally import Tally
 from dpo_pipeline.preferences.texts import DropTables
 from dpo_pipeline.preferences.verdict_file import VerdictFile
 from dpo_pipeline.preferences.verdicts import Verdicts
-from dpo_pipeline.preferences.write import TableWriter, write_splits
+from dpo_pipeline.preferences.write import TableWriter
 
 __all__ = ["DropTables", "build_pairs"]
 
@@ -83,19 +82,7 @@ def build_pairs(
     fates = Fates(pair_count, scratch)
     found = _apply_rules(catalogue, fates, settings)
 
-    paths = [folder / PROMPTS_LIKENESS_FILE for folder in known]
-    among = among_prompts(catalogue)
-    with Likenesses(catalogue.prompts.ids, out / PROMPTS_LIKENESS_FILE, paths, among) as of_prompts:
-        neighbours = prompt_neighbours(catalogue, likenesses=of_prompts, settings=settings, reporter=reporter)
-    golden, pinned = _golden(catalogue, settings, reporter)
-    splits = split_prompts(
-        catalogue.draws(settings.split_salt),
-        catalogue.prompts.place.drop,
-        neighbours,
-        share=settings.held_out_share,
-        pinned=pinned,
-        scratch=scratch,
-    )
+    splits, counts, remarks = decide_sides(catalogue, out, settings=settings, reporter=reporter, known=known)
     for some in slices(pair_count):
         is_bridge = splits.side[catalogue.prompt[some]] == QUARANTINED
         fates.of(some.start, some.stop).exclude(is_bridge, Reason.SPLIT_CONFLICT)
@@ -109,9 +96,6 @@ def build_pairs(
     p_low = _decide(catalogue, verdicts, fates, ranks, settings, reporter)
     _exclude_near_duplicates(fates, near, ranks)
 
-    write_splits(out, catalogue, splits)
-    if golden is not None:
-        write_golden(out, golden)
     tally, progress = Tally(), Progress(reporter, "judgments written", len(verdicts))
     with TableWriter(out, catalogue, verdicts, splits, settings) as writer:
         for start, end, some in verdicts.slices():
@@ -123,12 +107,13 @@ def build_pairs(
     reporter.say(noise_sentence(noise))
     tally.books.assert_balanced(of="preference_pairs")
     return Outcome(
-        counts=_counts(catalogue, tally, fates, found, splits) | _golden_counts(golden, pinned),
+        counts=_counts(catalogue, tally, fates, found, splits) | counts,
         facts=_facts(splits, settings, scratch) | {"label_noise": noise} | contamination,
         books=tally.books,
-        remarks={
-            "likenesses_measured": of_pairs.measured + of_prompts.measured,
-            "likenesses_reused": of_pairs.reused + of_prompts.reused,
+        remarks=remarks
+        | {
+            "likenesses_measured": of_pairs.measured + remarks["likenesses_measured"],
+            "likenesses_reused": of_pairs.reused + remarks["likenesses_reused"],
         },
     )
 
@@ -208,25 +193,6 @@ def _exclude_near_duplicates(fates: Fates, near: NearPairs, ranks: Ranks) -> Non
         is_match = (losers[place] == loser) & (winners[place] == kept) if len(losers) else np.zeros(len(loser), bool)
         likeness[place[is_match]] = near.similarity[is_match]
     fates.exclude_for(losers, winners, Reason.NEAR_DUPLICATE, value=likeness)
-
-
-def _golden(
-    catalogue: Catalogue, settings: PreferenceSettings, reporter: Reporter
-) -> tuple[pa.Table | None, np.ndarray | None]:
-    """The golden set's pairs, and which prompts are like one of theirs; nothing where no set is pinned."""
-    if settings.golden_set is None:
-        return None, None
-    golden = read_golden(settings.golden_set, similarity=settings.prompt_cluster_jaccard)
-    pinned = like_golden(catalogue, golden, similarity=settings.prompt_cluster_jaccard)
-    name, count = settings.golden_set.name, int(pinned.sum())
-    reporter.say(f"{golden.num_rows:,} pairs of the {name}; {count:,} prompts of the drops are like theirs")
-    return golden, pinned
-
-
-def _golden_counts(golden: pa.Table | None, pinned: np.ndarray | None) -> dict[str, int]:
-    if golden is None or pinned is None:
-        return {}
-    return {"pairs_golden": golden.num_rows, "prompts_like_golden": int(pinned.sum())}
 
 
 def _noise(tally: Tally, fates: Fates, p_low: np.ndarray) -> dict[str, Any]:

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dpo_pipeline.preferences import identifiers
-from dpo_pipeline.preferences.near_duplicates import jaccard, under
+from dpo_pipeline.preferences.near_duplicates import jaccard
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
-from dpo_pipeline.preferences.prompt_index import Shelf, find_near
-from dpo_pipeline.preferences.shingles import Shingles, band_keys, rows_of, shingle, signatures
+from dpo_pipeline.preferences.prompt_index import find_across
+from dpo_pipeline.preferences.shingles import Shingles, band_keys, shingle, signatures
 from dpo_pipeline.preferences.sketch_tables import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
 from dpo_pipeline.preferences.spill import Scratch, Spill, range_count, stable_order
 from dpo_pipeline.preferences.texts import BATCH_ROWS
@@ -62,12 +62,7 @@ def near_leaks(pairs: Path, *, jaccard: float) -> list[tuple[str, str, float]]:
         order = stable_order(lambda some: side[some].astype(np.int64), len(side), scratch)
         held_out = order[len(order) - int(np.count_nonzero(side)) :]
         trained = order[: len(order) - len(held_out)]
-        found = find_near(
-            _shelves(prompts.keys, held_out, trained, scratch),
-            lambda places: rows_of(prompts.sets, held_out[places]),
-            prompts.sets,
-            similarity=jaccard,
-        )
+        found = find_across(prompts.keys, prompts.sets, held_out, trained, similarity=jaccard, scratch=scratch)
         edges = np.stack([found, held_out], axis=1)[found >= 0]
         alike = _alike(prompts.sets, edges)
         best = np.argsort(-alike, kind="stable")
@@ -86,16 +81,6 @@ class _Prompts(NamedTuple):
 
 def _alike(sets: Shingles, edges: np.ndarray) -> np.ndarray:
     return jaccard(sets, edges) if len(edges) else np.zeros(0)
-
-
-def _shelves(keys: np.ndarray, held_out: np.ndarray, trained: np.ndarray, scratch: Scratch) -> Iterator[Shelf]:
-    """Band by band the keys of the held-out prompts, and the trained ones that share one of them."""
-    for band in keys:
-        scratch.let_go()
-        asked, known = band[held_out], band[trained]
-        rows = under(known, asked)
-        rows = rows[np.argsort(known[rows], kind="stable")]
-        yield Shelf(asked, known[rows], trained[rows])
 
 
 def _each_once_a_side(pairs: Path, name: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -1,13 +1,14 @@
 """How alike two pairs or two prompts are, measured once: published with the tables and taken over by the next build.
 
-Identities hash the normalised texts, so the likeness of two of them never changes. What an earlier build measured only
+Identities hash the normalised texts, so under the same rules for personal data the likeness of two of them never
+changes. What an earlier build measured only
 saves reading texts again, and where its drops were the first of this build's, looking for candidates among them;
 whether it is there or not, the tables are the same to the byte.
 
 Shapes: N things sorted by identity, E edges between them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,24 @@ LIKENESS = table_schema(
 VERSIONS = {b"key_version": str(KEY_VERSION).encode(), b"shingle_version": str(SHINGLE_VERSION).encode()}
 """What a likeness rests on besides the two texts; one measured under other versions is measured again."""
 FOUND_AMONG = b"found_among"
-"""Where a table holds all edges that `propose` finds among the things of some drops, in whatever build: by which bands
-and window, and the digests of the drops in order."""
+"""Where a table holds all that is found among the things of some drops, in whatever build: how it is looked for, and
+the digests of the drops in order."""
 
 Measure = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """From some rows and the edges between places among them to the three similarities of `LIKENESS`, `(E,)` each."""
 SIMILARITIES = 3
 MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def found_among(among: Sequence[str]) -> dict[bytes, bytes]:
+    """What a table says that holds all that is found among some drops; nothing where it may not hold it."""
+    return {FOUND_AMONG: " ".join(among).encode()} if among else {}
+
+
+def drops_covered(says: Mapping[bytes, bytes], among: Sequence[str]) -> int:
+    """Of how many of the first drops a table that says so holds what would be found in them."""
+    theirs = says.get(FOUND_AMONG, b"").decode().split()
+    return max(len(theirs) - 1, 0) if theirs == list(among[: len(theirs)]) else 0
 
 
 class Likenesses:
@@ -57,6 +69,7 @@ class Likenesses:
         known: Tables of earlier builds; absent files and those of other versions are passed over.
         among: How candidates are proposed, then the digest of each drop in order; empty where the edges among the
             first drops may change with later ones.
+        redacted: Rules for personal data whose finds were taken out of the texts before they are measured.
 
     Attributes:
         covered: Of so many of the first drops an earlier build holds all edges: `extended` hands them out.
@@ -64,19 +77,25 @@ class Likenesses:
         measured: How many were not.
     """
 
-    def __init__(self, ids: np.ndarray, out: Path, known: Sequence[Path] = (), among: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        ids: np.ndarray,
+        out: Path,
+        known: Sequence[Path] = (),
+        among: Sequence[str] = (),
+        redacted: frozenset[str] = frozenset(),
+    ) -> None:
         self.ids, self.reused, self.measured = ids, 0, 0
-        versions = {**(LIKENESS.metadata or {}), **VERSIONS}
+        versions = {**(LIKENESS.metadata or {}), **VERSIONS, b"redacted": " ".join(sorted(redacted)).encode()}
         says = {path: pq.read_schema(path).metadata or {} for path in known if path.is_file()}
         fitting = [path for path, found in says.items() if versions.items() <= found.items()]
         self._earlier, self.covered = None, 0
         for path in fitting:
-            theirs = says[path].get(FOUND_AMONG, b"").decode().split()
-            if self.covered < len(theirs) - 1 and theirs == list(among[: len(theirs)]):
-                self._earlier, self.covered = path, len(theirs) - 1
+            if self.covered < (covered := drops_covered(says[path], among)):
+                self._earlier, self.covered = path, covered
         self._known = [SortedRows(path, LIKENESS.names, _left_words) for path in fitting if path != self._earlier]
-        mine = {FOUND_AMONG: " ".join(among).encode()} if among else {}
-        self._writer = RowGroups(out, LIKENESS.with_metadata({**versions, **mine}), unique=("left", "right"))
+        found = LIKENESS.with_metadata({**versions, **found_among(among)})
+        self._writer = RowGroups(out, found, unique=("left", "right"))
 
     def __enter__(self) -> "Likenesses":
         return self

@@ -3,17 +3,17 @@
 Shapes: N prompts asked about, G prompts of the index, E candidate pairs of one of each.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from dpo_pipeline.preferences.near_duplicates import jaccard_between
+from dpo_pipeline.preferences.near_duplicates import jaccard_between, under
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
 from dpo_pipeline.preferences.shingles import NO_KEY, Shingles, band_keys, rows_of, shingle, signatures
 from dpo_pipeline.preferences.sketch_tables import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
-from dpo_pipeline.preferences.spill import slices
+from dpo_pipeline.preferences.spill import Scratch, slices
 
 CANDIDATES_AT_ONCE = 1 << 16
 """Candidates measured together: bounds memory, not what is compared."""
@@ -79,6 +79,37 @@ def find_near(
                 shelf, rows, near, shingles_of, lambda asked, edges: jaccard_between(asked, index, edges), similarity
             )
     return near
+
+
+def find_across(
+    bands: Iterable[np.ndarray],
+    sets: Shingles,
+    asked: np.ndarray,
+    others: np.ndarray,
+    *,
+    similarity: float,
+    scratch: Scratch,
+) -> np.ndarray:
+    """For each of some prompts one of the others that it is a near copy of, -1 where there is none, `(N,)` int32.
+
+    Args:
+        bands: Per band the keys of all prompts, of which the two are parts; one at a time.
+        sets: The shingles of all prompts.
+        asked: Numbers of the prompts asked about, `(N,)`.
+        others: Numbers of those they must not be like.
+        similarity: Least Jaccard similarity.
+        scratch: Lets go of what was read of it after every band.
+    """
+
+    def shelves() -> Iterator[Shelf]:
+        for band in bands:
+            scratch.let_go()
+            keys, known = band[asked], band[others]
+            rows = under(known, keys)
+            rows = rows[np.argsort(known[rows], kind="stable")]
+            yield Shelf(keys, known[rows], others[rows])
+
+    return find_near(shelves(), lambda places: rows_of(sets, asked[places]), sets, similarity=similarity)
 
 
 def _search(

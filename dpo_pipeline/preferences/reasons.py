@@ -21,6 +21,9 @@ class Reason(StrEnum):
     TIE = "tie", "The judgments add up to a tie."
     CONTRADICTION = "contradiction", "The judgments contradict each other: neither response is probably better."
     NEAR_DUPLICATE = "near_duplicate", "Prompt and both responses nearly equal those of another pair, which is kept."
-    SPLIT_CONFLICT = "split_conflict", "The prompt resembles prompts on both sides of the train / held-out split."
+    SPLIT_CONFLICT = (
+        "split_conflict",
+        "The prompt resembles prompts on both sides of the train / held-out split, or, in a crowd, one on the other.",
+    )
     SKIPPED = "skipped", "The annotator skipped the pair; judgments only."
     NOT_RATEABLE = "not_rateable", "The annotator called the pair not rateable; judgments only."

@@ -64,11 +64,17 @@ EXCLUDED_PAIRS = table_schema(
 
 SPLITS = table_schema(
     "splits",
-    1,
+    2,
     [
         column("prompt_id", pa.string(), "As in preference_pairs."),
         column("cluster_id", pa.string(), "As in preference_pairs."),
         column("split", pa.string(), "train, held_out or quarantined (touches both sides)."),
+        column(
+            "is_apart",
+            pa.bool_(),
+            "Quarantined by itself, not with its cluster: a near copy of a prompt on the other side, in a crowd of "
+            "prompts that resemble each other.",
+        ),
         column("first_drop", pa.string(), "The drop in which the prompt first appeared."),
     ],
 )

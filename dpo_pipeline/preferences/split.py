@@ -6,12 +6,15 @@ at one drop depends on no later one. Measured over ten drops, a third of their p
 drawn at random per drop, 48 % by the hash of the prompt, 47 % by that of the normalised prompt, none here. Edits too
 far from their origin to count as near copies are no concern of this split: 2.8 % of the held-out rows have one.
 
+In crowds of prompts made from one template not all pairs are compared for edges; there each newcomer is compared with
+the whole other side, and set apart where it is like one (`docs/decisions/0009`).
+
 Shapes: M prompts, E edges.
 """
 
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,10 +29,37 @@ CROSSING = np.dtype([("drop", "<i2"), ("new", "<i4"), ("known", "<i4")])
 
 
 class Splits(NamedTuple):
-    """Per prompt its side (`TRAIN`, `HELD_OUT` or `QUARANTINED`, int8) and the prompt that founded its cluster."""
+    """Per prompt its side (`TRAIN`, `HELD_OUT` or `QUARANTINED`, int8) and the prompt that founded its cluster.
+
+    `is_apart`: whether it is quarantined by itself, though its cluster stands on a side.
+    """
 
     side: np.ndarray
     cluster: np.ndarray
+    is_apart: np.ndarray
+
+
+class Crowd(Protocol):
+    """Prompts among which near copies may stand that no edge leads between."""
+
+    @property
+    def prompts(self) -> np.ndarray:
+        """Their numbers, ascending, `(R,)`."""
+        ...
+
+    def near(self, asked: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Whether each of some is a near copy of one of the others, `(N,)` bool; both are places in `prompts`."""
+        ...
+
+
+class Searched(NamedTuple):
+    """What an earlier build found in crowds: of so many of the first drops the prompts it set apart, ascending."""
+
+    drops: int
+    apart: np.ndarray
+
+
+NOTHING_SEARCHED = Searched(0, np.zeros(0, np.int64))
 
 
 def split_prompts(
@@ -39,12 +69,17 @@ def split_prompts(
     *,
     share: float,
     pinned: np.ndarray | None = None,
+    crowd: Crowd | None = None,
+    searched: Searched | None = None,
     scratch: Scratch | None = None,
 ) -> Splits:
     """Replay the drops: each new prompt joins what it touches, or founds a cluster whose side its hash decides.
 
-    Laws: appending drops changes no earlier prompt's side or cluster; the order of prompts and edges does not matter;
-    pinning prompts moves none from held-out to train.
+    Then new prompts in a crowd are compared with all of the other side there, and what is a near copy is set apart.
+
+    Laws: no edge, and no likeness in the crowd, leads from train to held-out; appending drops changes no earlier
+    prompt's side or cluster; the order of prompts and edges does not matter; pinning prompts moves none from held-out
+    to train.
 
     Args:
         draws: What each prompt drew (`draws_of`), the prompts sorted by identity, `(M,)` uint64.
@@ -52,9 +87,11 @@ def split_prompts(
         edges: Prompts that must stand on the same side, `(E, 2)`.
         share: Share of new clusters held out.
         pinned: Prompts that are like the golden set's, `(M,)` bool: what is connected with one is never trained on.
+        crowd: Prompts to be searched; those of drops that were searched before need not be among them.
+        searched: What an earlier build found in the first drops.
         scratch: Where arrays of all prompts and edges go; absent: into memory.
     """
-    count, scratch = len(draws), scratch or Scratch(None)
+    count, scratch, searched = len(draws), scratch or Scratch(None), searched or NOTHING_SEARCHED
     # The smallest prompt of its own drop that each is connected with, which founds a cluster or joins an older one.
     founder = scratch.empty(count, np.int32)
     for some in slices(count):
@@ -62,6 +99,7 @@ def split_prompts(
     connect(founder, lambda: _within_drops(first_drop, edges))
     crossing = _Crossing(first_drop, edges, scratch)
     side, cluster = scratch.full(count, -1, np.int8), scratch.empty(count, np.int32)
+    is_apart = scratch.empty(count, bool)
     order, end = stable_order(lambda some: first_drop[some].astype(np.int64), count, scratch), 0
     for drop, size in enumerate(_sizes(first_drop)):
         start, end = end, end + size
@@ -74,7 +112,30 @@ def split_prompts(
             own = founder[rows]
             decided = np.where(_is_held_out(draws[own], share), HELD_OUT, TRAIN).astype(np.int8)
             side[rows], cluster[rows] = joins.applied(own, decided)
-    return Splits(side, cluster)
+        if drop < searched.drops:
+            apart = searched.apart[first_drop[searched.apart] == drop]
+        else:
+            apart = _leaking(crowd, side, first_drop, drop) if crowd else np.zeros(0, np.int64)
+        side[apart], is_apart[apart] = QUARANTINED, True
+    return Splits(side, cluster, is_apart)
+
+
+def _leaking(crowd: Crowd, side: np.ndarray, first_drop: np.ndarray, drop: int) -> np.ndarray:
+    """The prompts of a drop that are in the crowd near copies of one on the other side; they alone are set apart.
+
+    Not their clusters, nor are these joined: in a crowd a single bridge would cost all of them. A held-out newcomer
+    gives way to what is trained on since earlier drops, then whoever is to be trained gives way to what is held out.
+    So whether one is set apart rests on whether a near copy is there, never on which was found first, and more held
+    out (a golden set) never trains anybody.
+    """
+    drops, sides = first_drop[crowd.prompts], side[crowd.prompts]
+    found = []
+    for mine, theirs, others in ((HELD_OUT, TRAIN, drops < drop), (TRAIN, HELD_OUT, drops <= drop)):
+        asked = np.flatnonzero((drops == drop) & (sides == mine))
+        leaks = asked[crowd.near(asked, np.flatnonzero(others & (sides == theirs)))]
+        sides[leaks] = QUARANTINED
+        found.append(crowd.prompts[leaks])
+    return np.concatenate(found)
 
 
 class _Joins(NamedTuple):

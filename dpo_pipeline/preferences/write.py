@@ -6,6 +6,7 @@ Every sketch holds its drop's texts cleaned and sorted; they are read side by si
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -20,6 +21,7 @@ from dpo_pipeline.preferences.cleaning import RULES
 from dpo_pipeline.preferences.dimensions import DimensionVerdicts
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.identifiers import to_hex
+from dpo_pipeline.preferences.likeness import found_among
 from dpo_pipeline.preferences.lists import annotator_lists, judgment_lists, name_lists
 from dpo_pipeline.preferences.schemas import EXCLUDED_PAIRS, PAIRS, SPLITS
 from dpo_pipeline.preferences.settings import PreferenceSettings
@@ -103,11 +105,19 @@ class TableWriter:
         )
 
 
-def write_splits(out: Path, catalogue: Catalogue, splits: Splits) -> None:
-    """Write `splits.parquet`: the side of every prompt ever delivered, also of those whose pairs are left out."""
+def write_splits(out: Path, catalogue: Catalogue, splits: Splits, among: Sequence[str]) -> None:
+    """Write `splits.parquet`: the side of every prompt ever delivered, also of those whose pairs are left out.
+
+    Args:
+        out: Folder.
+        catalogue: The prompts.
+        splits: Their sides.
+        among: What these rest on, drop by drop, for builds that take over what was found.
+    """
     drop_names = pa.array([drop.name for drop in catalogue.drops], pa.string())
     prompts = catalogue.prompts
-    with RowGroups(out / SPLITS_FILE, SPLITS, unique=UNIQUE) as writer:
+    schema = SPLITS.with_metadata({**SPLITS.metadata, **found_among(among)})
+    with RowGroups(out / SPLITS_FILE, schema, unique=UNIQUE) as writer:
         for start in range(0, len(prompts.ids), ROW_GROUP_ROWS):
             some = slice(start, start + ROW_GROUP_ROWS)
             writer.write(
@@ -115,6 +125,7 @@ def write_splits(out: Path, catalogue: Catalogue, splits: Splits) -> None:
                     "prompt_id": to_hex(prompts.ids[some]),
                     "cluster_id": to_hex(prompts.ids[splits.cluster[some]]),
                     "split": pa.array(SPLIT_NAMES).take(pa.array(splits.side[some])),
+                    "is_apart": pa.array(splits.is_apart[some]),
                     "first_drop": drop_names.take(pa.array(prompts.place.drop[some])),
                 }
             )

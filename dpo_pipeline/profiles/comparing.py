@@ -173,7 +173,7 @@ def benchmark_checkpoint(
     artifact = checkpoint_of(home, subject, name=name, profile=profile)
     with speaking(
         Voice(subject, artifact.path),
-        model_settings=profile.model,
+        max_length=profile.model.max_length,
         compute=profile.compute,
         settings=profile.evaluation,
         reporter=reporter,

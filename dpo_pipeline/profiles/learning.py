@@ -16,6 +16,7 @@ from dpo_pipeline.core.home import Home
 from dpo_pipeline.modeling.base import settle_tokenizer, train_tokenizer
 from dpo_pipeline.modeling.batches import Comparison, Group, cut_by_tokens, plan_steps
 from dpo_pipeline.modeling.device import choose_device
+from dpo_pipeline.modeling.encoder import Encoder
 from dpo_pipeline.modeling.examples import group_pairs
 from dpo_pipeline.modeling.scoring import Pair, encode_pairs
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
@@ -128,10 +129,19 @@ class Learning:
             groups = [_by_characters(row["prompt"], [row["chosen"], row["rejected"]]) for row in rows]
         else:
             pairs = [Pair(row["pair_id"], row["prompt"], row["chosen"], row["rejected"]) for row in rows]
-            encoded = encode_pairs(tokenizer, pairs, max_length=model.max_length).pairs
+            encoded = encode_pairs(Encoder(tokenizer, max_length=model.max_length), pairs).pairs
             most = _batch_tokens(self._profile.compute)
             groups = list(group_pairs(encoded, most_pairs=dpo.batch_size, most_tokens=most))
         return _learned(len(names), groups, len(rows), 1 - dpo.validation_share, source)
+
+    def lacks(self, unit: str) -> str:
+        """Why there are no `demonstrations` or `pairs` to learn, in words: not read, not built, or none of use."""
+        drops = self._home.partitions("demonstrations")
+        if not drops:
+            return "no drop has been read in this home yet"
+        if self._pairs is None:
+            return f"preference_pairs of the {len(drops)} drops read is not made yet, and both stages learn by it"
+        return f"no {unit} are left to learn from in this home's {len(drops)} drops"
 
     @cached_property
     def _pairs(self) -> Path | None:

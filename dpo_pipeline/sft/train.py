@@ -18,20 +18,22 @@ from dpo_pipeline.modeling.base import open_base
 from dpo_pipeline.modeling.batches import Group, cut_by_tokens, digest_of_groups, pack, plan_steps
 from dpo_pipeline.modeling.curves import SFT_PANELS
 from dpo_pipeline.modeling.device import Device, capacity_in_words, choose_device
+from dpo_pipeline.modeling.encoder import Encoder
 from dpo_pipeline.modeling.examples import Replies
 from dpo_pipeline.modeling.forward import Scorer, make_scorer
 from dpo_pipeline.modeling.guard import guard
 from dpo_pipeline.modeling.optimizer import make_optimizer, take_means
 from dpo_pipeline.modeling.policy import make_trainable, open_for_training, parameter_counts, policy_digest
 from dpo_pipeline.modeling.preflight import require_fit
-from dpo_pipeline.modeling.scoring import mean_nll
+from dpo_pipeline.modeling.scoring import encode_replies, mean_nll
 from dpo_pipeline.modeling.session import Session, recent_mean, write_training
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings
 from dpo_pipeline.modeling.spawning import in_processes
 from dpo_pipeline.modeling.stopping import Watched, is_kept_aside, is_time_to_validate
-from dpo_pipeline.modeling.template import Conversation, LeftOut, encode, losses_in_words
+from dpo_pipeline.modeling.template import Conversation, LeftOut, losses_in_words
 from dpo_pipeline.sft.demonstrations import Demonstrations, read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
+from dpo_pipeline.sft.starting import ROLE
 
 ENCODED_AT_ONCE = 4_096
 
@@ -45,6 +47,7 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     *,
     work: Path,
     start: Path | None = None,
+    known: Sequence[Path] = (),
     sft: SftSettings,
     model: ModelSettings,
     compute: ComputeSettings,
@@ -55,9 +58,10 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     Args:
         demonstrations: `demonstrations` artifact folders of all drops, in order of arrival.
         pairs: The `preference_pairs` artifact folder: its held-out prompts are kept out of training.
-        out: Empty folder; gets model/, metrics.jsonl, curves.png, training.json.
+        out: Empty folder; gets model/, metrics.jsonl, curves.png, training.json, tokens.parquet.
         work: Folder kept between attempts; an attempt that was stopped is resumed from it.
         start: Folder of a checkpoint artifact to go on from instead of the base model.
+        known: Earlier `sft_checkpoint` folders, from which tokens of the same texts are taken over.
         sft: Settings of this stage.
         model: The base model.
         compute: The machine.
@@ -74,10 +78,13 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
-    require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter, folder=work)
+    require_fit(
+        model, compute, device, optimizer=sft.optimizer.kind, patience=sft.patience, reporter=reporter, folder=work
+    )
     data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
     policy, tokenizer = _open(start, data, device, model=model, compute=compute, reporter=reporter)
-    groups, names, validation, cut = _encode(tokenizer, data, sft, model, reporter=reporter)
+    encoder = Encoder(tokenizer, max_length=model.max_length, known=known)
+    groups, names, validation, held_out_groups, cut = _encode(encoder, data, sft, model, out, reporter=reporter)
     if not groups:
         raise InputError("no demonstration is left to learn from", do=f"Look at the books: {data.books.as_dict()}")
     steps = plan_steps(
@@ -90,9 +97,10 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    begun = policy_digest(start / "model") if start else "base"
     machine = [device.precision, device.batch_tokens, compute.fused_kernels]
-    key = digest_of_json([CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), begun])
+    key = digest_of_json(
+        [CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), _begun_from(start, model)]
+    )
 
     with Session(
         work,
@@ -116,10 +124,11 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
                     values[Watched.LOSS] = validate(scorer, validation)
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
 
+        session.take_best()
         take_means(optimizer)
-        held_out = mean_nll(policy, tokenizer, data.held_out, model_settings=model, compute=compute, reporter=reporter)
+        held_out = mean_nll(policy, held_out_groups, compute=compute, reporter=reporter)
         history = session.publish(policy, tokenizer, out, panels=SFT_PANELS, settings=model)
-        remarks = session.remarks()
+        remarks = session.remarks() | {"tokenized": encoder.tokenized}
 
     counts = {
         "conversations": len(groups),
@@ -137,7 +146,9 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
         "final_loss": recent_mean(history, "loss"),
         "held_out_nll": held_out.mean_nll if held_out.tokens else None,
         "stopped_early": session.stopped_early or "no",
+        "published_step": session.published_step,
         "precision": str(device.precision),
+        "started_from": f"{ROLE} {start.name}" if start else "base",
     }
     write_training(out, stage="sft", settings=settings, counts=counts, facts=facts, left_out={})
     return Outcome(counts=counts, facts=facts, books=data.books, remarks=remarks)
@@ -194,20 +205,40 @@ def _open(
     return make_trainable(policy, device, settings=model, compute=compute), tokenizer
 
 
+def _begun_from(start: Path | None, model: ModelSettings) -> str:
+    """Which weights: those in a folder by their digest; those of settings or of a pinned hub id the settings name."""
+    folder = start / "model" if start else Path(model.path) if model.path else None
+    return policy_digest(folder) if folder else "base"
+
+
 def _texts(conversations: Sequence[Conversation]) -> Any:
     return (message["content"] for conversation in conversations for message in conversation)
 
 
 def _encode(
-    tokenizer: Any, data: Demonstrations, sft: SftSettings, model: ModelSettings, *, reporter: Reporter
+    encoder: Encoder, data: Demonstrations, sft: SftSettings, model: ModelSettings, out: Path, *, reporter: Reporter
+) -> tuple[Replies, list[str], Replies, Replies, list[int]]:
+    """All conversations as groups of one response; their tokens stay in `out`, the books are kept.
+
+    Returns:
+        Those to learn from and their names, those to validate on, those held out, cuts of prompts.
+    """
+    with encoder.keeping_in(out):
+        groups, names, validation, cut = _encode_train(encoder, data, sft, model, reporter=reporter)
+        held_out = encode_replies(encoder, data.held_out)
+    reporter.say(encoder.words)
+    return groups, names, validation, held_out, cut
+
+
+def _encode_train(
+    encoder: Encoder, data: Demonstrations, sft: SftSettings, model: ModelSettings, *, reporter: Reporter
 ) -> tuple[Replies, list[str], Replies, list[int]]:
-    """The conversations as groups of one response, their names, those to validate on, cuts of prompts; books kept."""
     groups, names, validation, cut = Replies(), list[str](), Replies(), list[int]()
     left_out = Counter[str]()
     for start in range(0, len(data.train), ENCODED_AT_ONCE):
         talks = data.train[start : start + ENCODED_AT_ONCE]
         prompts, replies = [talk[:-1] for talk in talks], [[talk[-1]["content"]] for talk in talks]
-        encoded = encode(tokenizer, prompts, replies, max_length=model.max_length)
+        encoded = encoder.encode(prompts, replies)
         for name, item in zip(data.names[start : start + ENCODED_AT_ONCE], encoded, strict=True):
             if isinstance(item, LeftOut):
                 data.books.kept["train"] -= 1

@@ -143,13 +143,15 @@ def test_only_the_new_drop_is_read_and_sketched(story):
     assert story.attempts("read", "last") == sorted((name, None) for name in OF_ALL_DROPS)
 
 
-def test_of_the_earlier_drops_no_likeness_is_measured_and_no_pair_scored_again(story):
-    tables, reference = (
+def test_of_the_earlier_drops_no_likeness_is_measured_and_no_pair_tokenized_or_scored_again(story):
+    tables, reference, trainings = (
         [line["remarks"] for line in story.home.finished() if line["asset"] == asset]
-        for asset in ("preference_pairs", "reference_logprobs")
+        for asset in ("preference_pairs", "reference_logprobs", "dpo_checkpoint")
     )
     assert tables[-1]["likenesses_reused"] == tables[0]["likenesses_measured"] > 0
     assert tables[-1]["likenesses_measured"] < tables[0]["likenesses_measured"]
     new = story.keys["last"] - story.keys["first"]
     assert reference[-1]["scored"] == len(new) > 0
     assert reference[-1]["reused"] == len(story.keys["last"]) - len(new) > len(new)
+    assert reference[-1]["tokenized"] == len(new)
+    assert trainings[-1]["tokenized"] == 0

@@ -103,7 +103,15 @@ def test_from_the_first_drop_to_a_training_that_starts_from_the_champion_it_made
     assert first[:12] in chain.read_text()
     said = office.type("lineage", "verify", "evaluation_report", "--html", str(audit))
     assert "FAIL" not in said
+    again = office.type("lineage", "verify", "sft_checkpoint", "--rebuild")
+    assert "FAIL" not in again
+    assert "4 of 4 artifacts are equal, repeated on this machine" in again, (
+        "this SFT, and the three behind its champion"
+    )
     page = audit.read_text()
     assert first[:12] in page
     page = (report.path / "report.html").read_text()
     assert "against champion" in page
+    assert f"sft went on from the champion {first[:12]} of its day" in page
+    assert sft.facts["started_from"] == f"champion {first}"
+    assert f"SFT went on from the champion {first[:12]}" in office.type("summary")

@@ -48,6 +48,7 @@ def prepare(folder, count):
     from dpo_pipeline.dpo.reference import TABLE, _keys, _write
     from dpo_pipeline.modeling.base import open_base
     from dpo_pipeline.modeling.device import choose_device
+    from dpo_pipeline.modeling.encoder import Encoder
     from dpo_pipeline.modeling.policy import policy_digest, save_policy
 
     rows = list(texts(count))
@@ -66,7 +67,7 @@ def prepare(folder, count):
         "margin": [1.0] * count,
     }
     write_table(folder / "pairs" / "pairs.parquet", pa.table(table))
-    encoded, known = encode_rows(folder / "pairs", tokenizer, max_length=settings.max_length)
+    encoded, known = encode_rows(folder / "pairs", Encoder(tokenizer, max_length=settings.max_length))
     keys = _keys(encoded.pairs, policy_digest(folder / "sft" / "model"), device.precision)
     (folder / "reference").mkdir()
     _write(folder / "reference" / TABLE, known, encoded.pairs, keys, np.zeros((len(keys), 2)))

@@ -29,6 +29,7 @@ from dpo_pipeline.preferences.leakage import near_leaks
 from dpo_pipeline.preferences.likeness import Likenesses
 from dpo_pipeline.preferences.normalize import normalise, text_keys
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.sides import crowd_of
 from dpo_pipeline.preferences.sketch import sketch_drop
 from dpo_pipeline.preferences.sketch_tables import VERDICTS_FILE
 from dpo_pipeline.preferences.split import SPLIT_NAMES, split_prompts
@@ -102,7 +103,8 @@ def ours(rows: Rows, seen: int, tables: list[DropTables]) -> list[str]:
         SETTINGS.held_out_share,
         catalogue.draws(SETTINGS.split_salt),
     )
-    side = split_prompts(draws, first_drop, edges, share=share).side[catalogue.prompt]
+    crowd = crowd_of(catalogue, SETTINGS)
+    side = split_prompts(draws, first_drop, edges, share=share, crowd=crowd).side[catalogue.prompt]
     found = []
     for table, numbers in zip(tables, catalogue.pairs.numbers, strict=False):
         verdicts = pq.read_table(table.sketches / VERDICTS_FILE, columns=["row", "pair"]).sort_by("row")

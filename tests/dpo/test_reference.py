@@ -3,14 +3,20 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from worlds import ADAPTED, COMPUTE, Notes, World, pairs_of, texts, write_pairs
+from worlds import ADAPTED, COMPUTE, SFT, Notes, World, pairs_of, texts, write_pairs
 
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.dpo.pairs import iterate_pairs, pair_weights
 from dpo_pipeline.dpo.reference import TABLE, compute_reference
+from dpo_pipeline.modeling import template
+from dpo_pipeline.modeling.encoder import Encoder
+from dpo_pipeline.modeling.kept_tokens import TOKENS
 from dpo_pipeline.modeling.policy import load_policy
 from dpo_pipeline.modeling.scoring import Pair, score_pairs
 from dpo_pipeline.modeling.settings import Precision
+from dpo_pipeline.sft.train import train_sft
+
+TURN = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +31,8 @@ def rows(folder):
 def test_the_table_is_what_the_live_reference_thinks(world):
     model, tokenizer = load_policy(world.checkpoint / "model", device="cpu")
     texts_of = [Pair(*(row[name] for name in Pair._fields)) for block in iterate_pairs(world.pairs) for row in block]
-    live = score_pairs(model, tokenizer, texts_of, model_settings=world.model, compute=COMPUTE, reporter=Notes())
+    encoder = Encoder(tokenizer, max_length=world.model.max_length)
+    live = score_pairs(model, encoder, texts_of, compute=COMPUTE, reporter=Notes())
     table = rows(world.reference)
     assert [row["pair_id"] for row in table] == [score.pair_id for score in live.rows]
     for row, score in zip(table, live.rows, strict=True):
@@ -41,7 +48,7 @@ def test_with_an_untrained_adapter_the_base_is_the_reference(world):
     from dpo_pipeline.modeling.scoring import encode_pairs, score_encoded
 
     model, tokenizer = load_policy(world.checkpoint / "model", device="cpu")
-    encoded = encode_pairs(tokenizer, pairs_of(5), max_length=128).pairs
+    encoded = encode_pairs(Encoder(tokenizer, max_length=128), pairs_of(5)).pairs
     device = choose_device(COMPUTE)
     with model.disable_adapter():
         off = score_encoded(model, encoded, device=device, reporter=Notes())
@@ -59,6 +66,55 @@ def test_only_new_pairs_are_computed(world):
     old, new = rows(world.reference), rows(out)
     assert [row["key"] for row in new[:30]] == [row["key"] for row in old]
     assert [row["chosen_logp"] for row in new[:30]] == [row["chosen_logp"] for row in old], "taken over to the bit"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Every text of a conversation that the tokenizer was given."""
+    given, real = [], template._tokenize
+
+    def tokenize(made, some):
+        given.extend(text for text in some if text != TURN)  # asked once for each tokenizer, to learn how turns end
+        return real(made, some)
+
+    monkeypatch.setattr(template, "_tokenize", tokenize)
+    return given
+
+
+def test_a_new_drop_of_one_percent_tokenizes_only_its_own_pairs(world, asked):
+    hundred = [*texts(30), *texts(70, seed=5)]
+    first, second, anew = (world.folder(f"{name} of a hundred") for name in ("table", "table with one", "anew"))
+    world.refer(first, pairs=write_pairs(world.root / "hundred", hundred))
+    more = write_pairs(world.root / "hundred and one", [*hundred[:40], *texts(1, seed=78), *hundred[40:]])
+    asked.clear()
+    outcome = world.refer(second, known=[first], pairs=more)
+    assert [text.count("Order 78-0:") for text in asked] == [1, 1, 1], "prompt, chosen and rejected of the new pair"
+    assert (outcome.remarks["tokenized"], outcome.remarks["scored"]) == (1, 1)
+    world.refer(anew, pairs=more)
+    assert (second / TOKENS).read_bytes() == (anew / TOKENS).read_bytes()
+    assert [row["key"] for row in rows(second)] == [row["key"] for row in rows(anew)]
+
+
+def test_other_weights_score_again_but_take_over_the_tokens(world, asked):
+    other = world.folder("other weights")
+    train_sft(
+        [world.root / "demonstrations"], world.pairs, other, work=world.root / "work other", known=[world.checkpoint],
+        sft=SFT.model_copy(update={"epochs": 2}), model=world.model, compute=COMPUTE, reporter=Notes(),
+    )  # fmt: skip
+    assert asked == [], "the demonstrations were known as well"
+    out = world.folder("reference of other weights")
+    outcome = compute_reference(
+        world.pairs, other, out, known=[world.reference], model=world.model, compute=COMPUTE, reporter=Notes()
+    )
+    assert asked == []
+    assert (outcome.remarks["reused"], outcome.remarks["scored"], outcome.remarks["tokenized"]) == (0, 30, 0)
+    assert (out / TOKENS).read_bytes() == (world.reference / TOKENS).read_bytes()
+
+
+def test_dpo_reads_the_tokens_the_reference_scored(world, asked):
+    _, outcome = world.train("by the table")
+    assert asked == []
+    assert outcome.remarks["tokenized"] == 0
 
 
 def test_other_weights_length_or_precision_share_no_row(world):

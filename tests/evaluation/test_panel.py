@@ -33,6 +33,19 @@ def test_base_sft_dpo_and_champion_stand_side_by_side(make_world, four, monkeypa
     assert "random weights" in world.page()
 
 
+def test_a_report_says_from_which_champion_sft_went_on(make_world, four, monkeypatch):
+    world = make_world(pair_count=20)
+    path = world.root / "sft" / "training.json"
+    training = json.loads(path.read_text())
+    path.write_text(json.dumps({**training, "facts": {"started_from": f"champion {'ab' * 32}"}}))
+    world.evaluate(four, monkeypatch)
+    words = {name: each["words"] for name, each in world.report()["models"].items()}
+    assert words["sft"] == "sft went on from the champion abababababab of its day, not from the base model."
+    assert words["base"].startswith("The base model, before every training of this line: random weights")
+    assert words["dpo"] == words["champion"] == ""
+    assert words["sft"] in world.page()
+
+
 def test_what_was_answered_before_is_not_asked_again(make_world, four, monkeypatch):
     """A second evaluation with another challenger asks the others nothing but to score the new one's samples."""
     world = make_world()

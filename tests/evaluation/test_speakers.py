@@ -43,7 +43,7 @@ def make_checkpoint():
 def speaker(tmp_path, make_checkpoint):
     with speaking(
         Voice("sft", make_checkpoint(tmp_path)),
-        model_settings=MODEL,
+        max_length=MODEL.max_length,
         compute=COMPUTE,
         settings=SETTINGS,
         reporter=Quiet(),

@@ -14,6 +14,7 @@ from dpo_pipeline.dpo.reference import compute_reference
 from dpo_pipeline.modeling import attention, head
 from dpo_pipeline.modeling.batches import pack
 from dpo_pipeline.modeling.device import choose_device
+from dpo_pipeline.modeling.encoder import Encoder
 from dpo_pipeline.modeling.forward import Scorer, Way, make_scorer
 from dpo_pipeline.modeling.policy import checkpoint_activations, fuse_kernels, load_policy
 from dpo_pipeline.modeling.scoring import score_pairs
@@ -145,7 +146,11 @@ def test_a_training_starts_at_ln_2_and_learns(world):
         model, tokenizer = load_policy(folder / "model")
         assert next(model.parameters()).is_cuda
         scores = score_pairs(
-            model, tokenizer, worlds.pairs_of(10, seed=5), model_settings=world.model, compute=BF16, reporter=Notes()
+            model,
+            Encoder(tokenizer, max_length=world.model.max_length),
+            worlds.pairs_of(10, seed=5),
+            compute=BF16,
+            reporter=Notes(),
         )
         margins.append([row.chosen_logp - row.rejected_logp for row in scores.rows])
     assert sum(after > before for before, after in zip(*margins, strict=True)) >= 8

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from dpo_pipeline.annotations.schemas import JUDGMENTS
@@ -11,9 +12,11 @@ from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.preferences import (
     catalogue,
+    crowds,
     likeness,
     manners,
     near_duplicates,
+    prompt_index,
     sketch,
     spill,
     texts,
@@ -58,6 +61,17 @@ def judgment(prompt, a, b, choice="a", annotator="ann-1", **given):
     return row
 
 
+class HiddenLikeness:
+    """A crowd whose near copies are given as pairs of prompts, `(E, 2)`; no edge need lead between them."""
+
+    def __init__(self, count, edges):
+        self.prompts, self.edges = np.arange(count), edges
+
+    def near(self, asked, others):
+        linked = np.concatenate([self.edges, self.edges[:, ::-1]])
+        return np.isin(asked, linked[np.isin(linked[:, 1], others), 0])
+
+
 def tiny(patch):
     """Nothing but a few rows is ever in memory."""
     for module, name, value in (
@@ -73,6 +87,8 @@ def tiny(patch):
         (near_duplicates, "ROWS_PER_PIECE", 2),
         (likeness, "EDGES_PER_READING", 2),
         (write, "TEXTS_AT_ONCE", 2),
+        (crowds, "PROMPTS_AT_ONCE", 2),
+        (prompt_index, "CANDIDATES_AT_ONCE", 3),
         (manners, "BATCH_ROWS", 3),
     ):
         patch.setattr(module, name, value)

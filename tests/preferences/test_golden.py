@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from preference_worlds import judgment
+from preference_worlds import HiddenLikeness, judgment
 
 from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.errors import InputError
@@ -144,15 +144,18 @@ def test_law_pinning_moves_no_prompt_from_held_out_to_train_and_trains_on_none_t
     edges = random.integers(0, count, (data.draw(st.integers(0, 30)), 2))
     edges = edges[edges[:, 0] != edges[:, 1]]
     pinned = random.random(count) < 0.2
+    crowd = HiddenLikeness(count, random.integers(0, count, (data.draw(st.integers(0, 30)), 2)))
     plain, with_pin = (
-        split_prompts(draws_of(prompts, "s"), drops, edges, share=0.4, pinned=some).side for some in (None, pinned)
+        split_prompts(draws_of(prompts, "s"), drops, edges, share=0.4, pinned=some, crowd=crowd).side
+        for some in (None, pinned)
     )
     assert not ((plain == HELD_OUT) & (with_pin == TRAIN)).any()
     assert (with_pin[pinned] != TRAIN).all()
     same_drop = edges[(drops[edges[:, 0]] == drops[edges[:, 1]])]
     for left, right in same_drop:
         assert not (pinned[left] and with_pin[right] == TRAIN)
-    nobody = split_prompts(draws_of(prompts, "s"), drops, edges, share=0.4, pinned=np.zeros(count, bool))
+    none = np.zeros(count, bool)
+    nobody = split_prompts(draws_of(prompts, "s"), drops, edges, share=0.4, pinned=none, crowd=crowd)
     assert (nobody.side == plain).all()
     assert set(np.unique(with_pin)) <= {TRAIN, HELD_OUT, QUARANTINED}
 

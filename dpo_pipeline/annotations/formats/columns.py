@@ -9,6 +9,7 @@ from dpo_pipeline.annotations.drop_rules import ColumnMapping
 from dpo_pipeline.annotations.formats.kway import pairs_by_rank, pairs_by_rating, with_differences
 from dpo_pipeline.annotations.formats.shared import prompt_of, stripped_or_none
 from dpo_pipeline.annotations.orders import names_of, ranks_of
+from dpo_pipeline.annotations.quantities import number_of
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Judgment, Part, Unusable, kind_of, response_of, shown
 from dpo_pipeline.annotations.rules import Rules, field
@@ -81,7 +82,7 @@ def _reader(rules: Rules) -> Callable[[Mapping[str, Any]], Sequence[Part]]:
                 rules.dimensions(dimensions, get) if dimensions else (),
                 stripped_or_none(get(name_why)),
                 None if side is None else rules.shown_first(side, a=name_a, b=name_b),
-                rules.seconds(get(name_seconds)),
+                rules.mapped_seconds(get(name_seconds)),
                 rules.time(get(name_time)),
                 stated if version in (None, "") else str(version),
                 None,
@@ -101,7 +102,7 @@ def _ranking(
     fields = {
         "annotator": rules.annotator(get(mapping.annotator)),
         "justification": stripped_or_none(get(mapping.justification)),
-        "seconds": rules.seconds(get(mapping.seconds)),
+        "seconds": rules.mapped_seconds(get(mapping.seconds)),
         "judged_at": rules.time(get(mapping.judged_at)),
         "guideline_version": stripped_or_none(get(mapping.guideline_version)) or rules.file.guideline_version,
         "sft_allowed": rules.sft_allowed(),
@@ -150,7 +151,7 @@ def _rows(
     if len(gets) < 2:
         return broken
     first = gets[0]
-    seconds = [rules.seconds(get(mapping.seconds)) for get in gets]
+    seconds = [rules.mapped_seconds(get(mapping.seconds)) for get in gets]
     times = [time for get in gets if (time := rules.time(get(mapping.judged_at))) is not None]
     said = [why for get in gets if (why := stripped_or_none(get(mapping.justification))) is not None]
     fields = {
@@ -217,7 +218,7 @@ def _number(value: Any, column: str) -> float:
     if value in (None, ""):
         raise Unusable(Reason.MISSING_FIELD, f"{column} is empty")
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
+        number = math.nan if isinstance(value, bool) else number_of(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):

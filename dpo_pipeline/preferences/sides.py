@@ -1,0 +1,127 @@
+"""The sides of all prompts of a build: near copies stay together, golden prompts are held out, crowds are searched."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpo_pipeline.core.digests import digest_of_json
+from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.preferences import deduplicate
+from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.crowds import Crowd
+from dpo_pipeline.preferences.deduplicate import among_prompts, prompt_neighbours
+from dpo_pipeline.preferences.golden import like_golden, read_golden, write_golden
+from dpo_pipeline.preferences.identifiers import from_hex, places
+from dpo_pipeline.preferences.likeness import PROMPTS_LIKENESS_FILE, Likenesses, drops_covered
+from dpo_pipeline.preferences.personal_data import redacted_by
+from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.split import NOTHING_SEARCHED, Searched, Splits, split_prompts
+from dpo_pipeline.preferences.write import SPLITS_FILE, write_splits
+
+
+class Sides(NamedTuple):
+    """The split of a build's prompts, counts for its manifest, and remarks on the work."""
+
+    splits: Splits
+    counts: dict[str, int]
+    remarks: dict[str, int]
+
+
+def decide_sides(
+    catalogue: Catalogue,
+    out: Path,
+    *,
+    settings: PreferenceSettings,
+    reporter: Reporter,
+    known: Sequence[Path] = (),
+) -> Sides:
+    """Split the prompts of all drops; write `splits.parquet`, their likenesses and the golden set's pairs.
+
+    Args:
+        catalogue: The prompts.
+        out: Folder.
+        settings: What a near copy is, the share held out, the golden set.
+        reporter: Told what each step found.
+        known: Artifacts of earlier builds; they save time and change no byte.
+    """
+    paths = [folder / PROMPTS_LIKENESS_FILE for folder in known]
+    with Likenesses(
+        catalogue.prompts.ids,
+        out / PROMPTS_LIKENESS_FILE,
+        paths,
+        among=among_prompts(catalogue),
+        redacted=redacted_by(settings),
+    ) as likenesses:
+        neighbours = prompt_neighbours(catalogue, likenesses=likenesses, settings=settings, reporter=reporter)
+    pinned, counts = _pinned(catalogue, out, settings, reporter)
+    searched = already_searched(catalogue, [folder / SPLITS_FILE for folder in known], settings)
+    crowd = crowd_of(catalogue, settings, since=searched.drops)
+    splits = split_prompts(
+        catalogue.draws(settings.split_salt),
+        catalogue.prompts.place.drop,
+        neighbours,
+        share=settings.held_out_share,
+        pinned=pinned,
+        crowd=crowd,
+        searched=searched,
+        scratch=catalogue.scratch,
+    )
+    write_splits(out, catalogue, splits, among_sides(catalogue, settings))
+    apart = int(splits.is_apart.sum())
+    reporter.say(f"{len(crowd.prompts):,} prompts searched in crowds; {apart:,} in all set apart from the other side")
+    remarks = {
+        "likenesses_measured": likenesses.measured,
+        "likenesses_reused": likenesses.reused,
+        "prompts_searched_in_crowds": len(crowd.prompts),
+    }
+    return Sides(splits, {"prompts_set_apart": apart, **counts}, remarks)
+
+
+def crowd_of(catalogue: Catalogue, settings: PreferenceSettings, *, since: int = 0) -> Crowd:
+    """The prompts of which not all pairs are compared for edges, where they share a key with one of some later drop."""
+    most = deduplicate.EARLY_PROMPTS + 1
+    return Crowd(catalogue, most=most, since=since, similarity=settings.prompt_cluster_jaccard)
+
+
+def already_searched(catalogue: Catalogue, known: Sequence[Path], settings: PreferenceSettings) -> Searched:
+    """What earlier builds found in the crowds of the first drops, where they were these, split by the same settings.
+
+    Args:
+        catalogue: The prompts.
+        known: Their tables of splits; absent files and those of other drops and settings are passed over.
+        settings: Those of this build.
+    """
+    among, result = among_sides(catalogue, settings), NOTHING_SEARCHED
+    for path in known:
+        drops = drops_covered(pq.read_schema(path).metadata or {}, among) if path.is_file() else 0
+        if drops > result.drops:
+            apart = pq.read_table(path, columns=["prompt_id"], filters=[("is_apart", "=", True)])["prompt_id"]
+            result = Searched(drops, places(catalogue.prompts.ids, from_hex(apart.combine_chunks())))
+    return result
+
+
+def among_sides(catalogue: Catalogue, settings: PreferenceSettings) -> list[str]:
+    """What the sides rest on, drop by drop: the edges between the prompts, and the settings that decide."""
+    golden = settings.golden_set.sha256 if settings.golden_set else None
+    redacted = sorted(redacted_by(settings))
+    decide = [settings.prompt_cluster_jaccard, settings.held_out_share, settings.split_salt, golden, redacted]
+    edges, *digests = among_prompts(catalogue)
+    return [f"{edges}:{digest_of_json(decide)}", *digests]
+
+
+def _pinned(
+    catalogue: Catalogue, out: Path, settings: PreferenceSettings, reporter: Reporter
+) -> tuple[np.ndarray | None, dict[str, int]]:
+    """Which prompts are like one of the golden set's, whose pairs are written; nothing where no set is pinned."""
+    if settings.golden_set is None:
+        return None, {}
+    golden: pa.Table = read_golden(settings.golden_set, similarity=settings.prompt_cluster_jaccard)
+    write_golden(out, golden)
+    pinned = like_golden(catalogue, golden, similarity=settings.prompt_cluster_jaccard, redacted=redacted_by(settings))
+    name, count = settings.golden_set.name, int(pinned.sum())
+    reporter.say(f"{golden.num_rows:,} pairs of the {name}; {count:,} prompts of the drops are like theirs")
+    return pinned, {"pairs_golden": golden.num_rows, "prompts_like_golden": count}
