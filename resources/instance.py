@@ -3,7 +3,9 @@
 import hashlib
 import logging
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -51,16 +53,17 @@ def _write_settings(path: Path) -> None:
     text = yaml.safe_dump(kept)
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     if found and not _is_ours(found):
-        if missing := sorted(kept.keys() - _sections(found, path)):
-            words = "%s was edited and is left as it is; it lacks the sections %s of %s"
-            logging.getLogger(__name__).warning(words, path, ", ".join(missing), shipped("dagster.yaml"))
+        if said := "; ".join(_differences(found, kept, path)):
+            words = "%s is left as it is: %s %s. To get the one of %s, delete it"
+            whose = "it was edited since" if found.startswith(OURS) else "it does not say that we wrote it"
+            logging.getLogger(__name__).warning(words, path, whose, said, shipped("dagster.yaml"))
         return
     if found != (written := f"{OURS}{_digest(text)}\n{text}"):
         _replace(path, written)
 
 
-def _sections(text: str, path: Path) -> set[str]:
-    """The sections of an edited file.
+def _differences(text: str, ours: Mapping[str, Any], path: Path) -> Iterator[str]:
+    """What an edited file lacks; of one without our first line, perhaps written by an earlier version, what differs.
 
     Raises:
         SettingsError: If it is none that Dagster could read.
@@ -71,7 +74,12 @@ def _sections(text: str, path: Path) -> set[str]:
         raise SettingsError(str(path), [f"the file is not YAML: {error}"]) from error
     if not isinstance(found, dict | None):
         raise SettingsError(str(path), [f"found a {type(found).__name__}, expected sections; delete it to get ours"])
-    return set(found or {})
+    found = found or {}
+    if missing := sorted(ours.keys() - found.keys()):
+        yield f"and lacks the sections {', '.join(missing)}"
+    changed = [name for name in sorted(ours.keys() & found.keys()) if ours[name] != found[name]]
+    if changed and not text.startswith(OURS):
+        yield f"and has another {', '.join(changed)}"
 
 
 def _is_ours(text: str) -> bool:

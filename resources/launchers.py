@@ -99,6 +99,13 @@ class ForkedChild(ChildProcess):
             process.wait()
 
     def _run(self, environment: Mapping[str, str]) -> int:
+        code, is_begun = self._run_once(environment)
+        if not is_begun:  # what it is forked from was killed while it had nothing to do
+            code, _ = self._run_once(environment)
+        return code
+
+    def _run_once(self, environment: Mapping[str, str]) -> tuple[int, bool]:
+        """The child's exit code, and whether there was a child at all."""
         if self._warm is None:
             self._warm = _start_warm()
         process, line = self._warm
@@ -118,8 +125,8 @@ class ForkedChild(ChildProcess):
         if answer is None:  # the process it is forked from ended, and the child with it
             code = process.wait()
             self.close()
-            return code
-        return answer[0]
+            return code, child is not None
+        return answer[0], True
 
 
 class InThisProcess:

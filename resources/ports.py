@@ -21,6 +21,12 @@ def served_at(name: str) -> str:
     return (os.environ.get(f"{name.upper()}_URL") or f"http://{LOOPBACK}:{port_of(name)}").rstrip("/")
 
 
+def origin_of(name: str) -> str | None:
+    """What a browser calls the origin of the address people open; None where that is the server's own."""
+    address = urlsplit(os.environ.get(f"{name.upper()}_URL") or "")
+    return f"{address.scheme}://{address.netloc}" if address.netloc else None
+
+
 def hosts_of(name: str, port: int) -> list[str]:
     """The values of the Host header under which `name`, listening on `port`, is asked for, with their ports."""
     proxied = [urlsplit(os.environ[variable]).netloc] if os.environ.get(variable := f"{name.upper()}_URL") else []

@@ -22,7 +22,7 @@ from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
 from resources.instance import create_storage, prepare_instance, shipped
 from resources.mlflow_app import APP_NAME
-from resources.ports import LOOPBACK, PORTS, hosts_of, port_of, served_at
+from resources.ports import LOOPBACK, PORTS, hosts_of, origin_of, port_of, served_at
 
 START_SECONDS = 120
 STOP_SECONDS = 15
@@ -167,7 +167,7 @@ def _webserver_command(port: int, *options: str) -> list[str]:
 
 def _mlflow_command(home: Home, port: int) -> list[str]:
     home.mlflow.mkdir(parents=True, exist_ok=True)
-    proxied = os.environ.get("MLFLOW_URL")
+    proxied = origin_of("mlflow")
     store = os.environ.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{home.mlflow / 'mlflow.db'}"
     return [
         *[sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", LOOPBACK, "--port", str(port)],
@@ -179,7 +179,7 @@ def _mlflow_command(home: Home, port: int) -> list[str]:
             ",".join(hosts_of("mlflow", port)),
         ],
         *["--x-frame-options", "DENY", "--app-name", APP_NAME],
-        *(["--cors-allowed-origins", proxied.rstrip("/")] if proxied else []),
+        *(["--cors-allowed-origins", proxied] if proxied else []),
     ]
 
 

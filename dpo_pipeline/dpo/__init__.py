@@ -1,3 +1,3 @@
 """Preference pairs and reference log-probs in, a DPO checkpoint out."""
 
-CODE_VERSION = "5"
+CODE_VERSION = "6"

@@ -74,8 +74,8 @@ class DpoSettings(Settings):
     """How many times, evenly spread, the prompts kept aside are scored."""
 
     patience: int = Field(default=0, ge=0)
-    """Validations without a better accuracy after which training stops early, with the weights it has then; 0 never
-    does."""
+    """Validations without a better accuracy after which training stops early, and publishes the weights of the best;
+    0 never does, and publishes the last."""
 
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     """Minutes between checkpoints a retry can resume from."""

@@ -80,7 +80,9 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
-    require_fit(model, compute, device, optimizer=dpo.optimizer.kind, reporter=reporter, folder=work)
+    require_fit(
+        model, compute, device, optimizer=dpo.optimizer.kind, patience=dpo.patience, reporter=reporter, folder=work
+    )
     policy, tokenizer = open_for_training(checkpoint / "model", device, settings=model, compute=compute)
     encoder = Encoder(tokenizer, max_length=model.max_length, known=[reference])
     data = read_training_pairs(pairs, encoder, dpo=dpo, seed=model.seed, device=device)
@@ -119,6 +121,7 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
                 if data.validation and is_time_to_validate(step, steps=len(steps), times=dpo.validations):
                     values |= validate(scorer, data.validation, data=data, reference=frozen, dpo=dpo)
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
+        session.take_best()
         take_means(optimizer)
         history = session.publish(policy, tokenizer, out, panels=DPO_PANELS, settings=model)
         remarks = session.remarks() | {"tokenized": encoder.tokenized}
@@ -133,6 +136,7 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
         "first_loss": history[0]["loss"],
         **{f"final_{name.rpartition('/')[2]}": recent_mean(history, name) for name in FINAL},
         "stopped_early": session.stopped_early or "no",
+        "published_step": session.published_step,
         "precision": str(device.precision),
     }
     write_training(out, stage="dpo", settings=settings, counts=counts, facts=facts, left_out=data.left_out)

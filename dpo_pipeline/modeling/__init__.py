@@ -1,3 +1,3 @@
 """The model as a stage sees it: chat template, loss mask, batches, log-probs, checkpoints. Heavy imports live here."""
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"

@@ -33,16 +33,20 @@ class Layout:
         device: Where the masks are needed.
         last_layer: Index of a layer after which nobody asks for the prompts' rows but the last one of each: their
             queries are skipped there, and zeros stand in. None: no such layer.
+        padding: Tokens behind the last group that nobody looks at and that look at nothing: zeros stand in for them.
     """
 
-    def __init__(self, groups: Lengths, device: torch.device, *, last_layer: int | None = None) -> None:
-        self.groups, self.device, self.last_layer = groups, device, last_layer
+    def __init__(
+        self, groups: Lengths, device: torch.device, *, last_layer: int | None = None, padding: int = 0
+    ) -> None:
+        self.groups, self.device, self.last_layer, self.padding = groups, device, last_layer, padding
         self._masks: dict[tuple[int, int, int | None, torch.dtype], torch.Tensor] = {}
 
     @cached_property
     def pieces(self) -> list[int]:
         """Lengths to split the row into: prompt + first response, then each further response; group after group."""
-        return [size for prompt, (first, *others) in self.groups for size in (prompt + first, *others)]
+        pieces = [size for prompt, (first, *others) in self.groups for size in (prompt + first, *others)]
+        return [*pieces, self.padding] if self.padding else pieces
 
     def mask(self, queries: int, keys: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
         """What is added to the scores of the last `queries` of `keys` positions: 0 where they may look, else -inf.
@@ -173,6 +177,9 @@ def _split(
             q, own_k, own_v = next(pieces)
             branch_k, branch_v = torch.cat([k[:, :, :prompt], own_k], 2), torch.cat([v[:, :, :prompt], own_v], 2)
             outputs.append(_attend(q, branch_k, branch_v, layout=layout, terms=terms))
+    if layout.padding:
+        _, _, v = next(pieces)
+        outputs.append(torch.zeros_like(v))
     return torch.cat([output.transpose(1, 2) for output in outputs], dim=1)
 
 

@@ -7,7 +7,7 @@ demonstration is K = 1. Shapes: T packed tokens, N response tokens, S responses,
 import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -196,3 +196,21 @@ def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
         losers=tensor(losers),
         rows=tuple(rows),
     )
+
+
+def with_padding(batch: Packed, multiple: int) -> tuple[Packed, int]:
+    """The batch with tokens, needed rows and targets at multiples of a number, and how many tokens were added.
+
+    At least one token is added, and what else is padded points at the last of them: nobody looks at any.
+    """
+    added = multiple - batch.tokens % multiple
+    last = batch.tokens + added - 1
+    pad = torch.nn.functional.pad
+    return replace(
+        batch,
+        input_ids=pad(batch.input_ids, (0, added)),
+        position_ids=pad(batch.position_ids, (0, added)),
+        predictors=pad(batch.predictors, (0, -len(batch.predictors) % multiple), value=last),
+        needed=pad(batch.needed, (0, -len(batch.needed) % multiple), value=last),
+        targets=pad(batch.targets, (0, -len(batch.targets) % multiple)),
+    ), added

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpo_pipeline.core.digests import sha256_of_file
+from dpo_pipeline.core.errors import TrainingError
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.modeling import processes
 
@@ -28,8 +29,16 @@ PREFIX, ASIDE = "step-", ".writing-"
 KEPT = 2
 
 
-def save_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, step: int, key: str) -> Path:
-    """Write `step-<step>` under `folder`, then remove all but it and the one before; a crash at any moment harms none.
+def save_checkpoint(
+    folder: Path,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    *,
+    step: int,
+    key: str,
+    best: Collection[int] = (),
+) -> Path:
+    """Write `step-<step>` under `folder`, then remove all but it, the one before and the best; a crash harms none.
 
     Args:
         folder: The work folder's checkpoints.
@@ -37,6 +46,7 @@ def save_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, 
         optimizer: Its optimizer.
         step: Optimizer steps done.
         key: Digest of everything that shapes the training; a checkpoint is only ever resumed under the same key.
+        best: Steps whose checkpoints stay as well, for the best of them will be published.
     """
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f"{ASIDE}{uuid.uuid4().hex}"
@@ -48,7 +58,7 @@ def save_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, 
         _sync(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    _prune(folder, target)
+    _prune(folder, target, best)
     return target
 
 
@@ -68,6 +78,26 @@ def resume(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, key: s
         reporter.say(f"Resumed from {checkpoint.name}: {step} steps are done.")
         return step
     return 0
+
+
+def restore_step(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, step: int, key: str) -> None:
+    """Put model and optimizer back to how they were after a step whose checkpoint was kept.
+
+    Raises:
+        TrainingError: If there is none that is whole and of this training.
+    """
+    faults = dict[str, str]()
+    for checkpoint in folder.glob(f"{PREFIX}{step:09d}*"):
+        fault = _fault(checkpoint, key)
+        if not fault:
+            _restore(checkpoint, model, optimizer)
+            return
+        faults[checkpoint.name] = fault
+    raise TrainingError(
+        f"the checkpoint of step {step}, the best, cannot be had back: {faults or 'there is none'}",
+        expected=f"{PREFIX}{step:09d} in {folder}, as it was written",
+        do="Remove the work folder and train again, or set patience to 0 and take the weights of the last step",
+    )
 
 
 def _write(folder: Path, model: Any, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -160,11 +190,13 @@ def _free_name(folder: Path, step: int) -> Path:
     return next(path for n in itertools.count() if not (path := folder / (f"{name}.{n}" if n else name)).exists())
 
 
-def _prune(folder: Path, newest: Path) -> None:
-    """Keep the one just written and those right before it. Any later than it are ones that `resume` passed over."""
+def _prune(folder: Path, newest: Path, best: Collection[int]) -> None:
+    """Keep the one just written, those right before it and the best. Any later are ones that `resume` passed over."""
     step = newest.name.partition(".")[0]
     before = [path for path in _newest_first(folder) if path.name < step]
-    for old in {*_newest_first(folder)} - {newest, *before[: KEPT - 1]}:
+    names = {f"{PREFIX}{number:09d}" for number in best}
+    kept = {newest, *before[: KEPT - 1], *(path for path in before if path.name.partition(".")[0] in names)}
+    for old in {*_newest_first(folder)} - kept:
         shutil.rmtree(old)
 
 

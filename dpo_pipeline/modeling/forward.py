@@ -14,8 +14,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from dpo_pipeline.core.metrics import Reporter
+from dpo_pipeline.modeling import products
 from dpo_pipeline.modeling.attention import NAME, Layout, attention
-from dpo_pipeline.modeling.batches import Group, Packed, pack
+from dpo_pipeline.modeling.batches import Group, Packed, pack, with_padding
 from dpo_pipeline.modeling.device import Device, is_out_of_memory
 from dpo_pipeline.modeling.head import Finish, token_logps
 from dpo_pipeline.modeling.settings import Precision
@@ -89,6 +90,7 @@ class Scorer:
         self._causal = causal_model(model)
         self._finish = Finish.of(self._causal.config)
         self._needed = NeededRows()
+        self._is_padded = device.kind == "cpu" and device.precision is Precision.FP32 and products.is_faster()
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -96,6 +98,8 @@ class Scorer:
         with ExitStack() as stack:
             if self.way is not Way.PADDED:
                 stack.enter_context(attention(self._causal, NAME))
+                if self._is_padded:
+                    stack.enter_context(products.installed(self._causal))
             if self.way is Way.TRIMMED:
                 stack.enter_context(self._needed.installed(self._causal.base_model))
             yield
@@ -110,17 +114,21 @@ class Scorer:
         return sums.index_add(0, batch.owners, tokens.to(wide))
 
     def _packed(self, batch: Packed) -> torch.Tensor:
+        padding, tokens = 0, len(batch.targets)
+        if self._is_padded:
+            batch, padding = with_padding(batch, products.ROWS)
         self._needed.rows = batch.needed
         last_layer = self._causal.config.get_text_config().num_hidden_layers - 1 if self.way is Way.TRIMMED else None
         hidden = self._causal.base_model(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
-            layout=Layout(batch.layout, batch.input_ids.device, last_layer=last_layer),
+            layout=Layout(batch.layout, batch.input_ids.device, last_layer=last_layer, padding=padding),
             use_cache=False,
         ).last_hidden_state
         head = self._causal.get_output_embeddings()
         predicting = hidden[0].index_select(0, batch.predictors)
-        return token_logps(predicting, head.weight, getattr(head, "bias", None), batch.targets, finish=self._finish)
+        logps = token_logps(predicting, head.weight, getattr(head, "bias", None), batch.targets, finish=self._finish)
+        return logps[:tokens]
 
     def _padded(self, batch: Packed) -> torch.Tensor:
         ids, mask, rows, columns = _as_rows(batch)

@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dpo_pipeline.modeling.products import ROWS, product
+
 TILE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 27}
 """Most logits at once, unless that is too few rows: 4 MiB in fp32 fit a CPU's cache, 256 MiB in bf16 fill a card."""
 LEAST_ROWS = 128
 """Fewer rows would read the whole output matrix too often: at 128,256 tokens this is a tile of 63 MiB."""
+FP32_BYTES = 4.0
 
 
 class Finish(NamedTuple):
@@ -69,7 +72,7 @@ class _TokenLogps(torch.autograd.Function):
         normalizers = torch.empty_like(logps)
         logits = None
         for tile in tiles:
-            logits = torch.nn.functional.linear(hidden[tile], weight, bias)
+            logits = product(hidden[tile], weight, bias)
             normalizers[tile], chosen = _normalizers_and_chosen(logits, targets[tile], finish)
             logps[tile] = chosen - normalizers[tile]
         # One tile is small enough to keep; of several, each is formed again when its gradient is due.
@@ -87,12 +90,12 @@ class _TokenLogps(torch.autograd.Function):
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if needs_weight else None
         grad_bias = torch.zeros(len(weight), dtype=torch.float32, device=weight.device) if needs_bias else None
         for tile in _tiles(len(targets), len(weight), hidden.device):
-            logits = torch.nn.functional.linear(hidden[tile], weight, bias) if kept is None else kept
+            logits = product(hidden[tile], weight, bias) if kept is None else kept
             slopes = _slopes(logits, targets[tile], normalizers[tile], grad[tile], ctx.finish)
             if grad_bias is not None:
                 grad_bias += slopes.sum(0, dtype=torch.float32)
             if grad_hidden is not None:
-                grad_hidden[tile] = slopes @ weight
+                grad_hidden[tile] = product(slopes, weight.T)
             if grad_weight is not None:
                 _add_product(grad_weight, slopes.T, hidden[tile])
         return (
@@ -138,7 +141,7 @@ def _finished(logits: torch.Tensor, finish: Finish) -> torch.Tensor:
 def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
     """Add a @ b to fp32 `total` in place; rounding each tile's product to bf16 first would bias a sum of many tiles."""
     if a.dtype == total.dtype:
-        total.addmm_(a, b)
+        total += product(a, b.T)
     elif total.is_cuda:
         torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
     else:
@@ -166,7 +169,23 @@ def rows_of_a_tile(vocabulary: int, device: str) -> int:
         vocabulary: Tokens in the vocabulary.
         device: cuda, mps or cpu.
     """
-    return max(LEAST_ROWS, TILE_ELEMENTS["cuda" if device == "cuda" else "cpu"] // vocabulary)
+    rows = TILE_ELEMENTS["cuda" if device == "cuda" else "cpu"] // vocabulary
+    return max(LEAST_ROWS, rows - rows % ROWS)
+
+
+def bytes_of_a_logit(device: str, compute_bytes: float) -> float:
+    """What a logit of a tile takes at the peak: itself, and what its reduction makes of it.
+
+    Triton's passes read a tile and write the next; torch makes an fp32 copy of one in bf16, and exponentials of that.
+    For a card that is not in this machine Triton is taken for granted: torch's builds for CUDA bring it.
+
+    Args:
+        device: cuda, mps or cpu.
+        compute_bytes: Bytes of a logit as it is computed: 2 or 4.
+    """
+    if device == "cuda" and not (torch.cuda.is_available() and _triton_kernels() is None):
+        return 2 * compute_bytes
+    return compute_bytes + FP32_BYTES * (1 if compute_bytes == FP32_BYTES else 2)
 
 
 def _tiles(tokens: int, vocabulary: int, device: torch.device) -> list[slice]:

@@ -7,8 +7,9 @@ pass.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dpo_pipeline.modeling import products
 from dpo_pipeline.modeling.device import Device
-from dpo_pipeline.modeling.head import rows_of_a_tile
+from dpo_pipeline.modeling.head import bytes_of_a_logit, rows_of_a_tile
 from dpo_pipeline.modeling.settings import Architecture, ComputeSettings, ModelSettings, Precision
 from dpo_pipeline.modeling.shapes import adapter_parameter_count, parameter_count
 
@@ -18,6 +19,8 @@ ADAM_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 0.0}
 # On a CPU: libraries 0.44, code loaded later, tokenizer, tables in hand and what malloc keeps 0.16 (measured twice,
 # docs/log.md); on cards the context alone, a guess.
 CONTEXT_BYTES = {"cuda": 1.0 * GIB, "mps": 1.0 * GIB, "cpu": 0.6 * GIB}
+# Compiled products and their scratch, where oneDNN does them: 150 MiB were measured with 151 kernels.
+KERNEL_BYTES = 0.15 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,16 @@ def memory_terms(
     else:
         yield Term("activations", tokens * layer * shape.layer_count, f"{tokens:,} tokens x {shape.layer_count} layers")
     rows = rows_of_a_tile(shape.vocabulary_size, device.kind)
-    yield Term("logits", 2 * rows * shape.vocabulary_size * compute_bytes, f"two tiles of {rows:,} tokens at most")
-    yield Term("runtime", CONTEXT_BYTES[device.kind], "torch itself, and on a CPU the tables and the allocator")
+    logit = bytes_of_a_logit(device.kind, compute_bytes)
+    yield Term(
+        "logits",
+        rows * shape.vocabulary_size * logit,
+        f"a tile of {rows:,} tokens, {logit:g} bytes a logit at the peak",
+    )
+    kernels = KERNEL_BYTES if device.kind == "cpu" and products.is_faster() else 0.0
+    yield Term(
+        "runtime", CONTEXT_BYTES[device.kind] + kernels, "torch itself, and on a CPU tables, kernels and the allocator"
+    )
 
 
 def layer_bytes(shape: Architecture, *, compute_bytes: float) -> float:

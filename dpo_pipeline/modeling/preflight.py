@@ -12,7 +12,8 @@ from dpo_pipeline.modeling.memory import ADAM_BYTES, BF16, FP32, GIB, Term, memo
 from dpo_pipeline.modeling.settings import ComputeSettings, ModelSettings, Precision
 from dpo_pipeline.modeling.shapes import adapter_parameter_count, architecture_of, config_path, parameter_count
 
-KEPT_CHECKPOINTS = 2
+# The newest, the one before it and the one being written; with patience also the best two, for one will be published.
+KEPT_CHECKPOINTS, KEPT_WITH_PATIENCE = 3, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,12 @@ class Plan:
 
 
 def plan_training(
-    model: ModelSettings, compute: ComputeSettings, *, optimizer: str = "adamw", folder: Path | None = None
+    model: ModelSettings,
+    compute: ComputeSettings,
+    *,
+    optimizer: str = "adamw",
+    patience: int = 0,
+    folder: Path | None = None,
 ) -> Plan:
     """What training under these settings needs on this machine; loads no weights.
 
@@ -79,6 +85,7 @@ def plan_training(
         model: The base model and adapter.
         compute: The machine.
         optimizer: As in OptimizerSettings.kind.
+        patience: As in the stage's settings; above 0 the best checkpoints stay too.
         folder: Where checkpoints would go; the current directory unless given.
 
     Raises:
@@ -89,8 +96,16 @@ def plan_training(
     except CapacityError as error:
         precision = Precision.BF16 if compute.precision is Precision.AUTO else compute.precision
         wanted = Device(compute.device, str(error.found), precision, 0, compute.batch_tokens)
-        return _plan(model, compute, wanted, optimizer=optimizer, memory_free=None, folder=folder)
-    return _plan(model, compute, device, optimizer=optimizer, memory_free=free_memory_bytes(device), folder=folder)
+        return _plan(model, compute, wanted, optimizer=optimizer, patience=patience, memory_free=None, folder=folder)
+    return _plan(
+        model,
+        compute,
+        device,
+        optimizer=optimizer,
+        patience=patience,
+        memory_free=free_memory_bytes(device),
+        folder=folder,
+    )
 
 
 def require_fit(
@@ -100,6 +115,7 @@ def require_fit(
     *,
     optimizer: str,
     reporter: Reporter,
+    patience: int = 0,
     folder: Path | None = None,
 ) -> None:
     """Say the sum in one line, and stop before anything is loaded if it or a package it counts on is missing.
@@ -115,7 +131,7 @@ def require_fit(
         require_bitsandbytes(f"optimizer.kind {optimizer}")
     try:
         free = free_memory_bytes(device)
-        plan = _plan(model, compute, device, optimizer=optimizer, memory_free=free, folder=folder)
+        plan = _plan(model, compute, device, optimizer=optimizer, patience=patience, memory_free=free, folder=folder)
     except CapacityError as error:
         reporter.say(f"Not checked whether it fits: {error.found}.")
         return
@@ -137,6 +153,7 @@ def _plan(
     device: Device,
     *,
     optimizer: str,
+    patience: int,
     memory_free: float | None,
     folder: Path | None,
 ) -> Plan:
@@ -146,11 +163,12 @@ def _plan(
     sharers = compute.processes if device.kind == "cpu" else 1
     trained = parameters if model.adapter is None else adapter_parameter_count(shape, rank=model.adapter.rank)
     published = trained * FP32
+    kept = KEPT_WITH_PATIENCE if patience else KEPT_CHECKPOINTS
     return Plan(
         parameters=parameters if model.adapter is None else parameters + trained,
         trained=trained,
         memory=tuple(memory_terms(model, compute, device, shape, optimizer=optimizer)),
-        disk_bytes=KEPT_CHECKPOINTS * trained * (FP32 + max(ADAM_BYTES[optimizer], 2.0)) + published,
+        disk_bytes=kept * trained * (FP32 + max(ADAM_BYTES[optimizer], 2.0)) + published,
         device=f"{device.name} ({device.kind}, {device.precision})" if memory_free is not None else device.name,
         memory_free=None if memory_free is None else memory_free / sharers,
         disk_free=float(shutil.disk_usage(_existing(folder or Path.cwd())).free),

@@ -18,14 +18,14 @@ import torch
 from dpo_pipeline.core.errors import TrainingError
 from dpo_pipeline.core.metrics import Reporter, append_metrics
 from dpo_pipeline.modeling import processes
-from dpo_pipeline.modeling.checkpoints import resume, save_checkpoint
+from dpo_pipeline.modeling.checkpoints import restore_step, resume, save_checkpoint
 from dpo_pipeline.modeling.curves import Panel, draw_curves
 from dpo_pipeline.modeling.device import Device, peak_memory_bytes
 from dpo_pipeline.modeling.locks import sole_owner
 from dpo_pipeline.modeling.optimizer import learning_rate_at, set_learning_rate, update_means
 from dpo_pipeline.modeling.policy import save_policy
 from dpo_pipeline.modeling.settings import ModelSettings, OptimizerSettings
-from dpo_pipeline.modeling.stopping import Watched, early_stop, is_stale
+from dpo_pipeline.modeling.stopping import Watched, best_steps, early_stop, is_stale
 
 HISTORY = "history.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -162,8 +162,24 @@ class Session:
                 f"Step {step + 1} of {self.steps}: loss {values['loss']:.4f}, {speed:,.0f} tokens/s, "
                 f"{peak_memory_bytes(self.device) / 2**30:.1f} GiB at most; about {left:.0f} s left."
             )
-        if now - self._saved > self._checkpoint_seconds and step + 1 < self.steps:
+        is_best = self._watched in values and self._best_steps[-1:] == [step + 1]
+        is_due = is_best or now - self._saved > self._checkpoint_seconds
+        if is_due and step + 1 < self.steps:
             self._checkpoint(step + 1)
+
+    @property
+    def published_step(self) -> int:
+        """The step, from 1, whose weights a training that is over publishes: with patience the best, else the last."""
+        return (self._best_steps or [len(self.history)])[-1]
+
+    def take_best(self) -> None:
+        """Put back the weights, and their running means, of the best validation, where patience asks for one."""
+        if self.published_step < len(self.history):
+            restore_step(self.work / CHECKPOINTS, self._model, self._optimizer, step=self.published_step, key=self.key)
+
+    @property
+    def _best_steps(self) -> list[int]:
+        return best_steps(self.history, self._watched) if self._patience else []
 
     def remarks(self) -> dict[str, Any]:
         """What must not enter an artifact: seconds, speed, memory, device, where it went on from."""
@@ -187,14 +203,18 @@ class Session:
             save_policy(model, tokenizer, out / "model", settings=settings)
             shutil.copyfile(self.work / HISTORY, out / "metrics.jsonl")
             draw_curves(self.history, out / "curves.png", panels=panels)
-        early = self.stopped_early
+        early, published = self.stopped_early, self.published_step
         self.reporter.say(f"Stopped early, {early}." if early else f"All {self.steps} steps are done.")
+        if published < len(self.history):
+            self.reporter.say(f"Published are the weights after step {published}, the best of its validations.")
         return self.history
 
     def _checkpoint(self, step: int) -> None:
         with (self.work / HISTORY).open("rb") as stream:
             os.fsync(stream.fileno())
-        save_checkpoint(self.work / CHECKPOINTS, self._model, self._optimizer, step=step, key=self.key)
+        # The two last records: should this checkpoint be lost, the one before it still finds the best until then.
+        best = self._best_steps[-2:]
+        save_checkpoint(self.work / CHECKPOINTS, self._model, self._optimizer, step=step, key=self.key, best=best)
         self._saved = time.monotonic()
 
 

@@ -51,6 +51,20 @@ def is_stale(history: Sequence[Mapping[str, Any]], watched: Watched, *, patience
     return patience < len(seen) and max(seen[-patience:]) <= max(seen[:-patience])
 
 
+def best_steps(history: Sequence[Mapping[str, Any]], watched: Watched) -> list[int]:
+    """The steps, from 1, whose validation was better than all before it; the last of them is the best.
+
+    >>> lines = [{"validation/accuracy": 0.6}, {}, {"validation/accuracy": 0.8}, {"validation/accuracy": 0.8}]
+    >>> best_steps(lines, Watched.ACCURACY)
+    [1, 3]
+    """
+    found, highest = list[int](), float("-inf")
+    for step, line in enumerate(history, start=1):
+        if watched in line and watched.sign * line[watched] > highest:
+            found, highest = [*found, step], watched.sign * line[watched]
+    return found
+
+
 def early_stop(history: Sequence[Mapping[str, Any]], watched: Watched, *, patience: int, steps: int) -> str:
     """The end of a training that stopped early, in words for its record; empty where it went through all its steps.
 
@@ -62,7 +76,7 @@ def early_stop(history: Sequence[Mapping[str, Any]], watched: Watched, *, patien
     """
     if len(history) == steps or not is_stale(history, watched, patience=patience):
         return ""
-    best = max((line for line in history if watched in line), key=lambda line: watched.sign * line[watched])
+    best = history[best_steps(history, watched)[-1] - 1]
     last = "the last validation" if patience == 1 else f"the last {patience} validations"
     figure = f"{watched.rpartition('/')[2]} than {best[watched]:.4g} (step {best['step']})"
     return f"after step {history[-1]['step']} of {steps}: {last} brought no better {figure}"

@@ -134,6 +134,15 @@ class Learning:
             groups = list(group_pairs(encoded, most_pairs=dpo.batch_size, most_tokens=most))
         return _learned(len(names), groups, len(rows), 1 - dpo.validation_share, source)
 
+    def lacks(self, unit: str) -> str:
+        """Why there are no `demonstrations` or `pairs` to learn, in words: not read, not built, or none of use."""
+        drops = self._home.partitions("demonstrations")
+        if not drops:
+            return "no drop has been read in this home yet"
+        if self._pairs is None:
+            return f"preference_pairs of the {len(drops)} drops read is not made yet, and both stages learn by it"
+        return f"no {unit} are left to learn from in this home's {len(drops)} drops"
+
     @cached_property
     def _pairs(self) -> Path | None:
         try:

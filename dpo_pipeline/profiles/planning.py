@@ -45,7 +45,11 @@ def plan_profile(
     model, compute, lines, faults = profile.model, profile.compute, list[str](), list[str]()
     kinds = {"SFT": profile.sft.optimizer.kind, "DPO": profile.dpo.optimizer.kind}
     try:
-        plans = {kind: plan_training(model, compute, optimizer=kind, folder=home.root) for kind in kinds.values()}
+        patience = max(profile.sft.patience, profile.dpo.patience)
+        plans = {
+            kind: plan_training(model, compute, optimizer=kind, patience=patience, folder=home.root)
+            for kind in kinds.values()
+        }
         for kind, plan in plans.items():
             stages = " and ".join(stage for stage, its_kind in kinds.items() if its_kind == kind)
             lines += [f"{stages} with {kind}:", plan.as_text()]
@@ -59,7 +63,7 @@ def plan_profile(
             if pairs is None
             else supposed(model, pairs, responses=2, batch_size=profile.dpo.batch_size),
         }
-        lines += _schedules(profile, learned, fits=all(plan.fits for plan in plans.values()))
+        lines += _schedules(profile, learning, learned, fits=all(plan.fits for plan in plans.values()))
     except CapacityError as error:
         faults.append(str(error))
     faults += [*_missing_packages(profile), *_other_profile(home, profile, name), *_other_tokenizer(home, model)]
@@ -133,7 +137,9 @@ def _vocabulary(path: Path) -> dict[str, int]:
     return {**dict(pairs), **{token["content"]: token["id"] for token in added}}
 
 
-def _schedules(profile: Profile, learned: Mapping[str, Learned | None], *, fits: bool) -> Iterator[str]:
+def _schedules(
+    profile: Profile, learning: Learning, learned: Mapping[str, Learned | None], *, fits: bool
+) -> Iterator[str]:
     model, compute = profile.model, profile.compute
     try:
         budget = choose_device(compute).batch_tokens
@@ -144,7 +150,7 @@ def _schedules(profile: Profile, learned: Mapping[str, Learned | None], *, fits:
     for stage, unit, settings in (("SFT", "demonstrations", profile.sft), ("DPO", "pairs", profile.dpo)):
         examples = learned[stage]
         if examples is None:
-            yield f"{stage}: this home has no {unit} yet; --{unit} N says how many to plan for."
+            yield f"{stage}: {learning.lacks(unit)}; --{unit} N says how many to plan for."
             continue
         size, seed = settings.batch_size, seed_for(model.seed, stage.lower())
         steps, tokens = examples.steps(batch_size=size, epochs=settings.epochs, seed=seed)

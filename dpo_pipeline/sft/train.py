@@ -78,7 +78,9 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     """
     device = choose_device(compute)
     reporter.say(device.sentence)
-    require_fit(model, compute, device, optimizer=sft.optimizer.kind, reporter=reporter, folder=work)
+    require_fit(
+        model, compute, device, optimizer=sft.optimizer.kind, patience=sft.patience, reporter=reporter, folder=work
+    )
     data = read_demonstrations(demonstrations, pairs, settings=sft, seed=model.seed)
     policy, tokenizer = _open(start, data, device, model=model, compute=compute, reporter=reporter)
     encoder = Encoder(tokenizer, max_length=model.max_length, known=known)
@@ -95,9 +97,10 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
     scorer = make_scorer(policy, device, probe=groups, reporter=reporter)
     optimizer = make_optimizer(policy, sft.optimizer)
     settings = {"sft": sft.model_dump(mode="json"), "model": model.model_dump(mode="json")}
-    begun = policy_digest(start / "model") if start else "base"
     machine = [device.precision, device.batch_tokens, compute.fused_kernels]
-    key = digest_of_json([CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), begun])
+    key = digest_of_json(
+        [CODE_VERSION, settings, machine, digest_of_groups(chain(groups, validation)), _begun_from(start, model)]
+    )
 
     with Session(
         work,
@@ -121,6 +124,7 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
                     values[Watched.LOSS] = validate(scorer, validation)
                 session.record(step, values, tokens=sum(group.tokens for group in batch))
 
+        session.take_best()
         take_means(optimizer)
         held_out = mean_nll(policy, held_out_groups, compute=compute, reporter=reporter)
         history = session.publish(policy, tokenizer, out, panels=SFT_PANELS, settings=model)
@@ -142,6 +146,7 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
         "final_loss": recent_mean(history, "loss"),
         "held_out_nll": held_out.mean_nll if held_out.tokens else None,
         "stopped_early": session.stopped_early or "no",
+        "published_step": session.published_step,
         "precision": str(device.precision),
         "started_from": f"{ROLE} {start.name}" if start else "base",
     }
@@ -198,6 +203,12 @@ def _open(
         return open_for_training(start / "model", device, settings=model, compute=compute)
     policy, tokenizer = open_base(model, corpus=_texts(data.train), device=device)
     return make_trainable(policy, device, settings=model, compute=compute), tokenizer
+
+
+def _begun_from(start: Path | None, model: ModelSettings) -> str:
+    """Which weights: those in a folder by their digest; those of settings or of a pinned hub id the settings name."""
+    folder = start / "model" if start else Path(model.path) if model.path else None
+    return policy_digest(folder) if folder else "base"
 
 
 def _texts(conversations: Sequence[Conversation]) -> Any:

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import textwrap
 import time
-import uuid
 
 import dagster as dg
 import pytest
 import yaml
+from dagster._cli.job import _create_run
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from assets.automation import TRAINS, everything, train
 from resources.instance import create_storage, prepare_instance
@@ -68,6 +70,16 @@ JOBS = f"""
 """
 
 
+LOOKS_OFTEN = {
+    "run_coordinator": {
+        "module": "dagster.core.run_coordinator",
+        "class": "QueuedRunCoordinator",
+        "config": {"dequeue_interval_seconds": 1},
+    }
+}
+"""The queue is looked at every second instead of every five; its limits are those shipped."""
+
+
 def until(what, seconds=60):
     """Wait until `what` gives something, and return it."""
     deadline = time.monotonic() + seconds
@@ -79,7 +91,7 @@ def until(what, seconds=60):
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory):
-    """An instance as `make ui` prepares it, its daemon at work; a function that launches a job from a terminal."""
+    """An instance as `make ui` prepares it, its daemon at work; what queues jobs, and what lets trainings end."""
     from dpo_pipeline.core.home import Home
 
     root = tmp_path_factory.mktemp("daemon")
@@ -88,25 +100,20 @@ def daemon(tmp_path_factory):
     (root / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [where]}))
     os.environ.pop("DAGSTER_HOME", None)
     environment = {**os.environ, **prepare_instance(Home(root / "home"))}
+    with (root / "home" / "dagster" / "dagster.yaml").open("a") as file:
+        file.write(yaml.safe_dump(LOOKS_OFTEN))
     create_storage()
     command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(root / "workspace.yaml")]
     process = subprocess.Popen(command, env=environment, start_new_session=True)
 
-    def launch(*jobs):
-        """Queue a run of each job, as the UI's button does; their ids."""
-        command = [sys.executable, "-m", "dagster", "job", "launch", "-w", str(root / "workspace.yaml")]
-        runs = [str(uuid.uuid4()) for _ in jobs]
-        launching = [
-            subprocess.Popen([*command, "-j", job, "--run-id", run], env=environment, stderr=subprocess.DEVNULL)
-            for job, run in zip(jobs, runs, strict=True)
-        ]
-        assert [each.wait(timeout=90) for each in launching] == [0] * len(jobs)
-        return runs
-
     try:
-        with dg.DagsterInstance.get() as instance:  # it passes over what failed before its first look
+        with (
+            dg.DagsterInstance.get() as instance,
+            WorkspaceProcessContext(instance, WorkspaceFileTarget([str(root / "workspace.yaml")])) as process_context,
+        ):
+            # The daemon passes over what failed before its first look.
             until(lambda: instance.get_daemon_statuses()["EVENT_LOG_CONSUMER"].last_heartbeat)
-        yield launch, root / "go"
+            yield lambda *jobs: launched(process_context.create_request_context(), *jobs), root / "go"
     finally:
         os.killpg(process.pid, signal.SIGINT)
         try:
@@ -114,6 +121,19 @@ def daemon(tmp_path_factory):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def launched(workspace, *jobs):
+    """Queue a run of each job, as `dagster job launch` does, without a code server for each; their ids."""
+    [entry] = workspace.code_locations
+    [repository] = entry.get_repositories().values()
+    runs = [
+        _create_run(
+            instance=workspace.instance, code_location=entry, remote_repo=repository, run_id=None, run_config={},
+            remote_job=repository.get_full_job(job), tags=None, op_selection=None,
+        ) for job in jobs
+    ]  # fmt: skip
+    return [workspace.instance.submit_run(run.run_id, workspace).run_id for run in runs]
 
 
 def ended(*runs):

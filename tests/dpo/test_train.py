@@ -265,6 +265,31 @@ def test_a_training_resumed_around_an_early_stop_ends_where_a_straight_one_does(
     assert same_bytes(straight, resumed) == []
 
 
+def test_patience_publishes_the_weights_of_the_best_validation(world, monkeypatch):
+    """Planted: accuracy is highest after step 2, whatever the weights; they are published as they were then."""
+    norms, work = {}, world.root / "work to the best"
+
+    def validate(scorer, *_, **__):
+        step = len((work / "history.jsonl").read_text().splitlines()) + 1
+        norms[step] = sum(float(p.detach().double().sum()) for p in scorer.model.parameters())
+        return {"validation/accuracy": 1 - 0.1 * abs(step - 2)}
+
+    monkeypatch.setattr(dpo_train, "validate", validate)
+    learning = OptimizerSettings(learning_rate=1e-2)
+    patient = DPO.model_copy(
+        update={"validation_share": 0.3, "validations": 99, "epochs": 3.0, "patience": 2, "optimizer": learning}
+    )
+    notes = Notes()
+    out, outcome = world.train("to the best", dpo=patient, work=work, reporter=notes)
+    assert (outcome.facts["published_step"], outcome.counts["steps"], list(norms)) == (2, 4, [1, 2, 3, 4])
+    published = load_policy(out / "model", device="cpu")[0]
+    found = sum(float(p.detach().double().sum()) for p in published.parameters())
+    assert found == pytest.approx(norms[2], abs=1e-9)
+    assert abs(norms[4] - norms[2]) > 1e-3
+    assert "Published are the weights after step 2, the best of its validations." in notes.sentences
+    assert json.loads((out / "training.json").read_text())["facts"]["published_step"] == 2
+
+
 def test_settings_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match="set validation_share above 0"):
         DpoSettings(patience=2)

@@ -11,18 +11,21 @@ from worlds import (
     SFT,
     World,
     conversations,
+    filled,
     random_groups,
     texts,
     write_demonstrations,
     write_pairs,
 )
 
+from dpo_pipeline.annotations.schemas import DEMONSTRATIONS
 from dpo_pipeline.annotations.tables import DemonstrationsFile
 from dpo_pipeline.cli import commands
 from dpo_pipeline.core.artifacts import Outcome, Recipe
 from dpo_pipeline.core.errors import ArtifactError
 from dpo_pipeline.core.home import Home
 from dpo_pipeline.core.randomness import seed_for
+from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.modeling.batches import Group
 from dpo_pipeline.modeling.device import CPU_BATCH_TOKENS
 from dpo_pipeline.modeling.duration import measure_steps
@@ -33,6 +36,7 @@ from dpo_pipeline.modeling.settings import (
     OptimizerSettings,
     ScratchModel,
 )
+from dpo_pipeline.preferences.schemas import PAIRS
 from dpo_pipeline.profiles import learning, load_profile
 from dpo_pipeline.profiles.learning import Learning
 from dpo_pipeline.profiles.planning import _other_tokenizer, plan_profile
@@ -43,7 +47,27 @@ def test_steps_are_examples_over_batches_times_epochs(tmp_path):
     plan = plan_profile(load_profile("demo"), Home(tmp_path), name="demo", pairs=1_000)
     assert plan.faults == ()
     assert "about 126 steps of 4,063 tokens, in 4 forward passes of at most 1,024; about " in plan.text
-    assert "this home has no demonstrations yet; --demonstrations N" in plan.text
+    assert "SFT: no drop has been read in this home yet; --demonstrations N says" in plan.text
+
+
+def made(home, asset, partition, file, table):
+    with home.store.staging() as folder:
+        write_table(folder / file, table)
+        artifact = home.store.publish(folder, Recipe(asset, "1", {"drop": partition}, ()), Outcome())
+    home.ledger.append("finished", asset=asset, partition=partition, artifact=artifact.digest)
+
+
+def test_what_there_is_nothing_to_learn_from_is_said_of_each_stage(tmp_path):
+    home = Home(tmp_path)
+    rows = [{"demonstration_id": "1", "messages": [{"role": "user", "content": "a"}]}]
+    made(home, "raw_annotations", "may", "raw.parquet", filled(DEMONSTRATIONS, rows))
+    made(home, "demonstrations", "may", "demonstrations.parquet", filled(DEMONSTRATIONS, rows))
+    text = plan_profile(load_profile("demo"), home, name="demo").text
+    assert "SFT: preference_pairs of the 1 drops read is not made yet, and both stages learn by it; --dem" in text
+    assert "DPO: preference_pairs of the 1 drops read is not made yet, and both stages learn by it; --pairs N" in text
+    made(home, "preference_pairs", None, "pairs.parquet", filled(PAIRS, []))
+    text = plan_profile(load_profile("demo"), home, name="demo", demonstrations=9).text
+    assert "DPO: no pairs are left to learn from in this home's 1 drops; --pairs N" in text
 
 
 def test_each_stage_is_planned_with_its_own_optimizer_and_all_faults_come_together(tmp_path):

@@ -41,7 +41,27 @@ def test_an_edited_file_is_kept_and_what_it_lacks_is_said(home, caplog):
         path.write_text("telemetry: {enabled: false}\n")
         assert prepared(home).read_text() == "telemetry: {enabled: false}\n"
     [sentence] = caplog.messages
-    assert "was edited and is left as it is; it lacks the sections concurrency, run_monitoring, run_retries" in sentence
+    assert (
+        "it does not say that we wrote it and lacks the sections concurrency, run_monitoring, run_retries" in sentence
+    )
+
+
+def test_a_file_from_before_our_first_line_is_kept_and_all_that_differs_is_said(home, caplog):
+    """As an earlier version wrote it: nobody can tell it from one that was edited."""
+    path = prepared(home)
+    _, _, ours = path.read_text().partition("\n")
+    path.write_text(ours)
+    with caplog.at_level(logging.WARNING):
+        assert prepared(home).read_text() == ours
+        assert caplog.messages == [], "equal sections are nothing to speak of"
+        older = ours.replace("default_limit: 1", "default_limit: 2").partition("run_retries")[0]
+        path.write_text(older)
+        assert prepared(home).read_text() == older
+    [sentence] = caplog.messages
+    assert f"{path} is left as it is: it does not say that we wrote it and lacks the sections run_retries" in sentence
+    assert "; and has another concurrency. To get the one of " in sentence
+    path.unlink()
+    assert prepared(home).read_text().startswith("# Written by dpo-pipeline")
 
 
 @pytest.mark.parametrize(("text", "fault"), [("concurrency: [\n", "is not YAML"), ("- pools\n", "found a list")])

@@ -118,6 +118,26 @@ def test_a_child_killed_for_memory_says_what_to_change_and_may_be_retried(tmp_pa
     assert result.retry_attempts_for_node("training") == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="children are forked on Linux without a card")
+def test_where_what_children_are_forked_from_was_killed_while_idle_another_is_started(tmp_path, monkeypatch):
+    """As the system does it that is short of memory: the largest process with nothing to do goes first."""
+    started, real = [], launchers._start_warm
+
+    def start():
+        started.append(real())
+        if len(started) == 1:
+            started[0][0].kill()
+            started[0][0].wait()
+        return started[-1]
+
+    monkeypatch.setattr(launchers, "_start_warm", start)
+    result, [outcome], _ = perform(tmp_path, "forked", "weigh", pairs=Path("pairs.parquet"), dpo=DpoSettings())
+    assert result.success
+    assert outcome.counts == {"rows": 1}
+    assert result.retry_attempts_for_node("training") == 0
+    assert len(started) == 2
+
+
 def test_an_unforeseen_error_is_described_as_what_it_was_and_may_be_retried(tmp_path):
     result, _, _ = perform(tmp_path, "child", "stumble")
     failure = result.failure_data_for_node("training").user_failure_data

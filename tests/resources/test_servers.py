@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from dpo_pipeline.core.artifacts import Outcome, Recipe
-from resources.servers import serve_pages
+from resources.servers import _mlflow_command, serve_pages
 
 
 def free_port():
@@ -86,6 +86,19 @@ def test_the_chain_behind_an_artifact_is_drawn_when_asked_for(home):
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("address", ["https://dpo.example.org/mlflow/", "https://dpo.example.org"])
+def test_the_origin_mlflow_takes_writes_from_is_one_even_under_a_sub_path(home, monkeypatch, address):
+    monkeypatch.setenv("MLFLOW_URL", address)
+    command = _mlflow_command(home, 5000)
+    assert command[command.index("--cors-allowed-origins") + 1] == "https://dpo.example.org"
+    assert command[command.index("--allowed-hosts") + 1].endswith(",dpo.example.org")
+
+
+def test_without_a_proxy_no_other_origin_is_named(home, monkeypatch):
+    monkeypatch.delenv("MLFLOW_URL", raising=False)
+    assert "--cors-allowed-origins" not in _mlflow_command(home, 5000)
 
 
 def test_another_hosts_name_is_refused(pages):

@@ -28,6 +28,7 @@ from dpo_pipeline.modeling.forward import Scorer
 from dpo_pipeline.modeling.locks import sole_owner
 from dpo_pipeline.modeling.policy import load_policy
 from dpo_pipeline.modeling.settings import ModelSettings, OptimizerSettings
+from dpo_pipeline.sft import train as stage
 from dpo_pipeline.sft.settings import SftSettings
 from dpo_pipeline.sft.train import train_sft
 
@@ -195,6 +196,9 @@ def test_patience_ends_the_training_and_its_record_says_so(root):
         f"after step {steps} of {planned}: the last 2 validations brought no better loss than "
     )
     assert f"Stopped early, {recorded['facts']['stopped_early']}." in notes.sentences
+    first = math.ceil(planned / 10)
+    assert recorded["facts"]["published_step"] == first, "of equal validations the earliest"
+    assert f"Published are the weights after step {first}, the best of its validations." in notes.sentences
     assert recorded["counts"]["tokens"] == outcome.counts["tokens"] < 60 * 128
 
 
@@ -213,6 +217,96 @@ def test_a_training_resumed_around_an_early_stop_ends_where_a_straight_one_does(
     resumed, outcome = train(root, f"resumed {after}", sft=IMPATIENT, work=work)
     assert 0 < outcome.remarks["resumed_from_step"] <= last
     assert same_bytes(straight, resumed) == []
+
+
+WORSE = IMPATIENT.model_copy(update={"patience": 3})
+
+
+def worsening(monkeypatch, work, *, best):
+    """Validations whose loss falls until step `best` and rises after it; the sums of weights they saw, by step."""
+
+    def validate(scorer, _):
+        history = work / "history.jsonl"
+        step = len(history.read_text().splitlines()) + 1
+        seen[step] = sum(float(p.detach().double().sum()) for p in scorer.model.parameters())
+        return abs(step - best) + 1.0
+
+    seen = {}
+    monkeypatch.setattr(stage, "validate", validate)
+    return seen
+
+
+def weights_sum(folder):
+    return sum(float(p.detach().double().sum()) for p in load_policy(folder / "model", device="cpu")[0].parameters())
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_patience_publishes_the_best_weights_not_the_last(root, monkeypatch, decay):
+    """Planted: the validation after step 4 is the best. What is published is the model as it was then."""
+    moving, work = OptimizerSettings(learning_rate=1e-2, ema_decay=decay), root / f"work best {decay}"
+    seen = worsening(monkeypatch, work, best=4)
+    out, outcome = train(root, f"best {decay}", sft=WORSE.model_copy(update={"optimizer": moving}), work=work)
+    steps = list(seen)
+    assert steps.index(4) == len(steps) - 4, "three in vain, then it stops"
+    assert (outcome.facts["published_step"], outcome.counts["steps"]) == (4, steps[-1])
+    published = weights_sum(out)
+    if decay:
+        assert abs(published - seen[4]) > 1e-3, "the running mean of the weights at that step"
+    else:
+        assert published == pytest.approx(seen[4], abs=1e-9)
+        assert all(abs(published - seen[step]) > 1e-3 for step in steps if step != 4)
+
+
+@pytest.mark.parametrize("stops", [(5,), (4, 7), (3, 6, 8)])
+def test_a_training_resumed_after_its_best_validation_publishes_what_a_straight_one_does(root, monkeypatch, stops):
+    moving = WORSE.model_copy(update={"optimizer": OptimizerSettings(learning_rate=1e-2)})
+    work = root / f"work best straight {stops}"
+    worsening(monkeypatch, work, best=4)
+    straight, outcome = train(root, f"best straight {stops}", sft=moving, work=work)
+    assert outcome.counts["steps"] >= max(stops)
+    work = root / f"work best stopped {stops}"
+    worsening(monkeypatch, work, best=4)
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            train(root, f"best stopped {stop} of {stops}", sft=moving, work=work, reporter=Stop(after=stop))
+    names = sorted(path.name for path in (work / "checkpoints").iterdir())
+    assert len(names) <= 4, "the two newest, and the two last records"
+    resumed, again = train(root, f"best resumed {stops}", sft=moving, work=work)
+    assert again.remarks["resumed_from_step"] == stops[-1] - 1
+    assert again.facts["published_step"] == 4
+    assert same_bytes(straight, resumed) == []
+
+
+def test_a_best_checkpoint_that_was_altered_is_not_published(root, monkeypatch):
+    work = root / "work altered"
+    worsening(monkeypatch, work, best=1)
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(session, "save_policy", interrupted)
+        train(root, "before it is altered", sft=WORSE, work=work)
+    oldest = min((work / "checkpoints").iterdir())
+    with (oldest / "weights.safetensors").open("r+b") as stream:
+        stream.seek(-4, 2)
+        stream.write(b"\x01\x02\x03\x04")
+    with pytest.raises(TrainingError, match=r"the best, cannot be had back: .*weights.safetensors is not what was"):
+        train(root, "altered", sft=WORSE, work=work)
+
+
+def test_a_base_changed_in_place_is_another_training(root):
+    """What a checkpoint was begun from is known by its contents: a retry on changed weights starts anew."""
+    first, _ = train(root, "a base")
+    named = ModelSettings(path=str(first / "model"), max_length=SCRATCH.max_length)
+    work, often = root / "work base", SFT.model_copy(update={"checkpoint_minutes": 1e-9})
+    with pytest.raises(KeyboardInterrupt):
+        train(root, "base stopped", model=named, sft=often, work=work, reporter=Stop(after=3))
+    _, outcome = train(root, "base resumed", model=named, sft=often, work=work)
+    assert outcome.remarks["resumed_from_step"] == 2
+    second, _ = train(root, "another base", sft=SFT.model_copy(update={"batch_size": 4}))
+    weights = "model.safetensors"
+    (first / "model" / weights).write_bytes((second / "model" / weights).read_bytes())
+    notes = Notes()
+    _, outcome = train(root, "base changed", model=named, sft=often, work=work, reporter=notes)
+    assert outcome.remarks["resumed_from_step"] == 0
+    assert any("it belongs to other data, settings or code" in sentence for sentence in notes.sentences)
 
 
 def interrupted(*_, **__):
