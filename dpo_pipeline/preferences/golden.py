@@ -32,6 +32,7 @@ from dpo_pipeline.preferences.normalize import (
     text_keys,
     training_text,
 )
+from dpo_pipeline.preferences.personal_data import redact
 from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.prompt_index import PromptIndex, sketched
 from dpo_pipeline.preferences.schemas import PAIRS
@@ -107,9 +108,19 @@ def held_out_rows(pairs: Path, columns: list[str] | None = None) -> pa.Table:
     return together if columns is None else together.select(columns)
 
 
-def like_golden(catalogue: Catalogue, golden: pa.Table, *, similarity: float) -> np.ndarray:
-    """Which prompts of the drops are golden ones or near copies of one, `(M,)` bool."""
-    index = PromptIndex(golden["prompt"].combine_chunks(), similarity=similarity)
+def like_golden(
+    catalogue: Catalogue, golden: pa.Table, *, similarity: float, redacted: frozenset[str] = frozenset()
+) -> np.ndarray:
+    """Which prompts of the drops are golden ones or near copies of one, `(M,)` bool.
+
+    Args:
+        catalogue: The prompts, sketched as they read once redacted.
+        golden: The golden pairs, which keep their characters.
+        similarity: Jaccard similarity of word 2-grams from which a prompt is a near copy.
+        redacted: Rules for personal data whose finds were taken out of the drops' prompts.
+    """
+    prompts = map_contents(golden["prompt"].combine_chunks(), lambda texts: redact(texts, rules=redacted))
+    index = PromptIndex(prompts, similarity=similarity)
     near = index.search(catalogue.prompt_bands(), catalogue.shingles_of_prompts)
     own = from_hex(golden["prompt_id"].combine_chunks())
     is_own = np.isin(catalogue.prompts.ids[:, 0], own[:, 0]) & np.isin(catalogue.prompts.ids[:, 1], own[:, 1])

@@ -1,6 +1,7 @@
 """How alike two pairs or two prompts are, measured once: published with the tables and taken over by the next build.
 
-Identities hash the normalised texts, so the likeness of two of them never changes. What an earlier build measured only
+Identities hash the normalised texts, so under the same rules for personal data the likeness of two of them never
+changes. What an earlier build measured only
 saves reading texts again, and where its drops were the first of this build's, looking for candidates among them;
 whether it is there or not, the tables are the same to the byte.
 
@@ -68,6 +69,7 @@ class Likenesses:
         known: Tables of earlier builds; absent files and those of other versions are passed over.
         among: How candidates are proposed, then the digest of each drop in order; empty where the edges among the
             first drops may change with later ones.
+        redacted: Rules for personal data whose finds were taken out of the texts before they are measured.
 
     Attributes:
         covered: Of so many of the first drops an earlier build holds all edges: `extended` hands them out.
@@ -75,9 +77,16 @@ class Likenesses:
         measured: How many were not.
     """
 
-    def __init__(self, ids: np.ndarray, out: Path, known: Sequence[Path] = (), among: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        ids: np.ndarray,
+        out: Path,
+        known: Sequence[Path] = (),
+        among: Sequence[str] = (),
+        redacted: frozenset[str] = frozenset(),
+    ) -> None:
         self.ids, self.reused, self.measured = ids, 0, 0
-        versions = {**(LIKENESS.metadata or {}), **VERSIONS}
+        versions = {**(LIKENESS.metadata or {}), **VERSIONS, b"redacted": " ".join(sorted(redacted)).encode()}
         says = {path: pq.read_schema(path).metadata or {} for path in known if path.is_file()}
         fitting = [path for path, found in says.items() if versions.items() <= found.items()]
         self._earlier, self.covered = None, 0
@@ -85,7 +94,8 @@ class Likenesses:
             if self.covered < (covered := drops_covered(says[path], among)):
                 self._earlier, self.covered = path, covered
         self._known = [SortedRows(path, LIKENESS.names, _left_words) for path in fitting if path != self._earlier]
-        self._writer = RowGroups(out, LIKENESS.with_metadata({**versions, **found_among(among)}))
+        found = LIKENESS.with_metadata({**versions, **found_among(among)})
+        self._writer = RowGroups(out, found, unique=("left", "right"))
 
     def __enter__(self) -> "Likenesses":
         return self

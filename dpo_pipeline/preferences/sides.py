@@ -17,6 +17,7 @@ from dpo_pipeline.preferences.deduplicate import among_prompts, prompt_neighbour
 from dpo_pipeline.preferences.golden import like_golden, read_golden, write_golden
 from dpo_pipeline.preferences.identifiers import from_hex, places
 from dpo_pipeline.preferences.likeness import PROMPTS_LIKENESS_FILE, Likenesses, drops_covered
+from dpo_pipeline.preferences.personal_data import redacted_by
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.split import NOTHING_SEARCHED, Searched, Splits, split_prompts
 from dpo_pipeline.preferences.write import SPLITS_FILE, write_splits
@@ -48,7 +49,13 @@ def decide_sides(
         known: Artifacts of earlier builds; they save time and change no byte.
     """
     paths = [folder / PROMPTS_LIKENESS_FILE for folder in known]
-    with Likenesses(catalogue.prompts.ids, out / PROMPTS_LIKENESS_FILE, paths, among_prompts(catalogue)) as likenesses:
+    with Likenesses(
+        catalogue.prompts.ids,
+        out / PROMPTS_LIKENESS_FILE,
+        paths,
+        among=among_prompts(catalogue),
+        redacted=redacted_by(settings),
+    ) as likenesses:
         neighbours = prompt_neighbours(catalogue, likenesses=likenesses, settings=settings, reporter=reporter)
     pinned, counts = _pinned(catalogue, out, settings, reporter)
     searched = already_searched(catalogue, [folder / SPLITS_FILE for folder in known], settings)
@@ -100,7 +107,8 @@ def already_searched(catalogue: Catalogue, known: Sequence[Path], settings: Pref
 def among_sides(catalogue: Catalogue, settings: PreferenceSettings) -> list[str]:
     """What the sides rest on, drop by drop: the edges between the prompts, and the settings that decide."""
     golden = settings.golden_set.sha256 if settings.golden_set else None
-    decide = [settings.prompt_cluster_jaccard, settings.held_out_share, settings.split_salt, golden]
+    redacted = sorted(redacted_by(settings))
+    decide = [settings.prompt_cluster_jaccard, settings.held_out_share, settings.split_salt, golden, redacted]
     edges, *digests = among_prompts(catalogue)
     return [f"{edges}:{digest_of_json(decide)}", *digests]
 
@@ -113,7 +121,7 @@ def _pinned(
         return None, {}
     golden: pa.Table = read_golden(settings.golden_set, similarity=settings.prompt_cluster_jaccard)
     write_golden(out, golden)
-    pinned = like_golden(catalogue, golden, similarity=settings.prompt_cluster_jaccard)
+    pinned = like_golden(catalogue, golden, similarity=settings.prompt_cluster_jaccard, redacted=redacted_by(settings))
     name, count = settings.golden_set.name, int(pinned.sum())
     reporter.say(f"{golden.num_rows:,} pairs of the {name}; {count:,} prompts of the drops are like theirs")
     return pinned, {"pairs_golden": golden.num_rows, "prompts_like_golden": count}

@@ -26,6 +26,7 @@ from dpo_pipeline.preferences.identifiers import blake2b_128
 from dpo_pipeline.preferences.naming import Named, NamedRange, whole
 from dpo_pipeline.preferences.normalize import KEY_VERSION, map_contents, normalise_once_each, once_each, render
 from dpo_pipeline.preferences.parallel import in_order
+from dpo_pipeline.preferences.personal_data import as_redacted, redacted_by
 from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.shingles import SHINGLE_VERSION, Shingles, band_keys, shingle, signatures
@@ -76,7 +77,7 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
         reporter.say(sentence)
     with Named(judgments, out) as named:
         named.read(reporter)
-        prompt_ids = _write_prompts(named, out, settings.split_salt, reporter)
+        prompt_ids = _write_prompts(named, out, settings, reporter)
         counts = _write_pairs(named, prompt_ids, out, settings=settings, reporter=reporter)
     return Outcome(
         counts={"judgments": named.count, "prompts": len(prompt_ids), **counts},
@@ -84,8 +85,9 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
     )
 
 
-def _write_prompts(named: Named, out: Path, salt: str, reporter: Reporter) -> np.ndarray:
+def _write_prompts(named: Named, out: Path, settings: PreferenceSettings, reporter: Reporter) -> np.ndarray:
     """Write the sketch of every prompt, a row group per range; return the sorted identities."""
+    salt, rules = settings.split_salt, redacted_by(settings)
     progress = Progress(reporter, "prompts sketched", named.count)
     found, count = Scratch(out).empty((2, named.count), np.uint64).T, 0
     with (
@@ -97,7 +99,7 @@ def _write_prompts(named: Named, out: Path, salt: str, reporter: Reporter) -> np
             first = identifiers.first_of_each(keys[:, 0], keys[:, 1])
             prompts = whole(table, "prompt").take(pa.array(first))
             parts = []
-            for numbers, words in in_order(_chunks(prompts), _sketch_prompts):
+            for numbers, words in in_order(_chunks(prompts), lambda chunk: _sketch_prompts(chunk, rules)):
                 file.write(words.tobytes())
                 parts.append(numbers)
                 progress.add(len(numbers["shingles"]))
@@ -108,10 +110,13 @@ def _write_prompts(named: Named, out: Path, salt: str, reporter: Reporter) -> np
     return found[:count]
 
 
-def _sketch_prompts(prompts: pa.ListArray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The columns of `PROMPTS` for some normalised prompts, and their hashed word pairs end to end."""
+def _sketch_prompts(prompts: pa.ListArray, rules: frozenset[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The columns of `PROMPTS` for some normalised prompts, and their hashed word pairs end to end.
+
+    Word pairs are those of the texts without what the rules redact: prompts that differ in an address are one there.
+    """
     dialogue = render(prompts, roles=DIALOGUE, with_roles=False)
-    sets, opening = shingle(dialogue), _first_user_turns(prompts)
+    sets, opening = shingle(as_redacted(dialogue, rules=rules)), _first_user_turns(prompts)
     is_long = np.diff(shingle(opening, words=1).bounds) >= OPENING_WORDS
     bands = band_keys(signatures(sets, count=PROMPT_HASHES), bands=PROMPT_BANDS)
     return {

@@ -1,11 +1,16 @@
 """Personal data end to end: whatever the profile says becomes of it, no table and no report that is made holds any."""
 
+import json
+
 import pyarrow.parquet as pq
 import pytest
 from preference_worlds import judgment
 
+from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.preferences.annotators import report_annotators
+from dpo_pipeline.preferences.leakage import near_leaks
+from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.settings import PreferenceSettings
 
 MAIL, PHONE, CARD = "anna.muster@example.org", "+49 30 12345678", "4111 1111 1111 1111"
@@ -90,3 +95,53 @@ def test_flagged_texts_stay_as_they_are_but_the_reports_examples_do_not(world):
     page = (report / "report.html").read_text()
     assert "[EMAIL]" in page
     assert not any(secret in page for secret in SECRETS)
+
+
+def addressed(count):
+    """Pairs of prompts that differ in an address only, of which it is half the words."""
+    return [
+        f"parcel {number} of {' '.join(f'a{number}x{word}' for word in range(6))} went to "
+        f"{'.'.join(f'n{number}{who}{part}' for part in range(8))}@example{number}{who}.org instead"
+        for number in range(count)
+        for who in "pq"
+    ]
+
+
+def test_prompts_that_redaction_makes_alike_stand_on_one_side(world):
+    """As exported they are less than half alike and may stand on both sides; as published they are the same."""
+    rows = [judgment(text, f"First answer {at}.", f"Second one, {at}.") for at, text in enumerate(addressed(40))]
+    leaks = {}
+    earlier = []
+    for action in ("flag", "redact"):
+        given = settings(action).model_copy(update={"held_out_share": 0.4})
+        drop = world.drop("may", rows, settings=given)
+        out, outcome = world.build(drop, settings=given)
+        resumed, _ = world.build(drop, settings=given, known=earlier)
+        assert [(resumed / path.name).read_bytes() == path.read_bytes() for path in out.iterdir()].count(False) == 0
+        assert outcome.counts["pairs"] == 80
+        leaks[action] = near_leaks(out, jaccard=0.5)
+        earlier.append(out)
+    assert leaks == {"flag": [], "redact": []}
+    sides = {
+        row["prompt"][0]["content"]: row["split"] for row in pq.read_table(earlier[1] / "pairs.parquet").to_pylist()
+    }
+    assert len(sides) == 40, "both prompts of a pair read the same"
+    assert set(sides.values()) == {"train", "held_out"}
+    plain = pq.read_table(earlier[0] / "pairs.parquet").to_pylist()
+    number_of = {row["prompt"][0]["content"].split()[1]: set() for row in plain}
+    for row in plain:
+        number_of[row["prompt"][0]["content"].split()[1]].add(row["split"])
+    assert {"train", "held_out"} in number_of.values(), "as exported they are strangers"
+
+
+def test_a_golden_prompt_is_looked_for_as_the_drops_read(world, tmp_path):
+    text, copy = addressed(1)
+    path = tmp_path / "golden.jsonl"
+    path.write_text(json.dumps({"prompt": text, "chosen": "It comes today.", "rejected": "No idea."}))
+    pinned = GoldenSet(path=str(path), sha256=sha256_of_file(path))
+    for action, count in (("flag", 0), ("redact", 1)):
+        given = settings(action).model_copy(update={"held_out_share": 0.001, "golden_set": pinned})
+        drop = world.drop("may", [judgment(copy, "It went away.", "I do not know.")], settings=given)
+        out, outcome = world.build(drop, settings=given)
+        assert outcome.counts["prompts_like_golden"] == count
+        assert pq.read_table(out / "pairs.parquet")["split"].to_pylist() == [("train", "held_out")[count]]
