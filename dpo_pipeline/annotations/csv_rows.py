@@ -147,7 +147,8 @@ def _rows(header: list[str], lines: Lines, delimiter: str) -> Iterator[Entry]:
             yield number, Unusable(Reason.INVALID_CSV, f"near line {lines.number}: {row}"), b""
         elif isinstance(row, (TooLong, _Unclosed)):
             plain = whole >= ROWS_BEFORE and not is_spread
-            yield number, *_given_up(row, lines, width=width, delimiter=delimiter, is_one_line_a_row=plain)
+            problem, line = _given_up(row, lines, width=width, delimiter=delimiter, is_one_line_a_row=plain)
+            yield number, problem, _in_place(header, line, delimiter)
         elif row == header:
             yield number, header_again(), row
         else:
@@ -156,7 +157,13 @@ def _rows(header: list[str], lines: Lines, delimiter: str) -> Iterator[Entry]:
                 whole, is_spread = whole + 1, is_spread or lines.held > 1
                 yield number, value, value
             else:
-                yield number, value, dict(zip(header, row, strict=False))
+                shown = row if len(row) == width else row[:1]
+                yield number, value, dict(zip(header, shown, strict=False))
+
+
+def _in_place(header: Sequence[str], line: str, delimiter: str) -> dict[str, str]:
+    """The cells of a broken line that stand under their own names, so that what names a person is known by its name."""
+    return dict(zip(header, line.partition('"')[0].split(delimiter)[:-1], strict=False))
 
 
 class _Unclosed:

@@ -5,8 +5,10 @@ from typing import Any
 
 import yaml
 
+from dpo_pipeline.annotations.sinks import UNREAD
+
 _ORDERS = {"ranks", "ratings", "ranking", "rating", "rank"}
-RULE = ("match", "encoding", "mapping", "scale", "vocabulary", "time_unit")
+RULE = ("match", "encoding", "mapping", "scale", "vocabulary", "time_unit", "day_first")
 
 
 def is_usable(findings: Mapping[str, Any]) -> bool:
@@ -21,7 +23,8 @@ def findings_as_text(findings: Mapping[str, Any]) -> str:
     records = findings["records_in"]
     lines = [f"{records:,} records: {judgments:,} judgments, {demonstrations:,} demonstrations, {rejected:,} rejected"]
     for name, file in findings["files"].items():
-        lines += ["", f"{name}  read as {file['source']}"]
+        how = "not read" if file["source"] == UNREAD else f"read as {file['source']}"
+        lines += ["", f"{name}  {how}"]
         lines += [f"  {line}" for line in _file(file)]
     proposals = proposals_of(findings)
     if proposals:
@@ -70,7 +73,13 @@ def _file(file: Mapping[str, Any]) -> Iterator[str]:
     yield f"{file['records_in']:,} records: {', '.join(kept) or 'nothing usable'}"
     for choice, count in file["choices"].items():
         yield f"  {count:>8,}  {choice}"
+    for what, count in file["values_left_out"].items():
+        yield f"left out {count:,}: {what.replace('_', ' ')}, of records that are kept"
     for fault in file["rejected"]:
         yield f"rejected {fault['count']:,}: {fault['reason']}. {fault['sentence']}"
+        details: set[str] = set()
         for example in fault["examples"]:
+            if example["detail"] in details:
+                continue
+            details.add(example["detail"])
             yield f"  record {example['record_number']}: {example['detail']}  {example['excerpt']}"

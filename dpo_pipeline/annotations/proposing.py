@@ -10,28 +10,34 @@ from typing import Any
 from dpo_pipeline.annotations.column_families import Family, are_numbers, families_of, mean_length, tokens_of
 from dpo_pipeline.annotations.drop_rules import FileRule
 from dpo_pipeline.annotations.orders import names_of, ranks_of
+from dpo_pipeline.annotations.quantities import duration_of
 from dpo_pipeline.annotations.reading import tables_of
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.registry import ExportFormat, recognise
-from dpo_pipeline.annotations.rules import Rules
+from dpo_pipeline.annotations.rules import Rules, object_in
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.sources import Source, sources_of_file
-from dpo_pipeline.annotations.verdict_words import is_strength, propose_scale, propose_vocabulary
+from dpo_pipeline.annotations.verdict_words import is_strength, meaning_of, propose_scale, propose_vocabulary
 
 SAMPLE_RECORDS = 1_000
 MOST_WORDS = 20
 """A column with more distinct values than this is no verdict."""
 LEAST_RESPONSE_CHARACTERS = 10
+NOBODY = "No column looks like the annotator: without one nobody's work can be told apart."
 NESTED = 4
 """Objects inside one another that are looked into."""
 
 _NAMES = {
-    "prompt": r"prompt|question|instruction|query|conversation|context|user_?(inp|messag|request)|^input|dialog|histor",
-    "annotator": r"worker|annotator|rater|labell?er|contributor|expert|user_?id|completed_?by|attempted_?by|reviewer",
+    "prompt": r"prompt|question|instruction|query|conversation|context|user_?(inp|messag|request)|^input|dialog|histor"
+    r"|^frage|pregunta",
+    "annotator": r"worker|annotator|rater|labell?er|contributor|expert|user_?id|completed_?by|attempted_?by|reviewer"
+    r"|bearbeiter",
     "strength": r"strength|degree|confidence|how_?much|magnitude|margin",
-    "verdict": r"preferen|verdict|winner|overall|choice|better|comparison|label|select|rating|likert|score|chosen|pick",
-    "seconds": r"second|duration|time_?(spent|taken)|lead_?time|elapsed|_secs?$|_m?s$|^time_?\(?(min|sec|s|ms|m)\b",
-    "judged_at": r"submi|completed_?at|completion_?(time|date)|created|judged|timestamp|date|_at$",
+    "verdict": r"preferen|verdict|winner|overall|choice|better|comparison|label|select|rating|likert|score|chosen|pick"
+    r"|bewertung",
+    "seconds": r"second|duration|time_?(spent|taken)|lead_?time|elapsed|_secs?$|_m?s$|^time_?\(?(min|sec|s|ms|m)\b"
+    r"|dauer|^aht|handling_?time",
+    "judged_at": r"submi|completed_?at|completion_?(time|date)|created|judged|timestamp|date|_at$|^completed$|datum",
     "justification": r"justif|reason|rational|explan|comment|why|feedback|note",
     "shown_first": r"shown|first|left|position|display|order",
     "guideline_version": r"guideline|rubric_?version|instructions?_?version",
@@ -56,8 +62,8 @@ def propose_mapping(path: Path, *, settings: AnnotationSettings | None = None) -
 
     Returns:
         `match` (the file's name), `format` (recognised, else None), `columns` (names), and, where no format is
-        recognised, `mapping`, `vocabulary`, `scale`, `time_unit` to copy into `drop.yaml`, and `open_questions`: one
-        sentence for each thing that a person must fill in or confirm.
+        recognised, `mapping`, `vocabulary`, `scale`, `time_unit`, `day_first` to copy into `drop.yaml`, and
+        `open_questions`: one sentence for each thing that a person must fill in or confirm.
     """
     settings = settings or AnnotationSettings()
     sample = next(
@@ -97,7 +103,9 @@ def flattened(record: Mapping[str, Any], *, depth: int = NESTED) -> dict[str, An
     {'id': 1, 'data.prompt': 'Hi'}
     """
     found: dict[str, Any] = {}
-    for name, value in record.items():
+    for name, held in record.items():
+        inside = object_in(held) if isinstance(held, str) else None
+        value = held if inside is None else inside
         if isinstance(value, dict) and value and depth and "." not in str(name):
             found |= {f"{name}.{key}": one for key, one in flattened(value, depth=depth - 1).items()}
         elif depth == NESTED or "." not in str(name):  # a dot in an inner name is taken for a step further in
@@ -111,6 +119,13 @@ def _columns(sample: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _are_mostly_numbers(values: Sequence[Any]) -> bool:
     return bool(values) and sum(are_numbers([value]) for value in values) >= 0.8 * len(values)
+
+
+def _is_duration(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and duration_of(value) >= 0
+    except (TypeError, ValueError):
+        return False
 
 
 class _Proposal:
@@ -132,17 +147,21 @@ class _Proposal:
         for role in _NAMES:
             if role != "verdict" or not self.mapping.keys() & {"responses", "response"}:
                 self._take_role(role)
+        self._guess_by_content()
         self._ask_for_missing()
         words = Counter(str(value).strip().casefold() for value in self.values.get(self.mapping.get("verdict", ""), []))
         scale = propose_scale(words, self.questions)
         vocabulary = propose_vocabulary(words, scale, self._labels(responses), self.questions)
         self.mapping["dimensions"] = self._dimensions(responses, set(words))
+        if "prompt" in self.mapping and "annotator" not in self.mapping:
+            self.questions.append(NOBODY)
         return {
             "columns": self.columns,
             "mapping": self.mapping,
             "vocabulary": vocabulary,
             "scale": scale,
             "time_unit": self._time_unit(),
+            "day_first": self._day_first(),
             "open_questions": self.questions,
         }
 
@@ -235,15 +254,41 @@ class _Proposal:
         if not values:
             return False
         if role == "seconds":
-            return are_numbers(values) and "difference" not in tokens_of(name)
+            return all(map(_is_duration, values)) and "difference" not in tokens_of(name)
         if role == "judged_at":
-            rules = Rules()
-            return all(rules.time(value) is not None for value in values[:50])
+            return any(
+                all(Rules(FileRule(day_first=first)).time(value) is not None for value in values[:50])
+                for first in (False, True)
+            )
         if role == "strength":
             return all(map(is_strength, values))
         if role in {"verdict", "shown_first", "guideline_version"}:
             return all(isinstance(value, (str, int, float)) for value in values) and len(set(values)) <= MOST_WORDS
         return True
+
+    def _guess_by_content(self) -> None:
+        """Prompt and verdict by what their columns hold, where no name says which they are; both are asked about."""
+        left = [name for name in self.columns if name not in self.taken and name and self.values[name]]
+        if "prompt" not in self.mapping and self.mapping and left:
+            longest = max(left, key=lambda name: mean_length(self.values[name]))
+            if mean_length(self.values[longest]) >= LEAST_RESPONSE_CHARACTERS:
+                self._guess("prompt", longest)
+        if "verdict" not in self.mapping and "response_a" in self.mapping:
+            spoken = [name for name in left if name not in self.taken and self._speaks_of_sides(name)]
+            if spoken:
+                self._guess("verdict", spoken[0])
+
+    def _guess(self, role: str, name: str) -> None:
+        self.mapping[role] = name
+        self.taken.add(name)
+        self.questions.append(f"Is {name} the {role}? Its name does not say so.")
+
+    def _speaks_of_sides(self, name: str) -> bool:
+        """Whether most of a column's few words say which response is better, or that none is."""
+        if not self._fits("verdict", name):
+            return False
+        words = {str(value).strip().casefold() for value in self.values[name]}
+        return len(words) > 1 and 2 * sum(meaning_of(word) is not None for word in words) > len(words)
 
     def _ask_for_missing(self) -> None:
         needed = ("prompt",) if self.mapping.keys() & {"responses", "response"} else ("prompt", "verdict")
@@ -280,6 +325,11 @@ class _Proposal:
             if len(tokens) == 2
             else ()
         )
+
+    def _day_first(self) -> bool | None:
+        """Whether dates with slashes can only be read with the day first."""
+        values = self.values.get(self.mapping.get("judged_at", ""), [])
+        return True if any(Rules().time(value) is None for value in values[:50]) else None
 
     def _time_unit(self) -> str | None:
         name = str(self.mapping.get("seconds", "")).casefold()

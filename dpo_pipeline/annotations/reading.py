@@ -195,4 +195,6 @@ def _cut_short(raw: Any) -> Any:
 
 
 def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that is no UTF-8, carried along
+        return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode() if character.isascii() else f"\\u{ord(character):04x}"

@@ -5,8 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+from dpo_pipeline.annotations.decoding import decode
 from dpo_pipeline.annotations.drop_rules import FileRule
 from dpo_pipeline.annotations.quantities import duration_of, number_of, time_of
 from dpo_pipeline.annotations.reasons import Reason
@@ -27,8 +29,8 @@ COMMON_WORDS: Mapping[str, int | str] = {
 """Words that mean the same wherever they stand; a drop's vocabulary goes before them."""
 
 STRENGTH_WORDS = (
-    (3, r"much|significant|strong|far\b|clear|definite"),
-    (1, r"slight|margin|little|somewhat|\bbit\b|weak"),
+    (3, r"much|significant|strong|far\b|clear|definite|\bviel\b|deutlich|beaucoup|nettement|\bmucho\b"),
+    (1, r"slight|margin|little|somewhat|\bbit\b|weak|etwas|\bleicht\b|\bun peu\b|légère|\bpoco\b|ligera"),
 )
 """Adverbs by which words tell how much better; without one it is 2."""
 _JOINTS = re.compile(r"[_\-]+")
@@ -226,13 +228,17 @@ def signed(strength: int) -> Verdict:
 def field(record: Mapping[str, Any], path: str) -> Any:
     """A field by its name, or by names with dots between where there is no field of the whole name.
 
-    >>> field({"data": {"text": "x"}}, "data.text")
-    'x'
+    A text that is a JSON object, as in a cell of a sheet, is gone into; one that is broken holds no fields.
+
+    >>> field({"data": {"text": "x"}}, "data.text"), field({"task": '{"a": ["y"]}'}, "task.a.0")
+    ('x', 'y')
     """
     if path in record or "." not in path:
         return record.get(path)
     value: Any = record
     for name in path.split("."):
+        if type(value) is str:
+            value = object_in(value)
         if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
             value = value[int(name)]
         elif isinstance(value, dict):
@@ -240,6 +246,18 @@ def field(record: Mapping[str, Any], path: str) -> Any:
         else:
             return None
     return value
+
+
+@lru_cache(maxsize=16)  # a mapping asks the same cell for one field after the other
+def object_in(text: str) -> dict[str, Any] | None:
+    """The JSON object a text is, as strictly read as a record; None where it is none."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        value = decode(text.encode())
+    except UnicodeEncodeError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _word(value: Any) -> str:

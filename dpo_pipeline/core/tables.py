@@ -1,6 +1,6 @@
 """Parquet the same way everywhere: described columns, deterministic bytes, row groups fit for streaming."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -37,9 +37,31 @@ def describe(schema: pa.Schema) -> list[Mapping[str, str]]:
     ]
 
 
-def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer with the house's options; equal batches give equal bytes under one pyarrow version."""
-    return pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True)
+def open_writer(path: Path, schema: pa.Schema, *, unique: Collection[str] = ()) -> pq.ParquetWriter:
+    """A writer with the house's options; equal batches give equal bytes under one pyarrow version.
+
+    Args:
+        path: File to write.
+        schema: Its schema.
+        unique: Columns whose values hardly ever repeat (identities, texts): a dictionary of them only takes time.
+    """
+    repeating = [leaf for field in schema if field.name not in unique for leaf in _leaves(field.type, field.name)]
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        write_page_index=True,
+        use_dictionary=repeating if unique else True,  # pyright: ignore[reportArgumentType] (pyarrow takes names)
+    )
+
+
+def _leaves(kind: pa.DataType, path: str) -> list[str]:
+    """What Parquet calls the columns of numbers and texts that a column of a type is made of."""
+    if pa.types.is_list(kind):
+        return _leaves(kind.value_type, f"{path}.list.element")
+    if pa.types.is_struct(kind):
+        return [leaf for part in kind for leaf in _leaves(part.type, f"{path}.{part.name}")]
+    return [path]
 
 
 class RowGroups:
@@ -48,10 +70,11 @@ class RowGroups:
     Args:
         path: File to write.
         schema: Its schema.
+        unique: As for `open_writer`.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer, self._schema = open_writer(path, schema), schema
+    def __init__(self, path: Path, schema: pa.Schema, *, unique: Collection[str] = ()) -> None:
+        self._writer, self._schema = open_writer(path, schema, unique=unique), schema
         self._pending: list[pa.Table] = []
         self._count = 0
 

@@ -15,6 +15,7 @@ TILE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 27}
 """Most logits at once, unless that is too few rows: 4 MiB in fp32 fit a CPU's cache, 256 MiB in bf16 fill a card."""
 LEAST_ROWS = 128
 """Fewer rows would read the whole output matrix too often: at 128,256 tokens this is a tile of 63 MiB."""
+FP32_BYTES = 4.0
 
 
 class Finish(NamedTuple):
@@ -170,6 +171,21 @@ def rows_of_a_tile(vocabulary: int, device: str) -> int:
     """
     rows = TILE_ELEMENTS["cuda" if device == "cuda" else "cpu"] // vocabulary
     return max(LEAST_ROWS, rows - rows % ROWS)
+
+
+def bytes_of_a_logit(device: str, compute_bytes: float) -> float:
+    """What a logit of a tile takes at the peak: itself, and what its reduction makes of it.
+
+    Triton's passes read a tile and write the next; torch makes an fp32 copy of one in bf16, and exponentials of that.
+    For a card that is not in this machine Triton is taken for granted: torch's builds for CUDA bring it.
+
+    Args:
+        device: cuda, mps or cpu.
+        compute_bytes: Bytes of a logit as it is computed: 2 or 4.
+    """
+    if device == "cuda" and not (torch.cuda.is_available() and _triton_kernels() is None):
+        return 2 * compute_bytes
+    return compute_bytes + FP32_BYTES * (1 if compute_bytes == FP32_BYTES else 2)
 
 
 def _tiles(tokens: int, vocabulary: int, device: torch.device) -> list[slice]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dpo_pipeline.modeling import products
 from dpo_pipeline.modeling.device import Device
-from dpo_pipeline.modeling.head import rows_of_a_tile
+from dpo_pipeline.modeling.head import bytes_of_a_logit, rows_of_a_tile
 from dpo_pipeline.modeling.settings import Architecture, ComputeSettings, ModelSettings, Precision
 from dpo_pipeline.modeling.shapes import adapter_parameter_count, parameter_count
 
@@ -63,7 +63,12 @@ def memory_terms(
     else:
         yield Term("activations", tokens * layer * shape.layer_count, f"{tokens:,} tokens x {shape.layer_count} layers")
     rows = rows_of_a_tile(shape.vocabulary_size, device.kind)
-    yield Term("logits", 2 * rows * shape.vocabulary_size * compute_bytes, f"two tiles of {rows:,} tokens at most")
+    logit = bytes_of_a_logit(device.kind, compute_bytes)
+    yield Term(
+        "logits",
+        rows * shape.vocabulary_size * logit,
+        f"a tile of {rows:,} tokens, {logit:g} bytes a logit at the peak",
+    )
     kernels = KERNEL_BYTES if device.kind == "cpu" and products.is_faster() else 0.0
     yield Term(
         "runtime", CONTEXT_BYTES[device.kind] + kernels, "torch itself, and on a CPU tables, kernels and the allocator"

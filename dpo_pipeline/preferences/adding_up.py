@@ -108,7 +108,8 @@ def _overlaps(catalogue: Catalogue, verdicts: VerdictFile) -> Callable[[], Itera
     def pieces() -> Iterator[Evidence]:
         for start, end in zip((ends - sizes).tolist(), ends.tolist(), strict=True):
             rows = file.read(start, end)
-            pair = rows["pair"] - rows["pair"][0] if len(rows) else rows["pair"]
-            yield Evidence(pair, np.ascontiguousarray(rows["code"]), np.ascontiguousarray(rows["votes"]))
+            # As the sums take them, which would otherwise convert them every time.
+            pair, code, votes = (rows[name].astype(kind) for name, kind in zip(OVERLAP.names or (), "qqd", strict=True))
+            yield Evidence(pair - pair[:1], code, votes)
 
     return pieces

@@ -132,11 +132,11 @@ def _merge_same_responses(
     catalogue: Catalogue, verdicts: VerdictFile, fates: Fates, near: NearPairs, ranks: Ranks
 ) -> None:
     """Give a pair the judgments of its near duplicates with the very same responses: they judged the same thing."""
-    left, right = near.edges.T
     is_same = near.prompt >= SAME_PROMPT
-    for name in ("low_id", "high_id"):
-        one, other = (catalogue.pairs.column_at(name, side) for side in (left, right))
-        is_same &= (one == other).all(axis=1)
+    for some in slices(len(is_same)):
+        for name in ("low_id", "high_id"):
+            one, other = (catalogue.pairs.column_at(name, side) for side in near.edges[some].T)
+            is_same[some] &= (one == other).all(axis=1)
     losers, winners = ranks.elect(near.edges[is_same])
     fates.exclude_for(losers, winners, Reason.NEAR_DUPLICATE)
     fates.is_moved[losers] = True

@@ -206,14 +206,13 @@ def _by_majority(evidence: Evidence) -> np.ndarray:
 
 def _posterior(evidence: Evidence, pair_count: int, confusion: Confusion) -> np.ndarray:
     """Probabilities of each pair's truth being low, high and tie, `(3, P)`."""
-    # Per annotator what a verdict for low, for high and a tie are worth under each truth.
-    tied = confusion.log_tied[:, [1, 1, 0]]
-    worth = (
-        table.ravel()[evidence.code] for table in (confusion.log_decided, confusion.log_decided[:, [1, 0, 2]], tied)
-    )
-    posterior = np.stack([_sums(evidence.pair, evidence.votes * one, pair_count) for one in worth])
-    share = confusion.tie_share
-    posterior += np.log([(1 - share) / 2, (1 - share) / 2, share])[:, None]
+    # Per annotator what a verdict for low, for high and a tie are worth if low or high is true, beside a true tie.
+    log_low, log_high = confusion.log_decided, confusion.log_decided[:, [1, 0, 2]]
+    beside = confusion.log_tied[:, [1, 1, 0]]
+    posterior, share = np.zeros((3, pair_count)), confusion.tie_share
+    for truth, log in zip(posterior, (log_low, log_high), strict=False):
+        worth = (log - beside).ravel()[evidence.code]
+        truth[:] = _sums(evidence.pair, evidence.votes * worth, pair_count) + np.log((1 - share) / 2 / share)
     posterior = np.exp(posterior - posterior.max(axis=0))
     return posterior / posterior.sum(axis=0)
 

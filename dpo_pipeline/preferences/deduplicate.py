@@ -35,6 +35,9 @@ EARLY_PROMPTS = 64
 across the sides of the split: a pair of pairs that is overlooked is one row too many, of prompts it may be a leak."""
 
 
+NEAR = np.dtype([("edges", "<i4", 2), ("similarity", "<f8"), ("least", "<f8"), ("prompt", "<f8")])
+
+
 class NearPairs(NamedTuple):
     """Edges between near-duplicate pairs, `(E, 2)`, and how alike they are along each, `(E,)`.
 
@@ -71,7 +74,7 @@ def near_duplicate_pairs(
     """
     same = [catalogue.prompts.column(name) for name in ("system", "numbers")]
     progress = Progress(reporter, "pairs searched for near duplicates", len(catalogue.pairs.ids))
-    found = [NearPairs(np.zeros((0, 2), np.int64), *np.zeros((3, 0)))]
+    found = catalogue.scratch.rows(NEAR)
 
     def candidates() -> Iterator[np.ndarray]:
         for edges in propose(catalogue.pair_bands(), order, len(catalogue.pairs.ids), catalogue.scratch):
@@ -83,9 +86,13 @@ def near_duplicate_pairs(
         catalogue.scratch.let_go()
         similarity, least, prompt = likenesses.of(edges, lambda rows, local: _likeness(catalogue, rows, local)).T
         is_near = (similarity >= settings.near_duplicate_jaccard) & (least >= settings.near_duplicate_part_jaccard)
-        found.append(NearPairs(edges, similarity, least, prompt).only(is_near))
+        rows = np.zeros(int(is_near.sum()), NEAR)
+        for name, values in zip(NearPairs._fields, (edges, similarity, least, prompt), strict=True):
+            rows[name] = values[is_near]
+        found.append(rows)
     reporter.say(f"near duplicates: {_told(likenesses)}")
-    return NearPairs(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    every = found.mapped()
+    return NearPairs(*(every[name] for name in NearPairs._fields))
 
 
 def _enough(pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -94,7 +94,8 @@ class Likenesses:
             if self.covered < (covered := drops_covered(says[path], among)):
                 self._earlier, self.covered = path, covered
         self._known = [SortedRows(path, LIKENESS.names, _left_words) for path in fitting if path != self._earlier]
-        self._writer = RowGroups(out, LIKENESS.with_metadata({**versions, **found_among(among)}))
+        found = LIKENESS.with_metadata({**versions, **found_among(among)})
+        self._writer = RowGroups(out, found, unique=("left", "right"))
 
     def __enter__(self) -> "Likenesses":
         return self

@@ -115,6 +115,7 @@ class ValuesByAnnotator:
             own = np.bincount(rows["annotator"], minlength=count)
             values[np.repeat(free - (np.cumsum(own) - own), own) + np.arange(len(rows))] = rows["value"]
             free += own
+        self._scratch.let_go()
         for start, end in zip((ends - sizes).tolist(), ends.tolist(), strict=True):
             values[start:end].sort()
             yield values[start:end]

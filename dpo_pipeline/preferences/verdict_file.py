@@ -119,11 +119,12 @@ class VerdictFile:
             self._scratch.let_go()
 
     def move(self, losers: np.ndarray, winners: np.ndarray) -> None:
-        """Let the judgments of some pairs, ascending, count for others; sides keep their names. They stay in memory."""
+        """Let the judgments of some pairs, ascending, count for others; sides keep their names."""
         moved = [self._rows.read(int(self._starts[pair]), int(self._starts[pair + 1])) for pair in losers.tolist()]
         records = np.concatenate([np.zeros(0, RECORD), *moved])
         records["pair"] = np.repeat(winners, [len(some) for some in moved])
-        self._losers, self._moved = losers, _sorted(records)
+        self._losers, self._moved = losers, self._scratch.empty(len(records), RECORD)
+        self._moved[:] = _sorted(records)
 
     def dimensions_of(self, verdicts: Verdicts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The dimensions of some verdicts: of which verdict, number of the name, strength toward b, `(S,)` each."""

@@ -31,6 +31,12 @@ from dpo_pipeline.preferences.verdict_file import VerdictFile
 from dpo_pipeline.preferences.verdicts import Status, Verdicts
 
 PAIRS_FILE, EXCLUDED_FILE, SPLITS_FILE = "pairs.parquet", "excluded_pairs.parquet", "splits.parquet"
+UNIQUE = {"pair_id", "prompt_id", "cluster_id", "group_id", "winner_pair_id", "judgment_ids"} | {
+    "prompt",
+    "chosen",
+    "rejected",
+}
+"""Columns whose values hardly ever repeat."""
 TEXTS_AT_ONCE = 10_000
 """Kept pairs whose texts are in memory while they are put together."""
 
@@ -53,8 +59,8 @@ class TableWriter:
         self._flags = _Flags(catalogue, settings)
         with ExitStack() as stack:
             self._texts = TextReader(catalogue.drops, settings, stack)
-            self._pairs = stack.enter_context(RowGroups(out / PAIRS_FILE, PAIRS))
-            self._excluded = stack.enter_context(RowGroups(out / EXCLUDED_FILE, EXCLUDED_PAIRS))
+            self._pairs = stack.enter_context(RowGroups(out / PAIRS_FILE, PAIRS, unique=UNIQUE))
+            self._excluded = stack.enter_context(RowGroups(out / EXCLUDED_FILE, EXCLUDED_PAIRS, unique=UNIQUE))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -110,7 +116,8 @@ def write_splits(out: Path, catalogue: Catalogue, splits: Splits, among: Sequenc
     """
     drop_names = pa.array([drop.name for drop in catalogue.drops], pa.string())
     prompts = catalogue.prompts
-    with RowGroups(out / SPLITS_FILE, SPLITS.with_metadata({**SPLITS.metadata, **found_among(among)})) as writer:
+    schema = SPLITS.with_metadata({**SPLITS.metadata, **found_among(among)})
+    with RowGroups(out / SPLITS_FILE, schema, unique=UNIQUE) as writer:
         for start in range(0, len(prompts.ids), ROW_GROUP_ROWS):
             some = slice(start, start + ROW_GROUP_ROWS)
             writer.write(

@@ -1,5 +1,6 @@
 """The dry run and the proposed mapping: what a person sees before a vendor's first drop is let in."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 from dpo_pipeline.annotations.checking import check_drop
 from dpo_pipeline.annotations.findings import drop_yaml_of, proposals_of
-from dpo_pipeline.annotations.proposing import propose_mapping
+from dpo_pipeline.annotations.proposing import NOBODY, propose_mapping
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.cli import commands
 from dpo_pipeline.core.errors import SettingsError
@@ -97,7 +98,7 @@ def test_words_of_a_vocabulary_are_understood_or_asked_about(tmp_path):
         "b wins": 2,
         "both are poor": "both_bad",
     }
-    assert proposal["open_questions"] == ["What does the verdict 'hard to tell' mean?"]
+    assert proposal["open_questions"] == ["What does the verdict 'hard to tell' mean?", NOBODY]
 
 
 def test_a_known_format_needs_no_mapping(tmp_path):
@@ -202,7 +203,7 @@ def test_a_bare_number_means_a_response_only_where_the_columns_are_told_apart_by
     assert propose_mapping(own)["vocabulary"] == {"0": -2, "1": 2}
     proposal = propose_mapping(other)
     assert proposal["vocabulary"] == {}
-    assert proposal["open_questions"] == ["What does the verdict '0' mean?", "What does the verdict '1' mean?"]
+    assert proposal["open_questions"] == ["What does the verdict '0' mean?", "What does the verdict '1' mean?", NOBODY]
 
 
 def test_a_rule_that_lacks_what_it_needs_is_proposed_as_a_comment(tmp_path):
@@ -305,3 +306,86 @@ def test_a_sheet_with_one_response_a_row_is_proposed_and_read(tmp_path, read):
 def test_a_mapping_of_two_ways_or_of_none_is_refused(read, mapping, fault):
     with pytest.raises(SettingsError, match=fault):
         read({"x.csv": "p,r,s\n", "drop.yaml": json.dumps({"mapping": mapping})})
+
+
+def proposed(tmp_path, header, rows):
+    path = tmp_path / "sheet.csv"
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return propose_mapping(path)
+
+
+def sentences(verdicts):
+    return [
+        [f"What is {n}?", f"It is the number {n}.", f"No idea, {n}.", verdict] for n, verdict in enumerate(verdicts)
+    ]
+
+
+AB = ["prompt", "response_a", "response_b", "preference"]
+
+
+def test_a_number_in_front_of_a_verdict_is_a_place_on_a_scale_and_no_side(tmp_path):
+    """`-1 - rather` once became "response a is better" for its 1, and `-2 - quite` the contrary."""
+    found = proposed(tmp_path, AB, sentences(f"{n} - word {'abcdefg'[n]}x" for n in range(-3, 4)))
+    assert found["scale"] == "signed_3"
+    assert sorted(found["vocabulary"].values()) == [-3, -2, -1, 0, 1, 2, 3]
+    assert all(int(word.split(" - ")[0]) == meaning for word, meaning in found["vocabulary"].items())
+    assert (
+        "Is the number in front of each verdict on the scale signed_3, lower for response_a?" in found["open_questions"]
+    )
+
+
+def test_words_behind_a_number_go_before_it(tmp_path):
+    words = ["1 - b is much better", "2 - b is better", "3: same", "4. a is better", "5 = a is much better"]
+    found = proposed(tmp_path, AB, sentences(words))
+    assert (found["scale"], found["vocabulary"]) == (None, dict(zip(words, (3, 2, "tie", -2, -3), strict=True)))
+
+
+def test_numbers_that_lie_on_no_scale_are_asked_about_and_no_scale_is_spoken_of(tmp_path):
+    found = proposed(tmp_path, AB, sentences("012012"))
+    assert found["scale"] is None
+    assert found["open_questions"] == [f"What does the verdict '{n}' mean?" for n in "012"] + [NOBODY]
+
+
+def test_words_that_were_given_the_same_strength_for_want_of_an_adverb_are_asked_about(tmp_path):
+    found = proposed(tmp_path, AB, sentences(["a wins", "a wins narrowly", "b wins", "tie"]))
+    assert found["vocabulary"] == {"a wins": -2, "a wins narrowly": -2, "b wins": 2}
+    assert (
+        "How much better is each of 'a wins', 'a wins narrowly'? No word in them was understood to say so."
+        in (found["open_questions"])
+    )
+
+
+def test_columns_whose_names_say_nothing_are_known_by_what_they_hold_and_asked_about(tmp_path):
+    found = proposed(tmp_path, ["Q", "T a", "T b", "Z"], sentences(["a better", "b better", "a better"]))
+    assert {name: found["mapping"][name] for name in ("prompt", "verdict")} == {"prompt": "Q", "verdict": "Z"}
+    assert found["open_questions"][:2] == [
+        "Is Q the prompt? Its name does not say so.",
+        "Is Z the verdict? Its name does not say so.",
+    ]
+
+
+def test_days_that_can_only_come_first_are_proposed_so(tmp_path):
+    rows = [[*row, date] for row, date in zip(sentences("abab"), ("1/2/2026", "13/2/2026", "3/2/2026"), strict=False)]
+    found = proposed(tmp_path, [*AB, "date"], rows)
+    assert (found["mapping"]["judged_at"], found["day_first"]) == ("date", True)
+
+
+def test_the_fields_of_json_in_cells_are_proposed_by_their_paths(tmp_path):
+    asked = [{"role": "user", "content": "Which tents do you sell?"}]
+    task = {"conversation": asked, "response_a": "We sell three tents.", "response_b": "None that I know of."}
+    rows = [
+        [json.dumps(task), json.dumps({"preference": side, "why": "It is.", "spent": {"seconds": 31}}), f"w{number}"]
+        for number, side in enumerate("abba")
+    ]
+    mapping = proposed(tmp_path, ["task", "result", "worker_id"], rows)["mapping"]
+    assert mapping | {"dimensions": {}} == {
+        "prompt": "task.conversation",
+        "response_a": "task.response_a",
+        "response_b": "task.response_b",
+        "verdict": "result.preference",
+        "annotator": "worker_id",
+        "seconds": "result.spent.seconds",
+        "justification": "result.why",
+        "dimensions": {},
+    }

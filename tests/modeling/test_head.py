@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dpo_pipeline.modeling import head
-from dpo_pipeline.modeling.head import Finish, token_logps
+from dpo_pipeline.modeling.head import Finish, bytes_of_a_logit, token_logps
 
 FINISHES = [Finish(), Finish(scale=0.3), Finish(cap=2.0), Finish(scale=2.0, cap=1.5)]
 
@@ -55,3 +55,26 @@ def test_log_softmax_of_bf16_logits_is_fp32():
     assert (logps - expected).abs().max() < 1e-5
     in_bf16 = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
     assert (in_bf16 - expected).abs().max() > 1e-3, "which bf16 would not be"
+
+
+@pytest.mark.parametrize(("dtype", "compute_bytes"), [(torch.float32, 4.0), (torch.bfloat16, 2.0)])
+def test_a_tile_takes_what_the_plan_says(dtype, compute_bytes):
+    """Counted by torch's profiler on a CPU, where no Triton is, from before the product until after the reduction."""
+    hidden, weight = torch.randn(128, 16).to(dtype), torch.randn(4_096, 16).to(dtype)
+    targets = torch.zeros(128, dtype=torch.long)
+    with torch.no_grad(), torch.profiler.profile(profile_memory=True) as profile:
+        token_logps(hidden, weight, None, targets)
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    assert peak == pytest.approx(128 * 4_096 * bytes_of_a_logit("cpu", compute_bytes), rel=0.02)
+
+
+def test_a_card_without_triton_needs_as_much_as_a_cpu(monkeypatch):
+    monkeypatch.setattr(head, "_triton_kernels", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert bytes_of_a_logit("cuda", 2.0) == bytes_of_a_logit("cpu", 2.0) == 10
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert bytes_of_a_logit("cuda", 2.0) == 4
