@@ -130,13 +130,13 @@ def train_dpo(  # noqa: PLR0913  the graph's contract: four folders, a work fold
         **training_counts(data, tokens=sum(groups[index].tokens for step in steps[: len(history)] for index in step)),
         "steps": len(history),
         "steps_planned": len(steps),
+        "published_step": session.published_step,
         **parameter_counts(policy),
     }
     facts = {
         "first_loss": history[0]["loss"],
         **{f"final_{name.rpartition('/')[2]}": recent_mean(history, name) for name in FINAL},
         "stopped_early": session.stopped_early or "no",
-        "published_step": session.published_step,
         "precision": str(device.precision),
     }
     write_training(out, stage="dpo", settings=settings, counts=counts, facts=facts, left_out=data.left_out)

@@ -97,7 +97,10 @@ def cost(report: Mapping[str, Any]) -> str:
             trained = counts.get("trained_parameters")
             size = f", {large(trained)} parameters trained" if trained else ""
             steps, planned = counts["steps"], counts.get("steps_planned", counts["steps"])
-            early = f" of {planned:,} steps (stopped early)" if steps < planned else " steps"
+            published = counts.get("published_step", steps)
+            remarks = ["stopped early"] * (steps < planned) + [f"weights of step {published:,}"] * (published < steps)
+            remark = f" ({', '.join(remarks)})" if remarks else ""
+            early = f"{f' of {planned:,}' if steps < planned else ''} steps{remark}"
             parts.append(f"{name} {steps:,}{early} over {large(counts['tokens'])} tokens{size}")
     return f"Cost: {'; '.join(parts)}." if parts else ""
 

@@ -139,6 +139,7 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
         "prompt_tokens_cut": sum(cut),
         "steps": len(history),
         "steps_planned": len(steps),
+        "published_step": session.published_step,
         "tokens": sum(groups[index].tokens for step in steps[: len(history)] for index in step),
         **parameter_counts(policy),
     }
@@ -146,7 +147,6 @@ def train_sft(  # noqa: PLR0913  the graph's contract: folders, a work folder, t
         "final_loss": recent_mean(history, "loss"),
         "held_out_nll": held_out.mean_nll if held_out.tokens else None,
         "stopped_early": session.stopped_early or "no",
-        "published_step": session.published_step,
         "precision": str(device.precision),
         "started_from": f"{ROLE} {start.name}" if start else "base",
     }

@@ -281,13 +281,13 @@ def test_patience_publishes_the_weights_of_the_best_validation(world, monkeypatc
     )
     notes = Notes()
     out, outcome = world.train("to the best", dpo=patient, work=work, reporter=notes)
-    assert (outcome.facts["published_step"], outcome.counts["steps"], list(norms)) == (2, 4, [1, 2, 3, 4])
+    assert (outcome.counts["published_step"], outcome.counts["steps"], list(norms)) == (2, 4, [1, 2, 3, 4])
     published = load_policy(out / "model", device="cpu")[0]
     found = sum(float(p.detach().double().sum()) for p in published.parameters())
     assert found == pytest.approx(norms[2], abs=1e-9)
     assert abs(norms[4] - norms[2]) > 1e-3
     assert "Published are the weights after step 2, the best of its validations." in notes.sentences
-    assert json.loads((out / "training.json").read_text())["facts"]["published_step"] == 2
+    assert json.loads((out / "training.json").read_text())["counts"]["published_step"] == 2
 
 
 def test_settings_that_do_not_fit_together_are_refused():

@@ -213,7 +213,7 @@ def make_world(tmp_path: Path) -> Callable[..., World]:
         train = [_pair(at, split="train", hostile="") for at in range(1000, 1010)]
         _write_rows(tmp_path / "pairs", "pairs.parquet", [*held_out, *train], PAIRS)
         splits = [
-            {"prompt_id": row["prompt_id"], "cluster_id": row["cluster_id"], "split": row["split"], "first_drop": "a"}
+            {name: row[name] for name in ("prompt_id", "cluster_id", "split")} | {"first_drop": "a", "is_apart": False}
             for row in [*held_out, *train]
         ]
         _write_rows(tmp_path / "pairs", "splits.parquet", splits, SPLITS)

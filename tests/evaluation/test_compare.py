@@ -18,6 +18,10 @@ def test_both_models_stand_in_columns_with_their_intervals(make_world, speakers,
     assert "Cost: sft 40 steps over 12.3 k tokens; dpo 40 steps" in text
     report["models"]["dpo"]["counts"]["steps_planned"] = 90
     assert "dpo 40 of 90 steps (stopped early) over 12.3 k tokens" in report_text(report)
+    report["models"]["dpo"]["counts"]["published_step"] = 30
+    assert "dpo 40 of 90 steps (stopped early, weights of step 30) over 12.3 k tokens" in report_text(report)
+    report["models"]["dpo"]["counts"]["steps_planned"] = 40
+    assert "dpo 40 steps (weights of step 30) over 12.3 k tokens" in report_text(report)
 
 
 def test_a_champion_and_missing_figures_are_said(make_world, speakers, fake_speaker, monkeypatch):

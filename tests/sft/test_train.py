@@ -197,7 +197,7 @@ def test_patience_ends_the_training_and_its_record_says_so(root):
     )
     assert f"Stopped early, {recorded['facts']['stopped_early']}." in notes.sentences
     first = math.ceil(planned / 10)
-    assert recorded["facts"]["published_step"] == first, "of equal validations the earliest"
+    assert recorded["counts"]["published_step"] == first, "of equal validations the earliest"
     assert f"Published are the weights after step {first}, the best of its validations." in notes.sentences
     assert recorded["counts"]["tokens"] == outcome.counts["tokens"] < 60 * 128
 
@@ -248,7 +248,7 @@ def test_patience_publishes_the_best_weights_not_the_last(root, monkeypatch, dec
     out, outcome = train(root, f"best {decay}", sft=WORSE.model_copy(update={"optimizer": moving}), work=work)
     steps = list(seen)
     assert steps.index(4) == len(steps) - 4, "three in vain, then it stops"
-    assert (outcome.facts["published_step"], outcome.counts["steps"]) == (4, steps[-1])
+    assert (outcome.counts["published_step"], outcome.counts["steps"]) == (4, steps[-1])
     published = weights_sum(out)
     if decay:
         assert abs(published - seen[4]) > 1e-3, "the running mean of the weights at that step"
@@ -273,7 +273,7 @@ def test_a_training_resumed_after_its_best_validation_publishes_what_a_straight_
     assert len(names) <= 4, "the two newest, and the two last records"
     resumed, again = train(root, f"best resumed {stops}", sft=moving, work=work)
     assert again.remarks["resumed_from_step"] == stops[-1] - 1
-    assert again.facts["published_step"] == 4
+    assert again.counts["published_step"] == 4
     assert same_bytes(straight, resumed) == []
 
 
