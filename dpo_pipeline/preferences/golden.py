@@ -32,7 +32,7 @@ from dpo_pipeline.preferences.normalize import (
     text_keys,
     training_text,
 )
-from dpo_pipeline.preferences.personal_data import redact
+from dpo_pipeline.preferences.personal_data import redact_conversations
 from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.prompt_index import PromptIndex, sketched
 from dpo_pipeline.preferences.schemas import PAIRS
@@ -119,7 +119,7 @@ def like_golden(
         similarity: Jaccard similarity of word 2-grams from which a prompt is a near copy.
         redacted: Rules for personal data whose finds were taken out of the drops' prompts.
     """
-    prompts = map_contents(golden["prompt"].combine_chunks(), lambda texts: redact(texts, rules=redacted))
+    prompts = redact_conversations(golden["prompt"].combine_chunks(), rules=redacted)
     index = PromptIndex(prompts, similarity=similarity)
     near = index.search(catalogue.prompt_bands(), catalogue.shingles_of_prompts)
     own = from_hex(golden["prompt_id"].combine_chunks())

@@ -4,13 +4,17 @@
 # (pyarrow.compute makes its functions when it is imported)
 
 import re
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from dpo_pipeline.preferences.normalize import normalise
+from dpo_pipeline.preferences.normalize import map_contents, normalise
 from dpo_pipeline.preferences.settings import PreferenceSettings
 
+REDACTED = b"redacted"
+"""Key in a table's schema: which rules' finds were replaced in its texts."""
 PERSONAL_DATA = ("email", "phone", "payment_card")
 EMAIL = r"[A-Za-z0-9._%+\-]+@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)*\.[A-Za-z]{2,}"
 PHONE = (
@@ -64,6 +68,22 @@ def as_redacted(texts: pa.StringArray, *, rules: frozenset[str]) -> pa.StringArr
 def redacted_by(settings: PreferenceSettings) -> frozenset[str]:
     """The rules whose finds are replaced in the tables."""
     return frozenset(name for name in PERSONAL_DATA if getattr(settings.rules, name) == "redact")
+
+
+def says_redacted(rules: frozenset[str]) -> dict[bytes, bytes]:
+    """What a table's schema says of the rules whose finds were replaced in its texts."""
+    return {REDACTED: ",".join(sorted(rules)).encode()}
+
+
+def redacted_in(table: Path) -> frozenset[str]:
+    """The rules whose finds were replaced in a table's texts, as its schema says."""
+    names = (pq.read_schema(table).metadata or {}).get(REDACTED, b"").decode()
+    return frozenset(filter(None, names.split(",")))
+
+
+def redact_conversations(conversations: pa.ListArray, *, rules: frozenset[str]) -> pa.ListArray:
+    """The conversations, of type `core.tables.MESSAGES`, with every turn redacted."""
+    return map_contents(conversations, lambda texts: redact(texts, rules=rules)) if rules else conversations
 
 
 def _is_luhn(number: str) -> bool:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.tables import MESSAGES, column, table_schema
 from dpo_pipeline.preferences.normalize import map_contents, training_text
-from dpo_pipeline.preferences.personal_data import redact, redacted_by
+from dpo_pipeline.preferences.personal_data import redact, redacted_by, says_redacted
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.texts import DropTables
 
@@ -47,7 +47,7 @@ def cleaned(texts: pa.Table, settings: PreferenceSettings) -> pa.Table:
 
 def open_texts(out: Path, settings: PreferenceSettings) -> pq.ParquetWriter:
     """A writer for the cleaned texts of a drop's pairs, `ROWS_AT_ONCE` at a time."""
-    schema = TEXTS.with_metadata({**(TEXTS.metadata or {}), **_says(redacted_by(settings))})
+    schema = TEXTS.with_metadata({**(TEXTS.metadata or {}), **says_redacted(redacted_by(settings))})
     # Read once or a few times, by this program: light compression, and no search for texts that repeat.
     return pq.ParquetWriter(out / TEXTS_FILE, schema, compression="lz4", use_dictionary=False)
 
@@ -63,7 +63,7 @@ class TextReader:
         self._drops = []
         for drop in drops:
             file = stack.enter_context(pq.ParquetFile(drop.sketches / TEXTS_FILE, pre_buffer=False))
-            if not _says(redacted_by(settings)).items() <= (file.schema_arrow.metadata or {}).items():
+            if not says_redacted(redacted_by(settings)).items() <= (file.schema_arrow.metadata or {}).items():
                 raise InputError(
                     f"the texts of drop {drop.name} were made with other rules for personal data",
                     expected=f"redacted: {', '.join(sorted(redacted_by(settings))) or 'nothing'}",
@@ -94,7 +94,3 @@ class _DropReader:
             if group != self.group:
                 self.group, self.table = int(group), self.file.read_row_group(int(group)).replace_schema_metadata()
             yield self.table.take(pa.array(rows[groups == group] - self.bounds[group]))
-
-
-def _says(redacted: frozenset[str]) -> dict[bytes, bytes]:
-    return {b"redacted": ",".join(sorted(redacted)).encode()}

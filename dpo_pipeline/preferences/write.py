@@ -23,6 +23,7 @@ from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.likeness import found_among
 from dpo_pipeline.preferences.lists import annotator_lists, judgment_lists, name_lists
+from dpo_pipeline.preferences.personal_data import redacted_by, says_redacted
 from dpo_pipeline.preferences.schemas import EXCLUDED_PAIRS, PAIRS, SPLITS
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.split import SPLIT_NAMES, Splits
@@ -57,9 +58,10 @@ class TableWriter:
     ) -> None:
         self._catalogue, self._verdicts, self._splits = catalogue, verdicts, splits
         self._flags = _Flags(catalogue, settings)
+        schema = PAIRS.with_metadata({**(PAIRS.metadata or {}), **says_redacted(redacted_by(settings))})
         with ExitStack() as stack:
             self._texts = TextReader(catalogue.drops, settings, stack)
-            self._pairs = stack.enter_context(RowGroups(out / PAIRS_FILE, PAIRS, unique=UNIQUE))
+            self._pairs = stack.enter_context(RowGroups(out / PAIRS_FILE, schema, unique=UNIQUE))
             self._excluded = stack.enter_context(RowGroups(out / EXCLUDED_FILE, EXCLUDED_PAIRS, unique=UNIQUE))
             self._stack = stack.pop_all()
 

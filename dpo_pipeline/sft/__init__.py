@@ -1,3 +1,3 @@
 """Demonstrations in, an SFT checkpoint out."""
 
-CODE_VERSION = "6"
+CODE_VERSION = "7"

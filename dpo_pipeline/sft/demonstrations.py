@@ -15,6 +15,7 @@ from dpo_pipeline.core.lazy import Lazy
 from dpo_pipeline.core.randomness import seed_for
 from dpo_pipeline.core.tables import MESSAGES
 from dpo_pipeline.modeling.template import Conversation
+from dpo_pipeline.preferences.personal_data import redact_conversations, redacted_in
 from dpo_pipeline.sft.held_out import PAIRS, HeldOutPrompts
 from dpo_pipeline.sft.settings import SftSettings
 
@@ -69,7 +70,8 @@ def read_demonstrations(
     """The conversations of all drops, sorted by use.
 
     Laws: a prompt is never in both uses; adding conversations moves no other one from one use to the other; a prompt
-    on the evaluation's side of the preference split (held out or quarantined), or nearly one of those, is in neither.
+    on the evaluation's side of the preference split (held out or quarantined), or nearly one of those, is in neither;
+    personal data that the pairs' rules take out of them are in no conversation.
 
     Args:
         demonstrations: `demonstrations` artifact folders, in order of arrival.
@@ -77,11 +79,11 @@ def read_demonstrations(
         settings: Share kept aside, and whether chosen responses are learned too.
         seed: Seed of the choice of what is kept aside.
     """
-    held_out = HeldOutPrompts(pairs, similarity=settings.held_out_similarity)
+    held_out, rules = HeldOutPrompts(pairs, similarity=settings.held_out_similarity), redacted_in(pairs / PAIRS)
     result, seen = Demonstrations(), set[bytes]()
     for messages, names, permitted in conversations(demonstrations, pairs, settings):
         ids, reasons = held_out.reasons([conversation[:-1] for conversation in messages])
-        rows = zip(messages, names, permitted, ids, reasons, strict=True)
+        rows = zip(_redacted(messages, rules), names, permitted, ids, reasons, strict=True)
         for conversation, name, is_permitted, prompt_id, reason in rows:
             result.books.records_in += 1
             identity = blake2b(f"{prompt_id}\0{conversation[-1]['content']}".encode(), digest_size=16).digest()
@@ -128,3 +130,7 @@ def conversations(
                 [row["pair_id"] for row in rows],
                 [row["sft_allowed"] for row in rows],
             )
+
+
+def _redacted(messages: list[Conversation], rules: frozenset[str]) -> list[Conversation]:
+    return redact_conversations(pa.array(messages, MESSAGES), rules=rules).to_pylist() if rules else messages

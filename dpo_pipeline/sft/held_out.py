@@ -13,6 +13,7 @@ from dpo_pipeline.core.tables import MESSAGES
 from dpo_pipeline.preferences.golden import held_out_rows
 from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.normalize import prompt_keys
+from dpo_pipeline.preferences.personal_data import redact_conversations, redacted_in
 from dpo_pipeline.preferences.prompt_index import PromptIndex
 
 PAIRS, SPLITS = "pairs.parquet", "splits.parquet"
@@ -31,14 +32,19 @@ class HeldOutPrompts:
         held_out = held_out_rows(pairs, ["pair_id", "prompt_id", "prompt"])
         self._ids = set(splits.filter(pc.field("split") != "train")["prompt_id"].to_pylist())
         self._ids |= set(held_out["prompt_id"].to_pylist())
-        self._index = PromptIndex(held_out["prompt"].combine_chunks(), similarity=similarity)
+        self._redacted = redacted_in(pairs / PAIRS)
+        self._index = PromptIndex(self.as_compared(held_out["prompt"].combine_chunks()), similarity=similarity)
 
     def reasons(self, prompts: list[list[dict[str, str]]]) -> tuple[list[str], list[str | None]]:
         """The prompts' ids, and why each is kept out of training: `prompt_held_out`, `prompt_near_held_out` or None."""
         array = pa.array(prompts, MESSAGES)
         ids = to_hex(prompt_keys(array)).to_pylist()
-        near = self._index.near(array)
+        near = self._index.near(self.as_compared(array))
         return ids, [
             "prompt_held_out" if name in self._ids else "prompt_near_held_out" if is_near else None
             for name, is_near in zip(ids, near.tolist(), strict=True)
         ]
+
+    def as_compared(self, prompts: pa.ListArray) -> pa.ListArray:
+        """Prompts as they read once the personal data are taken out that the tables' rules take out."""
+        return redact_conversations(prompts, rules=self._redacted)

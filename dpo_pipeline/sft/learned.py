@@ -14,9 +14,10 @@ from dpo_pipeline.core.tables import MESSAGES
 from dpo_pipeline.preferences.golden import held_out_rows
 from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.normalize import prompt_keys
+from dpo_pipeline.preferences.personal_data import redact_conversations, redacted_in
 from dpo_pipeline.preferences.prompt_index import PromptIndex
 from dpo_pipeline.sft.demonstrations import conversations, is_for_perplexity
-from dpo_pipeline.sft.held_out import HeldOutPrompts
+from dpo_pipeline.sft.held_out import PAIRS, HeldOutPrompts
 from dpo_pipeline.sft.settings import SftSettings
 
 CHOICE = ("chosen_as_demonstrations", "override_sft_permission", "held_out_share", "held_out_similarity")
@@ -73,14 +74,14 @@ def held_out_learned(lesson: Lesson, pairs: Path, *, similarity: float) -> Learn
         pairs: The `preference_pairs` artifact folder whose held-out side is asked about.
         similarity: Jaccard similarity of word 2-grams from which a prompt is a near copy.
     """
-    rows = held_out_rows(pairs, ["prompt_id", "prompt"])
-    asked = {row["prompt_id"]: row["prompt"] for row in rows.to_pylist()}
-    learned = _learned_like(lesson, asked, similarity)
+    rows, rules = held_out_rows(pairs, ["prompt_id", "prompt"]), redacted_in(pairs / PAIRS)
+    prompts = redact_conversations(rows["prompt"].combine_chunks(), rules=rules)
+    asked = dict(zip(rows["prompt_id"].to_pylist(), prompts.to_pylist(), strict=True))
+    learned = _learned_like(lesson, asked, similarity=similarity, rules=rules)
     if not learned:
         return Learned(frozenset(), frozenset())
-    near = PromptIndex(pa.array(learned.values(), MESSAGES), similarity=similarity).near(
-        pa.array(asked.values(), MESSAGES)
-    )
+    said = redact_conversations(pa.array(learned.values(), MESSAGES), rules=rules)
+    near = PromptIndex(said, similarity=similarity).near(pa.array(asked.values(), MESSAGES))
     same = asked.keys() & learned.keys()
     return Learned(
         frozenset(same), frozenset(name for name, is_near in zip(asked, near.tolist(), strict=True) if is_near) - same
@@ -88,7 +89,7 @@ def held_out_learned(lesson: Lesson, pairs: Path, *, similarity: float) -> Learn
 
 
 def _learned_like(
-    lesson: Lesson, asked: dict[str, list[dict[str, str]]], similarity: float
+    lesson: Lesson, asked: dict[str, list[dict[str, str]]], *, similarity: float, rules: frozenset[str]
 ) -> dict[str, list[dict[str, str]]]:
     """The prompts SFT trained on that are one of those asked about or like one, by their ids.
 
@@ -98,8 +99,8 @@ def _learned_like(
     alike: dict[str, list[dict[str, str]]] = {}
     for messages, _, permitted in conversations(lesson.demonstrations, lesson.pairs, lesson.settings):
         prompts = pa.array([conversation[:-1] for conversation in messages], MESSAGES)
-        ids, near = to_hex(prompt_keys(prompts)).to_pylist(), index.near(prompts).tolist()
-        for row, (name, is_near) in enumerate(zip(ids, near, strict=True)):
+        near = index.near(redact_conversations(prompts, rules=rules)).tolist()
+        for row, (name, is_near) in enumerate(zip(to_hex(prompt_keys(prompts)).to_pylist(), near, strict=True)):
             is_used = permitted[row] or lesson.settings.override_sft_permission
             if is_used and (is_near or name in asked):
                 alike[name] = messages[row][:-1]

@@ -1,6 +1,7 @@
 """What SFT may learn from: never a held-out prompt, never a forbidden source unless told to and then counted."""
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from worlds import conversations, texts, write_demonstrations, write_pairs
 
@@ -8,6 +9,7 @@ from dpo_pipeline.annotations.schemas import DEMONSTRATIONS
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.normalize import prompt_keys
+from dpo_pipeline.preferences.personal_data import says_redacted
 from dpo_pipeline.preferences.schemas import PAIRS, SPLITS
 from dpo_pipeline.sft.demonstrations import read_demonstrations
 from dpo_pipeline.sft.settings import SftSettings
@@ -106,3 +108,38 @@ def test_a_prompt_has_one_use_and_more_conversations_move_none(tmp_path):
     assert len(many.held_out) > 10
     assert many.train[: len(few.train)] == [*few.train]
     assert many.held_out[: len(few.held_out)] == [*few.held_out]
+
+
+HELD_OUT = "write to [EMAIL] about the late parcel with the blue chair in it please"
+
+
+@pytest.fixture
+def redacted(tmp_path):
+    """Pairs whose rules take out addresses, one held out, and demonstrations that hold addresses."""
+    drop, pairs = tmp_path / "drop", tmp_path / "pairs"
+    drop.mkdir()
+    pairs.mkdir()
+    said = [
+        (HELD_OUT.replace("[EMAIL]", "ann@shop.example"), "done"),
+        ("who is bob@shop.example", "ask eve@shop.example"),
+    ]
+    rows = [filled(DEMONSTRATIONS, messages=conversation(*turn)) for turn in said]
+    write_table(drop / "demonstrations.parquet", pa.Table.from_pylist(rows, schema=DEMONSTRATIONS))
+    prompt = [{"role": "user", "content": HELD_OUT}]
+    pair = {"prompt": prompt, "prompt_id": prompt_id("as it was delivered"), "chosen": "x", "split": "held_out"}
+    schema = PAIRS.with_metadata({**PAIRS.metadata, **says_redacted(frozenset({"email"}))})
+    write_table(pairs / "pairs.parquet", pa.Table.from_pylist([filled(PAIRS, **pair)], schema=schema))
+    write_table(pairs / "splits.parquet", SPLITS.empty_table())
+    return drop, pairs
+
+
+def test_what_the_pairs_rules_take_out_is_in_no_demonstration_and_hides_no_held_out_prompt(redacted):
+    found = read(redacted)
+    assert list(found.train) == [conversation("who is [EMAIL]", "ask [EMAIL]")]
+    assert found.books.rejected == {"prompt_near_held_out": 1}
+
+
+def test_without_such_rules_demonstrations_are_learned_as_they_were_delivered(redacted):
+    table = pq.read_table(redacted[1] / "pairs.parquet")
+    write_table(redacted[1] / "pairs.parquet", table.cast(PAIRS))
+    assert [messages[0]["content"] for messages in read(redacted).train][-1] == "who is bob@shop.example"
