@@ -11,7 +11,7 @@ KNOWN_TABLES = 3
 @tracked(
     Made(
         "reference_logprobs",
-        "Log-probabilities of each pair under the SFT model: a table in place of a second model.",
+        "Log-probabilities of each pair under the SFT model, in place of a second model; and the pairs as tokens.",
         frozenset({"parquet", "pytorch"}),
         "reference_logprobs.parquet",
     ),

@@ -45,7 +45,15 @@ def check_drop(folder: Path, settings: AnnotationSettings) -> dict[str, Any]:
     for source in sources_of(folder, settings):
         # A workbook's sheets are tables of their own; a rule holds for the whole file.
         tables = [name for name in sink.tallies if name == source.name or name.startswith(f"{source.name}!")]
-        reasons = {reason for name in tables for reason in sink.tallies[name].rejected}
+        is_mapped = rules.rule_for(source.name).mapping is not None
+        is_read = is_mapped and any(sink.tallies[name].source != UNREAD for name in tables)
+        # Beside the sheet a mapping is for, a workbook may hold others, such as sums, that no mapping is for.
+        reasons = {
+            reason
+            for name in tables
+            for reason in sink.tallies[name].rejected
+            if not (is_read and reason == Reason.UNKNOWN_FORMAT)
+        }
         if source.problem is None and (proposal := _proposal(source, reasons, rules.rule_for(source.name), settings)):
             files[tables[0]]["proposal"] = proposal
     rejected: Counter[str] = sum((tally.rejected for tally in sink.tallies.values()), Counter())

@@ -67,8 +67,9 @@ class Encoder:
 
     @property
     def words(self) -> str:
-        """What was taken over, in a sentence."""
-        return f"{self.reused:,} of {self.reused + self.tokenized:,} conversations were known as tokens."
+        """What was tokenized and what taken over, in a sentence."""
+        known = f"; those of {self.reused:,} others are kept from an earlier pass" if self.reused else ""
+        return f"Tokens made of {self.tokenized:,} conversations{known}."
 
     @cached_property
     def _encoding(self) -> str:

@@ -31,8 +31,8 @@ from dpo_pipeline.preferences.sketch_tables import PROMPT_BANDS, PROMPT_HASHES
 from dpo_pipeline.preferences.spill import slices
 
 EARLY_PROMPTS = 64
-"""Prompts of a bucket that are all compared with one another. A pair that is overlooked is one row too many, a prompt
-may be a leak: measured in docs/log.md."""
+"""Prompts of a bucket that are all compared with one another, and one more. In larger ones `crowds` compares the rest
+across the sides of the split: a pair of pairs that is overlooked is one row too many, of prompts it may be a leak."""
 
 
 NEAR = np.dtype([("edges", "<i4", 2), ("similarity", "<f8"), ("least", "<f8"), ("prompt", "<f8")])

@@ -47,7 +47,8 @@ def near_leaks(pairs: Path, *, jaccard: float) -> list[tuple[str, str, float]]:
     Each is (prompt id in train, prompt id in held-out, similarity), the most alike first: every such held-out prompt
     once, with one of those it is near to. A prompt that stands on both sides is its own near copy. System turns are
     left out, as in the split. MinHash proposes and may overlook: of two prompts of similarity 0.5 it misses one case
-    in sixty; what shares a key is compared whatever else does.
+    in sixty; what shares a key is compared whatever else does. Tables, texts and keys are read anew, the search
+    (`find_across`) is the one that the build goes through crowds with; brute force stands against it in the tests.
 
     Memory: what grows with the table lies in files of a temporary folder; 4 bytes a prompt do not.
 

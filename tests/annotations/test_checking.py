@@ -389,3 +389,18 @@ def test_the_fields_of_json_in_cells_are_proposed_by_their_paths(tmp_path):
         "justification": "result.why",
         "dimensions": {},
     }
+
+
+def test_a_sheet_beside_the_one_a_mapping_is_for_asks_for_no_other(tmp_path):
+    book = openpyxl.Workbook()
+    for row in [AB, *sentences("abab")]:
+        book.active.append(row)
+    for row in (["Annotator", "Tasks"], ["Ada", 4]):
+        (book["Sums"] if "Sums" in book.sheetnames else book.create_sheet("Sums")).append(row)
+    book.save(tmp_path / "batch.xlsx")
+    found = check_drop(tmp_path, AnnotationSettings())
+    assert found["judgments"] == 0
+    (tmp_path / "drop.yaml").write_text(drop_yaml_of(proposals_of(found)))
+    found = check_drop(tmp_path, AnnotationSettings())
+    assert (found["judgments"], found["rejected"]) == (4, {"unknown_format": 1})
+    assert proposals_of(found) == []

@@ -26,6 +26,17 @@ def test_the_audit_is_plain_values_and_the_page_is_made_from_them_alone(built_on
     assert all(entry["sha256"] in page for drop in audit["data"] for entry in drop["files"])
 
 
+def test_a_subject_named_by_its_digest_is_named_once_at_the_head(built_once):
+    name = f"preference_pairs/{built_once.latest('preference_pairs').digest}"
+    by_digest, by_asset = (
+        render_chain(describe_audit(built_once, subject, [])).partition('<h2 id="subject"')[0]
+        for subject in (name, "preference_pairs")
+    )
+    assert by_digest.count(f"<strong>{name}</strong>") == 1
+    assert f"<code>{name}</code>" not in by_digest
+    assert f"<strong>preference_pairs</strong> &middot; <code>{name}</code>" in by_asset
+
+
 def test_no_text_of_an_annotation_stands_on_the_page(built_once):
     import pyarrow.parquet as pq
 

@@ -61,6 +61,7 @@ def test_known_conversations_are_not_tokenized_and_come_out_the_same(tmp_path, a
     assert plain(encode(encoder, ROWS, block=5)) == fresh
     assert asked == []
     assert (encoder.reused, encoder.tokenized) == (31, 0)
+    assert encoder.words == "Tokens made of 0 conversations; those of 31 others are kept from an earlier pass."
     assert fresh[-1] is LeftOut.RESPONSE_TOO_LONG, "what was left out is known as well"
 
 
