@@ -132,5 +132,5 @@ def conversations(
             )
 
 
-def _redacted(messages: list[Conversation], rules: frozenset[str]) -> list[Conversation]:
+def _redacted(messages: Sequence[Conversation], rules: frozenset[str]) -> Sequence[Conversation]:
     return redact_conversations(pa.array(messages, MESSAGES), rules=rules).to_pylist() if rules else messages
