@@ -1,3 +1,3 @@
 """Checkpoints and held-out data in, an evaluation report out."""
 
-CODE_VERSION = "12"
+CODE_VERSION = "13"

@@ -1,3 +1,3 @@
 """Demonstrations in, an SFT checkpoint out."""
 
-CODE_VERSION = "7"
+CODE_VERSION = "8"

@@ -36,13 +36,18 @@ class HeldOutPrompts:
         self._index = PromptIndex(self.as_compared(held_out["prompt"].combine_chunks()), similarity=similarity)
 
     def reasons(self, prompts: list[list[dict[str, str]]]) -> tuple[list[str], list[str | None]]:
-        """The prompts' ids, and why each is kept out of training: `prompt_held_out`, `prompt_near_held_out` or None."""
-        array = pa.array(prompts, MESSAGES)
-        ids = to_hex(prompt_keys(array)).to_pylist()
-        near = self._index.near(self.as_compared(array))
-        return ids, [
+        """What each prompt is as it is learned, and why it is kept out of training.
+
+        Returns:
+            Ids of the prompts as they are compared, so that those that differ in an address only are one and the same;
+            `prompt_held_out`, `prompt_near_held_out` or None.
+        """
+        delivered = pa.array(prompts, MESSAGES)
+        compared = self.as_compared(delivered)
+        near = self._index.near(compared).tolist()
+        return to_hex(prompt_keys(compared)).to_pylist(), [
             "prompt_held_out" if name in self._ids else "prompt_near_held_out" if is_near else None
-            for name, is_near in zip(ids, near.tolist(), strict=True)
+            for name, is_near in zip(to_hex(prompt_keys(delivered)).to_pylist(), near, strict=True)
         ]
 
     def as_compared(self, prompts: pa.ListArray) -> pa.ListArray:

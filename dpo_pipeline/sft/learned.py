@@ -110,7 +110,7 @@ def _learned_like(
     ids, reasons = then.reasons(list(alike.values()))
     share, seed = lesson.settings.held_out_share, lesson.seed
     return {
-        name: alike[name]
-        for name, reason in zip(ids, reasons, strict=True)
-        if reason is None and not is_for_perplexity(name, share=share, seed=seed)
+        name: prompt
+        for (name, prompt), used_as, reason in zip(alike.items(), ids, reasons, strict=True)
+        if reason is None and not is_for_perplexity(used_as, share=share, seed=seed)
     }

@@ -143,3 +143,21 @@ def test_without_such_rules_demonstrations_are_learned_as_they_were_delivered(re
     table = pq.read_table(redacted[1] / "pairs.parquet")
     write_table(redacted[1] / "pairs.parquet", table.cast(PAIRS))
     assert [messages[0]["content"] for messages in read(redacted).train][-1] == "who is bob@shop.example"
+
+
+def test_prompts_that_differ_in_an_address_only_are_one_and_have_one_use(redacted):
+    """As they are learned they are the same words, so one of them must not measure what the other one taught."""
+    drop, pairs = redacted
+    said = [
+        conversation(f"question {number} from {who}@shop.example", reply)
+        for number in range(40)
+        for who, reply in (("ann", "yes"), ("bob", "no"), ("cem", "yes"))
+    ]
+    rows = [filled(DEMONSTRATIONS, messages=messages) for messages in said]
+    write_table(drop / "demonstrations.parquet", pa.Table.from_pylist(rows, schema=DEMONSTRATIONS))
+    found = read_demonstrations([drop], pairs, settings=SftSettings(held_out_share=0.5), seed=1)
+    train, held_out = ({messages[0]["content"] for messages in use} for use in (found.train, found.held_out))
+    assert train | held_out == {f"question {number} from [EMAIL]" for number in range(40)}
+    assert train & held_out == set()
+    assert found.books.merged == 40, "the same prompt and reply, delivered by two"
+    assert found.books.kept == {"train": 2 * len(train), "held_out": 2 * len(held_out)}

@@ -3,10 +3,13 @@
 import itertools
 import random
 
+import pyarrow.parquet as pq
 import pytest
 from worlds import write_demonstrations, write_pairs
 
 from dpo_pipeline.core.artifacts import Outcome, Parent, Recipe
+from dpo_pipeline.core.tables import write_table
+from dpo_pipeline.preferences.personal_data import says_redacted
 from dpo_pipeline.sft.demonstrations import read_demonstrations
 from dpo_pipeline.sft.learned import Lesson, held_out_learned, lesson_of
 from dpo_pipeline.sft.settings import SftSettings
@@ -67,9 +70,27 @@ def test_a_prompt_counts_exactly_if_sft_on_that_lesson_trains_on_it_or_on_a_near
     assert found == (same, nearly)
 
 
-def ids_of(pairs):
-    import pyarrow.parquet as pq
+def test_what_was_redacted_then_was_kept_aside_by_its_redacted_words(tmp_path):
+    """The same law where rules take addresses out of what is learned."""
+    settings = SftSettings(held_out_share=0.5, held_out_similarity=1)
+    asked = [f"{words}, {who}@shop.example" for words in PROMPTS for who in ("ann", "bob")]
+    talks = [[*turns(words), {"role": "assistant", "content": "ok"}] for words in asked]
+    drop = write_demonstrations(tmp_path / "drop", talks)
+    then = write_pairs(tmp_path / "then", [(turns("something else"), "yes", "no")])
+    table = pq.read_table(then / "pairs.parquet")
+    said = says_redacted(frozenset({"email"}))
+    write_table(then / "pairs.parquet", table.replace_schema_metadata({**(table.schema.metadata or {}), **said}))
+    today = write_pairs(tmp_path / "today", [(turns(words), "yes", "no") for words in asked], held_out_every=1)
+    ids = dict(zip(asked, ids_of(today), strict=True))
 
+    learned = read_demonstrations([drop], then, settings=settings, seed=1).train
+    trained = {messages[0]["content"] for messages in learned}
+    assert 0 < len(trained) < len(PROMPTS)
+    same = {ids[words] for words in asked if f"{words.rpartition(' ')[0]} [EMAIL]" in trained}
+    assert held_out_learned(Lesson((drop,), then, settings, 1), today, similarity=1).same == same
+
+
+def ids_of(pairs):
     return pq.read_table(pairs / "pairs.parquet", columns=["prompt_id"])["prompt_id"].to_pylist()
 
 
