@@ -42,9 +42,12 @@ class Encoder:
             return encode(self.tokenizer, prompts, responses, max_length=self.max_length)
         keys = keys_of(prompts, responses)
         found: list[Item | None] = [None] * len(prompts)
-        for kept in self._known if prompts else ():
-            found = [mine or its for mine, its in zip(found, kept.find(keys), strict=True)]
-        new = [place for place, item in enumerate(found) if item is None]
+        new = [*range(len(prompts))]
+        for kept in self._known:
+            if new:  # what one table holds is not looked for in the next: that would decode the same texts again
+                for place, item in zip(new, kept.find(keys[new]), strict=True):
+                    found[place] = item
+                new = [place for place in new if found[place] is None]
         made = iter(
             encode(self.tokenizer, [prompts[n] for n in new], [responses[n] for n in new], max_length=self.max_length)
         )

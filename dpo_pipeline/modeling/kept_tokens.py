@@ -85,7 +85,7 @@ class KeptTokens:
         return (pq.read_schema(path).metadata or {}).get(ENCODING, b"").decode() if path.exists() else None
 
     def find(self, keys: Keys) -> list[Item | None]:
-        """The tokens of each key; None where it is not here."""
+        """The tokens of each key, copied out of the row groups they lie in; None where it is not here."""
         found: list[Item | None] = [None] * len(keys)
         if not len(self._sorted):
             return found
@@ -97,7 +97,7 @@ class KeptTokens:
             items = self._group(number)
             is_here = groups == number
             for place, row in zip(asked[is_here].tolist(), rows[is_here].tolist(), strict=True):
-                found[place] = items[row - int(self._starts[number])]
+                found[place] = _copied(items[row - int(self._starts[number])])
         return found
 
     def _group(self, number: int) -> list[Item]:
@@ -150,6 +150,13 @@ def keeping(folder: Path, encoding: str) -> Iterator[Keeping]:
         yield kept
     finally:
         kept.close()
+
+
+def _copied(item: Item) -> Item:
+    """Without the row group it was a view of: a few pairs of each would otherwise hold a whole table in memory."""
+    if isinstance(item, LeftOut):
+        return item
+    return Encoded(item.prompt.copy(), tuple(reply.copy() for reply in item.responses), item.prompt_tokens_cut)
 
 
 _NONE: Tokens = np.empty(0, np.int32)

@@ -77,6 +77,21 @@ def test_of_rows_with_new_ones_among_them_only_the_new_are_tokenized(tmp_path, a
     assert (second / TOKENS).read_bytes() == (anew / TOKENS).read_bytes()
 
 
+def test_what_one_table_holds_is_not_decoded_from_the_next(tmp_path, monkeypatch):
+    few, all_of_it, again = (
+        kept_in(tmp_path / name, rows) for name, rows in (("few", ROWS[:14]), ("all", ROWS), ("again", ROWS))
+    )
+    decoded, real = [], KeptTokens._group
+    monkeypatch.setattr(
+        KeptTokens,
+        "_group",
+        lambda kept, number: decoded.append((kept._path.parent.name, number)) or real(kept, number),
+    )
+    encoder = Encoder(tokenizer(), max_length=LENGTH, known=[few, all_of_it, again])
+    assert plain(encode(encoder, ROWS)) == plain(encode(Encoder(tokenizer(), max_length=LENGTH), ROWS))
+    assert decoded == [("few", 0), ("few", 1), ("all", 2), ("all", 3), ("all", 4)]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -135,6 +150,14 @@ def test_two_row_groups_at_most_are_held(tmp_path):
         kept.find(keys[place : place + 1])
         assert len(kept._held) <= 2
     assert pq.read_metadata(tmp_path / "first" / TOKENS).num_row_groups == 5
+
+
+def test_what_is_found_holds_no_row_group_in_memory(tmp_path):
+    """An evaluation asks for the held-out pairs at once, a few of every row group."""
+    kept = KeptTokens(kept_in(tmp_path / "first", ROWS) / TOKENS)
+    some = ROWS[::7]
+    found = kept.find(keys_of([row[0] for row in some], [row[1:] for row in some]))
+    assert all(tokens.base is None for item in found[:4] for tokens in (item.prompt, *item.responses))
 
 
 def test_the_table_says_what_it_holds(tmp_path):
