@@ -121,6 +121,7 @@ def _restore(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> int:
     with torch.no_grad():
         for name, parameter in _trained(model).items():
             parameter.copy_(weights[name])
+    optimizer.state.clear()  # or a trained optimizer, when the best weights are taken, would hold both at once
     moments = _nested({**load_file(folder / MOMENTS), **state["moments"]})
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     _set_random_states(load_file(folder / CHANCE))

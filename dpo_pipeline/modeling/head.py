@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dpo_pipeline.modeling.products import ROWS, product
+from dpo_pipeline.modeling.products import ROWS, is_by_onednn, product
 
 TILE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 27}
 """Most logits at once, unless that is too few rows: 4 MiB in fp32 fit a CPU's cache, 256 MiB in bf16 fill a card."""
@@ -140,8 +140,10 @@ def _finished(logits: torch.Tensor, finish: Finish) -> torch.Tensor:
 
 def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
     """Add a @ b to fp32 `total` in place; rounding each tile's product to bf16 first would bias a sum of many tiles."""
-    if a.dtype == total.dtype:
+    if is_by_onednn(a, b.T):  # which has no adding in place; elsewhere a second matrix of that size is not needed
         total += product(a, b.T)
+    elif a.dtype == total.dtype:
+        total.addmm_(a, b)
     elif total.is_cuda:
         torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
     else:

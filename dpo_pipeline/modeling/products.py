@@ -37,13 +37,18 @@ def is_faster() -> bool:
     )
 
 
+def is_by_onednn(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether `product` leaves these to oneDNN: fp32 on a CPU where that is faster, and large enough."""
+    is_ours = a.device.type == "cpu" and a.dtype == b.dtype == torch.float32 and b.numel() >= LEAST_WEIGHTS
+    return is_ours and is_faster()
+
+
 def product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """A @ b.T + bias, without gradients; (N, K), (M, K), (M,) -> (N, M). Any strides will do.
 
     Where it can and is faster oneDNN computes it, else torch as it always does.
     """
-    is_ours = a.device.type == "cpu" and a.dtype == b.dtype == torch.float32 and b.numel() >= LEAST_WEIGHTS
-    if is_ours and is_faster():
+    if is_by_onednn(a, b):
         return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")  # noqa: SLF001  no public name for it
     return torch.nn.functional.linear(a, b, bias)
 

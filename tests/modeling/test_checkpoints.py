@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import Notes, random_groups, small_model
 
+from dpo_pipeline.modeling import checkpoints
 from dpo_pipeline.modeling.batches import pack
 from dpo_pipeline.modeling.checkpoints import resume, save_checkpoint
 from dpo_pipeline.modeling.optimizer import make_optimizer
@@ -90,6 +92,30 @@ def test_the_newest_two_are_kept(tmp_path):
         save_checkpoint(tmp_path, model, optimizer, step=number, key="k")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000003", "step-000000004"]
     assert sorted(path.name for path in (tmp_path / "step-000000004").iterdir()) == FILES
+
+
+def test_the_best_is_put_back_without_holding_the_moments_of_two_steps_at_once(tmp_path, monkeypatch):
+    """A training that fitted must not run out of memory when it is over."""
+    model, optimizer = fresh()
+    step(model, optimizer, 0)
+    save_checkpoint(tmp_path, model, optimizer, step=1, key="k", best=[1])
+    best = state(model)
+    moments = {p: {name: value.clone() for name, value in its.items()} for p, its in optimizer.state.items()}
+    step(model, optimizer, 1)
+    held = [weakref.ref(fields["exp_avg"]) for fields in optimizer.state.values()]
+    real = checkpoints.load_file
+
+    def load_file(path):
+        if path.name == checkpoints.MOMENTS:
+            assert [ref for ref in held if ref() is not None] == []
+        return real(path)
+
+    monkeypatch.setattr(checkpoints, "load_file", load_file)
+    checkpoints.restore_step(tmp_path, model, optimizer, step=1, key="k")
+    assert all(torch.equal(value, best[name]) for name, value in model.state_dict().items())
+    assert optimizer.state.keys() == moments.keys()
+    for parameter, wanted in moments.items():
+        assert all(torch.equal(optimizer.state[parameter][name], value) for name, value in wanted.items())
 
 
 def test_nothing_is_pickled(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dpo_pipeline.modeling import head
+from dpo_pipeline.modeling import head, products
 from dpo_pipeline.modeling.head import Finish, bytes_of_a_logit, token_logps
 
 FINISHES = [Finish(), Finish(scale=0.3), Finish(cap=2.0), Finish(scale=2.0, cap=1.5)]
@@ -70,6 +70,22 @@ def test_a_tile_takes_what_the_plan_says(dtype, compute_bytes):
             held += event.nbytes()
             peak = max(peak, held)
     assert peak == pytest.approx(128 * 4_096 * bytes_of_a_logit("cpu", compute_bytes), rel=0.02)
+
+
+def test_where_torch_multiplies_the_gradient_of_the_output_matrix_is_added_up_in_place(monkeypatch):
+    """A backward pass then holds one fp32 matrix of that size, not two."""
+    monkeypatch.setattr(products, "is_faster", lambda: False)
+    size = 4_096 * 512
+    hidden, weight = torch.randn(4, 512), torch.randn(4_096, 512, requires_grad=True)
+    scores = token_logps(hidden, weight, None, torch.zeros(4, dtype=torch.long)).sum()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        scores.backward()
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    assert peak / (4 * size) == pytest.approx(1, abs=0.2)
 
 
 def test_a_card_without_triton_needs_as_much_as_a_cpu(monkeypatch):

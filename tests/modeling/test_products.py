@@ -102,6 +102,14 @@ def test_padding_reaches_the_multiple_and_moves_nothing(sizes, multiple):
     assert padded.tokens % multiple == 0
 
 
+@has_onednn
+def test_where_it_is_faster_onednn_multiplies(monkeypatch):
+    monkeypatch.setattr(products, "_vendor", lambda: "AuthenticAMD")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert products.is_faster.__wrapped__(), "or torch no longer has the operator by this name"
+
+
 def test_who_multiplies_is_a_fact_of_the_machine(monkeypatch):
     monkeypatch.setattr(products, "_vendor", lambda: "GenuineIntel")
     assert not products.is_faster.__wrapped__(), "MKL is at its best there"
