@@ -139,6 +139,30 @@ def test_sft_in_two_processes_is_sft_in_one_with_the_same_held_out_loss(tmp_path
     assert shared.counts == alone.counts
 
 
+@pytest.mark.slow
+def test_two_processes_publish_the_best_weights_that_one_does(tmp_path):
+    """Steps far too long soon make the loss worse; every process goes back to the best step, not the first alone."""
+    pairs = write_pairs(tmp_path / "pairs", list(texts(10)))
+    demonstrations = write_demonstrations(tmp_path / "demonstrations", conversations(60))
+    long = SFT.optimizer.model_copy(update={"learning_rate": 0.1, "schedule": "constant"})
+    patient = SFT.model_copy(
+        update={"validation_share": 0.2, "validations": 99, "patience": 2, "epochs": 3, "optimizer": long}
+    )
+
+    def train(name, compute):
+        out = tmp_path / name
+        out.mkdir()
+        return out, train_sft(
+            [demonstrations], pairs, out, work=tmp_path / f"work {name}", sft=patient, model=SCRATCH,
+            compute=compute, reporter=Notes(),
+        )  # fmt: skip
+
+    (one, alone), (two, shared) = train("one", COMPUTE), train("two", TWO)
+    assert 1 < alone.counts["published_step"] < alone.counts["steps"]
+    assert shared.counts == alone.counts
+    assert float((weights(one) - weights(two)).abs().max()) < 1e-3 < float(weights(one).abs().max())
+
+
 def test_the_reference_table_of_two_processes_is_that_of_one(world):
     out = world.folder("reference of two")
     compute_reference(
