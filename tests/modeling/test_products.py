@@ -9,7 +9,7 @@ from worlds import COMPUTE, random_groups, small_model
 from dpo_pipeline.modeling import products
 from dpo_pipeline.modeling.batches import pack, with_padding
 from dpo_pipeline.modeling.device import choose_device
-from dpo_pipeline.modeling.forward import Scorer, Way
+from dpo_pipeline.modeling.forward import Scorer, Way, causal_model
 from dpo_pipeline.modeling.policy import attach_adapter, checkpoint_activations
 from dpo_pipeline.modeling.settings import AdapterSettings
 
@@ -26,11 +26,17 @@ def by_onednn(request, monkeypatch):
 
 
 def scores_and_gradients(model, batch, way):
+    """By oneDNN and in padded rows if and only if that is faster; else the two sides of a comparison were one."""
     model.zero_grad()
-    scorer = Scorer(model, choose_device(COMPUTE), way)
+    scorer, lengths = Scorer(model, choose_device(COMPUTE), way), []
+    tokens = causal_model(model).get_input_embeddings()
+    hook = tokens.register_forward_pre_hook(lambda _, given: lengths.append(given[0].shape[1]))
     with scorer.session():
+        assert any("forward" in vars(module) for module in model.modules()) == products.is_faster()
         scores = scorer.logps(batch)
         (scores * torch.linspace(-1, 1, len(scores), dtype=torch.float64)).sum().backward()
+    hook.remove()
+    assert lengths == [192 if products.is_faster() else 152]
     return scores.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
