@@ -166,7 +166,7 @@ class Acceleration:
     """Guesses where a repeated step leads, from where the last few led (Anderson 1965; type II of Walker and Ni 2011).
 
     Plain expectation-maximisation creeps: where most pairs have two verdicts, what it believes of a pair was off by
-    0.38 after a hundred rounds, and by 0.0003 after as many with this (docs/log.md).
+    0.38 after a hundred rounds, and by 0.0002 after as many with this (docs/log.md).
     """
 
     def __init__(self) -> None:
@@ -189,7 +189,8 @@ class Acceleration:
         moves, steps = np.diff(self._moves, axis=0), np.diff(self._asked, axis=0)
         # By einsum, not by a matrix product, whose last bits depend on the number of threads.
         products = np.einsum("ik,jk->ij", moves, moves)
-        products += 1e-10 * np.trace(products) * np.eye(len(moves))
+        # Never singular, not where every step has led as far as the one before.
+        products += max(1e-10 * np.trace(products), np.finfo(float).tiny) * np.eye(len(moves))
         weights = np.linalg.solve(products, np.einsum("ik,k->i", moves, move))
         return answered - np.einsum("i,ik->k", weights, moves + steps)
 

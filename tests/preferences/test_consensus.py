@@ -149,6 +149,13 @@ def test_a_model_that_has_not_settled_is_told_of(monkeypatch):
     assert consensus.learn_confusion(lambda: [evidence], 4).moved > consensus.TOLERANCE
 
 
+def test_a_guess_is_made_where_every_step_led_as_far_as_the_one_before():
+    faster, asked = consensus.Acceleration(), np.zeros(3)
+    for _ in range(2 * consensus.PLAIN_ROUNDS):
+        asked = faster.next(asked, asked + 1)
+    assert asked.tolist() == [20.0, 20.0, 20.0]
+
+
 def test_one_verdict_per_pair_teaches_nothing_about_annotators():
     result = dawid_skene(verdicts([(pair, pair % 3, 1, 2) for pair in range(30)]), 30, 3)
     assert np.ptp(result.reliability) < 1e-9
