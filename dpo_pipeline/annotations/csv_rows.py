@@ -69,7 +69,7 @@ def read_csv(
 
 def _entries(lines: Lines, delimiter: str | None, header_row: int | None) -> Iterator[Entry]:
     """What stands above the header, then the rows below it."""
-    head = lines.look(LOOKED_AT_ROWS)
+    head = lines.look(max(LOOKED_AT_ROWS, header_row or 0))
     if head and (said := _SEPARATOR.fullmatch(head[0])):
         delimiter = said[1]
         next(lines)

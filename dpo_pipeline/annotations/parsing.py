@@ -83,7 +83,7 @@ def _read_entries(entries: Iterable[Entry], export: ExportFormat, rules: Rules, 
             parts = parse(value, rules)
         except Unusable as problem:
             reject(number, problem, raw)
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, RecursionError, ArithmeticError) as error:
             # The formats check what they read; this is the net for shapes nobody thought of, never a crash.
             reject(number, Unusable(Reason.UNEXPECTED_SHAPE, f"{type(error).__name__}: {error}"[:200]), raw)
         else:

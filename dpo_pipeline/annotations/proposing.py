@@ -149,7 +149,7 @@ class _Proposal:
                 self._take_role(role)
         self._guess_by_content()
         self._ask_for_missing()
-        words = Counter(str(value).strip().casefold() for value in self.values.get(self.mapping.get("verdict", ""), []))
+        words = Counter(str(value).strip().casefold() for value in self._held_by("verdict"))
         scale = propose_scale(words, self.questions)
         vocabulary = propose_vocabulary(words, scale, self._labels(responses), self.questions)
         self.mapping["dimensions"] = self._dimensions(responses, set(words))
@@ -328,8 +328,11 @@ class _Proposal:
 
     def _day_first(self) -> bool | None:
         """Whether dates with slashes can only be read with the day first."""
-        values = self.values.get(self.mapping.get("judged_at", ""), [])
-        return True if any(Rules().time(value) is None for value in values[:50]) else None
+        return True if any(Rules().time(value) is None for value in self._held_by("judged_at")[:50]) else None
+
+    def _held_by(self, role: str) -> list[Any]:
+        """What the column of a role holds; nothing where none has it (a column's name may be empty)."""
+        return self.values[self.mapping[role]] if role in self.mapping else []
 
     def _time_unit(self) -> str | None:
         name = str(self.mapping.get("seconds", "")).casefold()

@@ -43,7 +43,10 @@ def number_of(value: Any) -> float:
     """
     if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
         value = value.strip().replace(",", ".")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:  # JSON may hold a whole number of hundreds of digits
+        raise ValueError("the number is too large") from error
 
 
 def time_of(value: Any, *, day_first: bool = False) -> datetime | None:

@@ -15,8 +15,12 @@ PLAIN_ROUNDS, DEPTH = 10, 10
 """Rounds before the guessing begins, so that it stays near the majority's answer, and how many it looks back."""
 TOLERANCE = 1e-4
 """No probability moves more than this in the last iteration."""
-MOST_IMPROVEMENTS = 1_000
-"""Of the scores of one prompt under Bradley and Terry."""
+AT_REST, MOST_IMPROVEMENTS = 1e-6, 10_000
+"""By what share no score of a prompt moves any more under Bradley and Terry, and after how many improvements it ends.
+
+Improvements get smaller by a constant factor, so what is left to go is many times the last one: at 1e-4 the pairs of 32
+responses, each compared once with each, were off by up to 0.003, at 1e-6 by 0.00001.
+"""
 PRIOR_VERDICTS = 4.0
 """Verdicts' worth of the average annotator mixed into each annotator's estimate: few judgments stay near average."""
 
@@ -166,7 +170,7 @@ class Acceleration:
     """Guesses where a repeated step leads, from where the last few led (Anderson 1965; type II of Walker and Ni 2011).
 
     Plain expectation-maximisation creeps: where most pairs have two verdicts, what it believes of a pair was off by
-    0.38 after a hundred rounds, and by 0.0003 after as many with this (docs/log.md).
+    0.38 after a hundred rounds, and by 0.0002 after as many with this (docs/log.md).
     """
 
     def __init__(self) -> None:
@@ -189,7 +193,8 @@ class Acceleration:
         moves, steps = np.diff(self._moves, axis=0), np.diff(self._asked, axis=0)
         # By einsum, not by a matrix product, whose last bits depend on the number of threads.
         products = np.einsum("ik,jk->ij", moves, moves)
-        products += 1e-10 * np.trace(products) * np.eye(len(moves))
+        # Never singular, not where every step has led as far as the one before.
+        products += max(1e-10 * np.trace(products), np.finfo(float).tiny) * np.eye(len(moves))
         weights = np.linalg.solve(products, np.einsum("ik,k->i", moves, move))
         return answered - np.einsum("i,ik->k", weights, moves + steps)
 
@@ -288,7 +293,7 @@ def bradley_terry(verdicts: Verdict, items: np.ndarray, prompt: np.ndarray, anno
         games = weight / (score[low] + score[high])
         played = _sums(low, games, count) + _sums(high, games, count)
         updated = wins[mine] / (played[mine] + 1 / (score[mine] + 1))
-        moved = np.abs(np.log(updated / score[mine])) >= TOLERANCE
+        moved = np.abs(np.log(updated / score[mine])) >= AT_REST
         score[mine] = updated
         is_moving = np.bincount(prompt_of[mine][moved], minlength=len(is_moving)) > 0
         if not is_moving.any():

@@ -32,7 +32,7 @@ from dpo_pipeline.preferences.normalize import (
     text_keys,
     training_text,
 )
-from dpo_pipeline.preferences.personal_data import redact_conversations
+from dpo_pipeline.preferences.personal_data import redact_conversations, redacted_in
 from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.prompt_index import PromptIndex, sketched
 from dpo_pipeline.preferences.schemas import PAIRS
@@ -139,8 +139,11 @@ def golden_leaks(pairs: Path, *, similarity: float, trained_in: Path | None = No
     golden = golden_rows(pairs)
     if not golden.num_rows:
         return []
-    index, leaks = PromptIndex(golden["prompt"].combine_chunks(), similarity=similarity), []
-    with pq.ParquetFile((trained_in or pairs) / PAIRS_FILE) as file:
+    table, leaks = (trained_in or pairs) / PAIRS_FILE, []
+    # Golden pairs keep their characters; they are looked for as the table reads.
+    prompts = redact_conversations(golden["prompt"].combine_chunks(), rules=redacted_in(table))
+    index = PromptIndex(prompts, similarity=similarity)
+    with pq.ParquetFile(table) as file:
         for batch in file.iter_batches(columns=["prompt_id", "prompt", "split"]):
             train = batch.filter(pc.equal(batch["split"], "train"))
             leaks += train["prompt_id"].filter(pa.array(index.near(train["prompt"]))).to_pylist()

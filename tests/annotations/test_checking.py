@@ -371,6 +371,14 @@ def test_days_that_can_only_come_first_are_proposed_so(tmp_path):
     assert (found["mapping"]["judged_at"], found["day_first"]) == ("date", True)
 
 
+def test_no_order_of_days_is_proposed_for_a_column_that_holds_none(tmp_path):
+    rows = [[*row, "see below"] for row in sentences("abab")]
+    assert "judged_at" not in (found := proposed(tmp_path, [*AB, ""], rows))["mapping"]
+    assert found["day_first"] is None
+    found = proposed(tmp_path, [*AB[:-1], ""], [[*row[:-1], "see below"] for row in sentences("abab")])
+    assert not any("What does the verdict" in question for question in found["open_questions"])
+
+
 def test_the_fields_of_json_in_cells_are_proposed_by_their_paths(tmp_path):
     asked = [{"role": "user", "content": "Which tents do you sell?"}]
     task = {"conversation": asked, "response_a": "We sell three tents.", "response_b": "None that I know of."}

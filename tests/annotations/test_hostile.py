@@ -54,6 +54,16 @@ def test_a_bad_line_costs_itself_only(read, line, reason):
     assert result.books.as_dict()["in"] == 5
 
 
+def test_a_number_too_large_for_a_float_costs_its_record_only(read):
+    def asked(score):
+        answers = [{"text": "one", "pm_score": score}, {"text": "other", "pm_score": 1}]
+        return json.dumps({"question": "Which?", "answers": answers})
+
+    result = read({"export.jsonl": "\n".join([asked(3), asked(10**400), asked(2)])})
+    assert reasons(result) == [(2, "unexpected_shape")]
+    assert [row["record_number"] for row in result.judgments] == [1, 3]
+
+
 @pytest.mark.parametrize("text", ["a: b", 'a":b', '": "', "\\", '\\"', "\\u0000", "::", ' :" :', "x\\"])
 def test_colons_and_quotes_in_texts_are_no_repeated_keys(read, text):
     record = {"prompt": text, "chosen": f"{text}1", "rejected": f"{text}2", "meta": {"a:b": [{text: 1}]}}

@@ -22,6 +22,7 @@ NOON = datetime(2026, 11, 5, 12, 30, tzinfo=UTC)
         ("1,234", None),
         ("-4", None),
         ("soon", None),
+        pytest.param(10**400, None, id="400 digits"),
     ],
 )
 def test_durations(value, seconds):

@@ -180,6 +180,12 @@ def test_the_row_that_names_the_columns_can_be_stated(read, tmp_path, kind):
     ]
 
 
+def test_a_stated_row_far_down_tells_what_delimits_the_cells():
+    rows = [["p", "a", "b"], ["q", "a", "b"]]
+    text = "".join(f"Note {number}\n" for number in range(24)) + sheet([HEADER, *rows], delimiter=";")
+    assert found(text, header_row=25) == [*(f"it says 'Note {number}'" for number in range(24)), *rows]
+
+
 def test_a_row_fuller_than_its_header_is_no_header():
     """Two names and eight cells: the texts below are none that could name columns."""
     wide = [

@@ -149,6 +149,13 @@ def test_a_model_that_has_not_settled_is_told_of(monkeypatch):
     assert consensus.learn_confusion(lambda: [evidence], 4).moved > consensus.TOLERANCE
 
 
+def test_a_guess_is_made_where_every_step_led_as_far_as_the_one_before():
+    faster, asked = consensus.Acceleration(), np.zeros(3)
+    for _ in range(2 * consensus.PLAIN_ROUNDS):
+        asked = faster.next(asked, asked + 1)
+    assert asked.tolist() == [20.0, 20.0, 20.0]
+
+
 def test_one_verdict_per_pair_teaches_nothing_about_annotators():
     result = dawid_skene(verdicts([(pair, pair % 3, 1, 2) for pair in range(30)]), 30, 3)
     assert np.ptp(result.reliability) < 1e-9
@@ -183,6 +190,29 @@ def test_bradley_terry_is_the_posterior_mode():
 
     best = minimize(loss, np.zeros(3), tol=1e-12).x
     assert odds[0] == pytest.approx(best[0] - best[1], abs=1e-3)
+
+
+@pytest.mark.parametrize(("lead", "votes"), [(31, [1]), (1, [60, 40]), (1, [9, 1])])
+def test_bradley_terry_is_improved_to_the_end(lead, votes):
+    """Thirty-two responses in an order, each compared with so many below it, by so many for and against: the gradient
+    of the penalised likelihood vanishes where plain improvements creep, too."""
+    items = np.array([(one, other) for one in range(32) for other in range(one + 1, 32) if other - one <= lead])
+    some = verdicts([(pair, who, (1, -1)[who], 1) for pair in range(len(items)) for who in range(len(votes))])
+    some = some._replace(votes=np.array(votes * len(items)))
+
+    def loss(scores):
+        gap, prior = np.subtract(*scores[items[some.pair].T]), scores / 2 + np.log1p(np.exp(-scores))
+        share = some.votes / (1 + np.exp(some.side * gap))
+        slope = 0.5 - 1 / (1 + np.exp(scores))
+        np.add.at(slope, items[some.pair, 0], -some.side * share)
+        np.add.at(slope, items[some.pair, 1], some.side * share)
+        return some.votes @ np.log1p(np.exp(-some.side * gap)) + prior.sum(), slope
+
+    from scipy.optimize import minimize
+
+    best = minimize(loss, np.zeros(32), jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9}).x
+    p_low = bradley_terry(some, items, np.zeros(len(items), int), len(votes)).p_low
+    assert p_low == pytest.approx(1 / (1 + np.exp(-np.subtract(*best[items.T]))), abs=1e-4)
 
 
 @given(rows=ROWS)

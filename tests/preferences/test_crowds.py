@@ -133,6 +133,18 @@ def test_whatever_was_decided_for_a_prompt_stays(world, crowd):
         stood = sides
 
 
+def test_where_a_part_of_an_earlier_drop_was_taken_back_nothing_leaks_and_nothing_is_taken_over(world, monkeypatch):
+    monkeypatch.setattr(deduplicate, "EARLY_PROMPTS", 8)
+    rows = [judgment(text, f"First answer {at}.", f"Second, {at}.") for at, text in enumerate(template_prompts(400))]
+    may, less, june = world.drop("may", rows[:200]), world.drop("may", rows[:200:2]), world.drop("june", rows[200:])
+    whole, outcome = world.build(may, june, settings=SETTINGS)
+    assert outcome.counts["prompts_set_apart"] > 0
+    resumed, _ = world.build(less, june, settings=SETTINGS, known=[whole])
+    fresh, _ = world.build(less, june, settings=SETTINGS)
+    assert leaks_by_comparing_all(resumed) == near_leaks(resumed, jaccard=0.5) == []
+    assert (resumed / "splits.parquet").read_bytes() == (fresh / "splits.parquet").read_bytes()
+
+
 def test_the_order_of_rows_does_not_matter(world, monkeypatch):
     monkeypatch.setattr(deduplicate, "EARLY_PROMPTS", 8)
     prompts = template_prompts(400)

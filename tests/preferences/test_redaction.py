@@ -9,6 +9,7 @@ from preference_worlds import judgment
 from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.preferences.annotators import report_annotators
+from dpo_pipeline.preferences.golden import golden_leaks
 from dpo_pipeline.preferences.leakage import near_leaks
 from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.settings import PreferenceSettings
@@ -145,3 +146,17 @@ def test_a_golden_prompt_is_looked_for_as_the_drops_read(world, tmp_path):
         out, outcome = world.build(drop, settings=given)
         assert outcome.counts["prompts_like_golden"] == count
         assert pq.read_table(out / "pairs.parquet")["split"].to_pylist() == [("train", "held_out")[count]]
+
+
+def test_a_table_made_before_the_golden_set_is_searched_as_it_reads(world, tmp_path):
+    """What today's build leaves out of training may stand in the table an earlier model learned from."""
+    text, copy = addressed(1)
+    path = tmp_path / "golden.jsonl"
+    path.write_text(json.dumps({"prompt": text, "chosen": "It comes today.", "rejected": "No idea."}))
+    plain = settings("redact").model_copy(update={"held_out_share": 0.001})
+    pinned = plain.model_copy(update={"golden_set": GoldenSet(path=str(path), sha256=sha256_of_file(path))})
+    drop = world.drop("may", [judgment(copy, "It went away.", "I do not know.")], settings=plain)
+    (before, _), (today, _) = (world.build(drop, settings=given) for given in (plain, pinned))
+    (prompt,) = pq.read_table(before / "pairs.parquet")["prompt_id"].to_pylist()
+    assert golden_leaks(today, similarity=0.5) == []
+    assert golden_leaks(today, similarity=0.5, trained_in=before) == [prompt]
