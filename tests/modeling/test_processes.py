@@ -120,20 +120,26 @@ def test_a_training_stopped_in_one_process_goes_on_in_two(world):
     assert_same_training(straight, resumed)
 
 
-def test_sft_in_two_processes_is_sft_in_one_with_the_same_held_out_loss(tmp_path):
-    pairs = write_pairs(tmp_path / "pairs", list(texts(10)))
-    demonstrations = write_demonstrations(tmp_path / "demonstrations", conversations(60))
-    kept_aside = SFT.model_copy(update={"held_out_share": 0.2})
+def sft_alone_and_shared(folder, sft):
+    """The same SFT in one process and in two: folder and outcome of each."""
+    pairs = write_pairs(folder / "pairs", list(texts(10)))
+    demonstrations = write_demonstrations(folder / "demonstrations", conversations(60))
 
     def train(name, compute):
-        out = tmp_path / name
+        out = folder / name
         out.mkdir()
         return out, train_sft(
-            [demonstrations], pairs, out, work=tmp_path / f"work {name}", sft=kept_aside, model=SCRATCH,
-            compute=compute, reporter=Notes(),
+            [demonstrations], pairs, out, work=folder / f"work {name}", sft=sft, model=SCRATCH, compute=compute,
+            reporter=Notes(),
         )  # fmt: skip
 
-    (one, alone), (two, shared) = train("one", COMPUTE), train("two", TWO)
+    return train("one", COMPUTE), train("two", TWO)
+
+
+def test_sft_in_two_processes_is_sft_in_one_with_the_same_held_out_loss(tmp_path):
+    kept_aside = SFT.model_copy(update={"held_out_share": 0.2})
+
+    (one, alone), (two, shared) = sft_alone_and_shared(tmp_path, kept_aside)
     assert_same_training(one, two)
     assert shared.facts["held_out_nll"] == pytest.approx(alone.facts["held_out_nll"], rel=1e-5)
     assert shared.counts == alone.counts
@@ -142,22 +148,12 @@ def test_sft_in_two_processes_is_sft_in_one_with_the_same_held_out_loss(tmp_path
 @pytest.mark.slow
 def test_two_processes_publish_the_best_weights_that_one_does(tmp_path):
     """Steps far too long soon make the loss worse; every process goes back to the best step, not the first alone."""
-    pairs = write_pairs(tmp_path / "pairs", list(texts(10)))
-    demonstrations = write_demonstrations(tmp_path / "demonstrations", conversations(60))
     long = SFT.optimizer.model_copy(update={"learning_rate": 0.1, "schedule": "constant"})
     patient = SFT.model_copy(
         update={"validation_share": 0.2, "validations": 99, "patience": 2, "epochs": 3, "optimizer": long}
     )
 
-    def train(name, compute):
-        out = tmp_path / name
-        out.mkdir()
-        return out, train_sft(
-            [demonstrations], pairs, out, work=tmp_path / f"work {name}", sft=patient, model=SCRATCH,
-            compute=compute, reporter=Notes(),
-        )  # fmt: skip
-
-    (one, alone), (two, shared) = train("one", COMPUTE), train("two", TWO)
+    (one, alone), (two, shared) = sft_alone_and_shared(tmp_path, patient)
     assert 1 < alone.counts["published_step"] < alone.counts["steps"]
     assert shared.counts == alone.counts
     assert float((weights(one) - weights(two)).abs().max()) < 1e-3 < float(weights(one).abs().max())
