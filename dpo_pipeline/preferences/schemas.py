@@ -73,7 +73,7 @@ SPLITS = table_schema(
             "is_apart",
             pa.bool_(),
             "Quarantined by itself, not with its cluster: a near copy of a prompt on the other side, in a crowd of "
-            "prompts that resemble each other; or, in a cluster that is held out, like a demonstration of an earlier drop.",
+            "prompts that resemble each other; or, in a held-out cluster, like a demonstration of an earlier drop.",
         ),
         column(
             "is_like_demonstration",

@@ -133,7 +133,7 @@ class PreferenceSettings(Settings):
     """Salt of the split's hash; never change it once a model has been trained."""
 
     demonstrated_earlier: Literal["train", "draw"] = "train"
-    """Where a new prompt stands that is, or is like, a demonstration of an earlier drop, which a model may have learned:
+    """Where a new prompt stands that is, or is like, a demonstration of an earlier drop, which may have been learned:
     with what is trained on, or where its draw puts it (then SFT leaves the demonstration out from that drop on, but a
     model that was trained before has learned it). Choose `draw`, before a model is trained, where demonstrations cover
     nearly all prompts and too few would be held out."""

@@ -147,8 +147,8 @@ def _told(taught: Demonstrations, reporter: Reporter) -> dict[str, int]:
     """Counts of the demonstrations' prompts, and of those they decided about; said aloud as well."""
     count, out, like = len(taught.first_drop), int(taught.is_kept_out.sum()), int(taught.is_like.sum())
     reporter.say(
-        f"{count:,} prompts of demonstrations, {out:,} kept out of training; {like:,} prompts of pairs are like one that "
-        "an earlier drop may have taught, so none of these is held out"
+        f"{count:,} prompts of demonstrations, {out:,} kept out of training; {like:,} prompts of pairs are like one "
+        "that an earlier drop may have taught, so none of these is held out"
     )
     return {"demonstrated_prompts": count, "demonstrated_prompts_kept_out": out, "prompts_like_demonstrations": like}
 

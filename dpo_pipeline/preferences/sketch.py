@@ -121,13 +121,13 @@ def _write_taught(demonstrations: Path, out: Path, settings: PreferenceSettings,
         if asked is None:
             return {}
         count = 0
-        progress = Progress(reporter, "prompts of demonstrations sketched", asked.count)
+        progress = Progress(reporter, "prompts of demonstrations sketched", asked.rows)
         with _open(out / TAUGHT_FILE, TAUGHT) as writer, (out / TAUGHT_SHINGLES_FILE).open("wb") as file:
             for keys, parts in _sketched_ranges(asked.prompts, file, settings, progress):
                 count += len(keys)
                 _write_group(writer, TAUGHT, parts, {"prompt_id": keys})
-    reporter.say(f"sketched {count:,} distinct prompts of {asked.count:,} demonstrations")
-    return {"demonstrations": asked.count, "prompts_of_demonstrations": count}
+    reporter.say(f"sketched {count:,} distinct prompts of {asked.rows:,} demonstrations")
+    return {"demonstrations": asked.rows, "prompts_of_demonstrations": count}
 
 
 def _sketched_ranges(

@@ -55,6 +55,11 @@ class Crowd(Protocol):
 class Taught(Protocol):
     """Demonstrations, asked about drop by drop."""
 
+    @property
+    def drops(self) -> int:
+        """How many drops there are, also such as bring no new prompt of a pair."""
+        ...
+
     def like(self, drop: int) -> np.ndarray:
         """The prompts that first came with a drop and are like what earlier drops may have taught."""
         ...
@@ -74,7 +79,7 @@ class Searched(NamedTuple):
 NOTHING_SEARCHED = Searched(0, np.zeros(0, np.int64))
 
 
-def split_prompts(
+def split_prompts(  # noqa: PLR0913 - each is another source of what decides
     draws: np.ndarray,
     first_drop: np.ndarray,
     edges: np.ndarray,
@@ -88,9 +93,9 @@ def split_prompts(
 ) -> Splits:
     """Replay the drops: each new prompt joins what it touches, or founds a cluster whose side its hash decides.
 
-    A new cluster that is like what a demonstration of an earlier drop may have taught is trained on instead; in one that
-    is held out already, whoever is like it is set apart. Then new prompts in a crowd are compared with all of the other
-    side there, and what is a near copy is set apart.
+    A new cluster with a prompt like a demonstration that an earlier drop may have taught is trained on instead; in one
+    that is held out already, whoever is like it is set apart. Then new prompts in a crowd are compared with all of the
+    other side there, and what is a near copy is set apart.
 
     Laws: no edge, and no likeness in the crowd, leads from train to held-out; appending drops changes no earlier
     prompt's side or cluster; the order of prompts and edges does not matter; pinning prompts moves none from held-out
@@ -118,7 +123,9 @@ def split_prompts(
     side, cluster = scratch.full(count, -1, np.int8), scratch.empty(count, np.int32)
     is_apart = scratch.empty(count, bool)
     order, end = stable_order(lambda some: first_drop[some].astype(np.int64), count, scratch), 0
-    for drop, size in enumerate(_sizes(first_drop)):
+    sizes = _sizes(first_drop)
+    sizes += [0] * ((taught.drops if taught else 0) - len(sizes))
+    for drop, size in enumerate(sizes):
         start, end = end, end + size
         parts = [order[start + some.start : start + some.stop] for some in slices(size)]
         joins = _joins(founder, side, cluster, crossing.of(drop))
