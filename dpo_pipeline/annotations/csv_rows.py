@@ -203,7 +203,8 @@ def _given_up(
     if isinstance(row, TooLong) and lines.held < 2:
         return Unusable(Reason.RECORD_TOO_LONG, str(row)), row.beginning
     first, number, more = lines.give_up_first(width=width, delimiter=delimiter, is_one_line_a_row=is_one_line_a_row)
-    lost = f"; {more:,} lines after it are given up with it" if more else ""
+    after = "1 line after it is" if more == 1 else f"{more:,} lines after it are"
+    lost = f"; {after} given up with it" if more else ""
     if isinstance(row, TooLong) and more:
         return Unusable(Reason.RECORD_TOO_LONG, f"{row}, from line {number} on{lost}"), first
     return _unclosed(number, lost), first

@@ -23,15 +23,26 @@ def draw_all(report: Row) -> dict[str, bytes]:
 
 
 def shown_annotators(report: Row) -> list[Row]:
-    """The annotators that are drawn, from the top down: of many, those suspected and those who agree least."""
-    known = [row for row in report["annotators"] if row["agreement"] is not None]
-    chosen = sorted(known, key=lambda row: (not row["suspected"], row["agreement"], row["annotator"]))[:MOST_SHOWN]
-    return sorted(chosen, key=lambda row: (-row["agreement"], row["annotator"]))
+    """The annotators that are drawn, from the top down: of many, those suspected, who agree least, who judged most.
+
+    Those nobody else judged a pair with stand below, by how much they judged.
+    """
+
+    def agreement(row: Row) -> float:
+        return 2.0 if row["agreement"] is None else row["agreement"]
+
+    chosen = sorted(
+        report["annotators"],
+        key=lambda row: (not row["suspected"], agreement(row), -row["judgments"], row["annotator"]),
+    )[:MOST_SHOWN]
+    return sorted(
+        chosen, key=lambda row: (row["agreement"] is None, -agreement(row), -row["judgments"], row["annotator"])
+    )
 
 
 def draw_agreement(report: Row) -> bytes:
     """Each annotator's agreement with the others and its interval, and the reliability the consensus gives them."""
-    rows = shown_annotators(report)[::-1]
+    rows = [row for row in shown_annotators(report)[::-1] if row["agreement"] is not None]
     figure, axes = _figure(max(2.4, 0.24 * len(rows) + 1.3), [1])
     (axis,) = axes
     for place, row in enumerate(rows):
@@ -97,15 +108,19 @@ def draw_course(report: Row) -> bytes:
     left.set_xlabel(_span(name, rows), fontsize=8, color=SOFT)
     if left.lines:
         left.legend(fontsize=7, frameon=False, ncols=3, loc="upper left")
+    else:
+        _say(left, f"no two judgments of one {name} meet on a pair")
     for shift, (key, label, colour) in zip((0.18, -0.18), lines, strict=True):
         values = [row[key] or 0.0 for row in dimensions]
         right.barh([place + shift for place in range(len(dimensions))], values, height=0.34, color=colour, label=label)
     right.set_yticks(range(len(dimensions)), [_plain(row["name"][:24]) for row in dimensions], fontsize=7)
     right.set_xlim(min([0.0, *(row["alpha_nominal"] or 0.0 for row in dimensions)]), 1)
     right.set_title("Alpha per rubric dimension", fontsize=10, loc="left", color=INK)
-    right.set_xlabel(
-        "0 is chance, 1 perfect" if dimensions else "the judgments name no dimension", fontsize=8, color=SOFT
-    )
+    right.set_xlabel("0 is chance, 1 perfect", fontsize=8, color=SOFT)
+    if not dimensions:
+        _say(right, "the judgments name no dimension")
+    elif all(row["alpha_nominal"] is None for row in dimensions):
+        _say(right, "no two judgments meet on a dimension of a pair")
     return _as_png(figure)
 
 
@@ -150,6 +165,13 @@ def _panel(
         axis.axvline(middle, color=SOFT, linewidth=0.8, linestyle=":")
     axis.set_xlim(-0.02, 1.02)
     _name_rows(axis, rows)
+    if all(row[key] is None for row in rows):
+        _say(axis, "not in the exports")
+
+
+def _say(axis: Any, sentence: str) -> None:
+    """Why a panel shows nothing."""
+    axis.text(0.5, 0.5, sentence, transform=axis.transAxes, ha="center", va="center", fontsize=8, color=SOFT)
 
 
 def _colour(row: Row, sign: str | None) -> str:

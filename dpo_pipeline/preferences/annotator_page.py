@@ -1,6 +1,7 @@
 """The annotator report as a page: self-contained, no script, every text escaped."""
 
 import base64
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from dpo_pipeline.preferences.annotator_figures import shown_annotators
 from dpo_pipeline.preferences.noise import noise_sentence
 
+MOST_CARDS = 24
+"""Annotators to look at again that are shown with their figures; the others are the first in the table."""
 TEMPLATES = Path(__file__).parent / "templates"
 SIGNS = {
     "disagrees": "disagrees with the others",
@@ -45,7 +48,9 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
     sources = {
         name: "data:image/png;base64," + base64.b64encode(picture).decode() for name, picture in pictures.items()
     }
-    first = sorted(report["annotators"], key=lambda row: (not row["suspected"], row["annotator"]))
+    first = sorted(report["annotators"], key=_by_weight)
+    named = [row for row in first if row["suspected"]]
+    drawn = shown_annotators(report)
     template = environment.get_template("annotators.html.j2")
     return template.render(
         report=report,
@@ -53,9 +58,47 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
         pictures=sources,
         signs=SIGNS,
         headline=headline(report),
+        cards=[{**row, "said": _said(row)} for row in named[:MOST_CARDS]],
+        named=len(named),
+        raised=Counter(sign for row in named for sign in row["suspected"]).most_common(),
         noise="L" + noise_sentence(report["label_noise"])[1:] + ".",
-        drawn=len(shown_annotators(report)),
+        drawn=len(drawn),
+        compared=sum(row["agreement"] is not None for row in drawn),
     )
+
+
+def _by_weight(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Whom to look at first: who disagrees, then who shows most signs, then who agrees least."""
+    agreement = 2.0 if row["agreement"] is None else row["agreement"]
+    return ("disagrees" not in row["suspected"], -len(row["suspected"]), agreement, row["annotator"])
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """The figures that bear on why someone is named, and how much they judged."""
+
+    def share(name: str) -> str:
+        low, high = (_percent(row[f"{name}_{end}"]) for end in ("low", "high"))
+        return f"{_percent(row[name if name in row else f'{name}_share'])} ({low} to {high})"
+
+    said = [f"{row['judgments']:,} judgments"]
+    if row["agreement"] is None:
+        said.append("nobody else judged these pairs")
+    else:
+        said.append(f"agrees in {share('agreement')} of {row['comparable']:,} comparable")
+    of_signs = {
+        "picks_by_position": lambda: f"prefers what stood first in {share('first')}",
+        "picks_by_length": lambda: f"prefers the longer one in {share('longer')}",
+        "too_fast": lambda: (
+            f"{_decimal(row['seconds_median'], 1)} s each, {_percent(row['too_fast_share'])} faster than reading"
+        ),
+        "one_justification": lambda: (
+            f"the same words in {_percent(row['justification_top_share'])} of {row['justifications']:,} justifications"
+        ),
+        "short_justifications": lambda: (
+            f"fewer than three words in {_percent(row['justification_short_share'])} of {row['justifications']:,}"
+        ),
+    }
+    return "; ".join([*said, *(of_signs[sign]() for sign in row["suspected"] if sign in of_signs)])
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -78,4 +121,4 @@ def _percent(value: float | None) -> str:
 
 
 def _decimal(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.00

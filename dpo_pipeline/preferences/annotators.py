@@ -144,23 +144,25 @@ def _table(annotators: list[str], columns: dict[str, Any]) -> pa.Table:
 
 def _pairs(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """What the kept pairs look like, and why others were left out; and the mean of `p_chosen`, none where none is."""
-    bins, sums, kept = np.zeros(len(HISTOGRAM_BINS) - 1, np.int64), np.zeros(3), 0
+    bins, sums, kept, several = np.zeros(len(HISTOGRAM_BINS) - 1, np.int64), np.zeros(3), 0, 0
     with pq.ParquetFile(folder / PAIRS_FILE, pre_buffer=False) as file:
-        for batch in file.iter_batches(columns=["p_chosen", "agreement", "margin"]):
-            columns = [column.to_numpy().astype(float) for column in batch.columns]
+        for batch in file.iter_batches(columns=["p_chosen", "agreement", "margin", "judgment_count"]):
+            p_chosen, agreement, margin, judgments = (column.to_numpy().astype(float) for column in batch.columns)
             bins += np.histogram(batch.column("p_chosen").to_numpy(), bins=HISTOGRAM_BINS)[0]
-            sums += [column.sum() for column in columns]
-            kept += batch.num_rows
+            # One judgment agrees with itself, which says nothing.
+            sums += [p_chosen.sum(), agreement[judgments > 1].sum(), margin.sum()]
+            kept, several = kept + batch.num_rows, several + int((judgments > 1).sum())
     reasons: Counter[str] = Counter()
     with pq.ParquetFile(folder / EXCLUDED_FILE, pre_buffer=False) as file:
         for batch in file.iter_batches(columns=["reason"]):
             counts = batch.column(0).value_counts().to_pylist()
             reasons.update({entry["values"]: entry["counts"] for entry in counts})
-    means = sums / max(kept, 1)
+    means = sums / [max(kept, 1), max(several, 1), max(kept, 1)]
     about = {
         "kept": kept,
         "p_chosen_histogram": bins.tolist(),
-        "agreement_mean": rounded(float(means[1])) if kept else None,
+        "judged_by_several": several,
+        "agreement_mean": rounded(float(means[1])) if several else None,
         "margin_mean": rounded(float(means[2])) if kept else None,
         "excluded": dict(sorted(reasons.items())),
     }

@@ -21,6 +21,7 @@ from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, DropTables
 from dpo_pipeline.preferences.verdicts import Verdicts
 
 BATCH_ROWS = 65_536
+_RECORD = ("file_sha256", "record_number", "annotator")
 SHOWN_A, SHOWN_B = 1, 2
 """Which response stood first on screen; 0 where it is not known."""
 MANNER = np.dtype([("shown", "i1"), ("seconds", "<f4"), ("reason", "<u8"), ("words", "<i4")])
@@ -30,7 +31,8 @@ class Manners(NamedTuple):
     """What a judgment says beside its verdict, in the order of the verdicts, `(N,)` each.
 
     `first_is_low` is 1 where the low response stood first on screen, 0 where it did not, -1 where unknown; `reason`
-    is a hash of the justification, 0 where there is none; `words` its length.
+    is a hash of the justification, 0 where there is none, or where the record's pair before has it: who ranks four
+    responses gives one reason for six pairs. `words` is its length, with each pair that has it.
     """
 
     first_is_low: np.ndarray
@@ -52,13 +54,13 @@ class MannerFile:
         for drop in drops:
             self._starts.append(self._starts[-1] + pq.read_metadata(drop.judgments / JUDGMENTS_FILE).num_rows)
         self._rows = scratch.empty(self._starts[-1], MANNER)
-        columns = ["shown_first", "seconds", "justification"]
+        columns = [*_RECORD, "shown_first", "seconds", "justification"]
         for start, drop in zip(self._starts, drops, strict=False):
             with pq.ParquetFile(drop.judgments / JUDGMENTS_FILE, pre_buffer=False) as file:
-                at = start
+                at, before = start, None
                 for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-                    self._rows[at : at + batch.num_rows] = _manners(batch)
-                    at += batch.num_rows
+                    self._rows[at : at + batch.num_rows] = _manners(batch, before)
+                    at, before = at + batch.num_rows, batch.slice(batch.num_rows - 1)
             scratch.let_go()
 
     def of(self, verdicts: Verdicts) -> Manners:
@@ -68,7 +70,8 @@ class MannerFile:
         return Manners(first_is_low, rows["seconds"], rows["reason"], rows["words"])
 
 
-def _manners(batch: pa.RecordBatch) -> np.ndarray:
+def _manners(batch: pa.RecordBatch, before: pa.RecordBatch | None) -> np.ndarray:
+    """The manners of some judgments; `before` is the one before them, None where they are the first."""
     shown, seconds, reason = (batch.column(name) for name in ("shown_first", "seconds", "justification"))
     rows = np.zeros(batch.num_rows, MANNER)
     for side, number in (("a", SHOWN_A), ("b", SHOWN_B)):
@@ -77,9 +80,22 @@ def _manners(batch: pa.RecordBatch) -> np.ndarray:
     rows["seconds"] = pc.fill_null(seconds, np.nan).to_numpy(zero_copy_only=False)
     text = normalise_once_each(pc.fill_null(reason, ""))
     is_given = pc.not_equal(text, "").to_numpy(zero_copy_only=False)
-    rows["reason"] = np.where(is_given, np.maximum(blake2b_128(text)[:, 0], np.uint64(1)), np.uint64(0))
+    is_own = is_given & ~_as_before(batch, before)
+    rows["reason"] = np.where(is_own, np.maximum(blake2b_128(text)[:, 0], np.uint64(1)), np.uint64(0))
     rows["words"] = np.where(is_given, pc.add(pc.count_substring(text, " "), 1).to_numpy(), 0)
     return rows
+
+
+def _as_before(batch: pa.RecordBatch, before: pa.RecordBatch | None) -> np.ndarray:
+    """Whether the judgment before is of the same record and annotator and gives the same justification, `(N,)`."""
+    same, count = np.ones(batch.num_rows, bool), batch.num_rows
+    for name in (*_RECORD, "justification"):
+        values = pa.concat_arrays([(before or batch.slice(0, 1)).column(name), batch.column(name)])
+        equal = pc.equal(values.slice(1), values.slice(0, count))
+        both_unknown = pc.and_(values.slice(1).is_null(), values.slice(0, count).is_null())
+        same &= pc.fill_null(pc.or_kleene(equal, both_unknown), fill_value=False).to_numpy(zero_copy_only=False)
+    same[:1] &= before is not None
+    return same
 
 
 class ValuesByAnnotator:

@@ -67,7 +67,7 @@ class Overall:
             "longer": (sided & (np.sign(longer_by) == side)).sum(),
             "known": known.sum(),
             "first": (known & first).sum(),
-            "justified": (judged.manners.reason[counted] != 0).sum(),
+            "justified": (judged.manners.words[counted] > 0).sum(),
         }
         self._counts.update({name: int(count) for name, count in hits.items()})
 

@@ -134,7 +134,11 @@ ANNOTATORS = table_schema(
         column("timed", pa.int64(), "Counted judgments whose seconds are known."),
         column("seconds_median", pa.float64(), "Median time per judgment, in seconds.", nullable=True),
         column("too_fast_share", pa.float64(), "Share given faster than the texts can be read.", nullable=True),
-        column("justifications", pa.int64(), "Counted judgments with a justification."),
+        column(
+            "justifications",
+            pa.int64(),
+            "Justifications of counted judgments; one given for all pairs of a record (a ranking) counts once.",
+        ),
         column("justification_words_median", pa.float64(), "Their median length in words.", nullable=True),
         column(
             "justification_top_share",

@@ -232,3 +232,62 @@ def test_the_report_carries_agreement_over_time_with_both_alphas(world):
     low, high = content["overall"]["alpha_nominal_interval"]
     assert low < content["overall"]["alpha_nominal"] < high
     assert content["label_noise"]["pairs_compared"] == 20
+
+
+def test_one_reason_for_a_ranking_counts_once(world):
+    """PRISM's shape: a person scores four replies and gives one reason, which stands with each of six pairs."""
+    rows = []
+    for record in range(25):
+        texts = [f"Reply {place} to {record}, long enough" for place in range(4)]
+        rows += [
+            judgment(f"Question {record}?", texts[a], texts[b], "a", "prolix", record_number=record, justification=why)
+            for a in range(4)
+            for b in range(a + 1, 4)
+            for why in [f"the first of {record} says more" if record >= 13 else "the first one says more"]
+        ]
+    out, _ = report(world, world.drop("may", rows))
+    (row,) = pq.read_table(out / "annotators.parquet").to_pylist()
+    assert (row["judgments"], row["justifications"], row["justification_top_share"]) == (150, 25, 13 / 25)
+    assert row["suspected"] == ["one_justification"]
+    few, _ = report(world, world.drop("june", rows[: 19 * 6]))
+    (row,) = pq.read_table(few / "annotators.parquet").to_pylist()
+    assert (row["justifications"], row["justification_top_share"], row["suspected"]) == (19, 13 / 19, [])
+    assert json.loads((few / "report.json").read_text())["overall"]["justified_share"] == 1.0
+
+
+def test_a_drop_in_which_nobody_shares_a_pair_says_so(world):
+    rows = [
+        judgment(f"Question {number}?", f"Reply one to {number}", f"Reply two {number}", "a", "alone", seconds=0.1)
+        for number in range(30)
+    ]
+    out, _ = report(world, world.drop("may", rows))
+    page = (out / "report.html").read_text()
+    assert "30 judgments; nobody else judged these pairs; 0.1 s each, 100.0 % faster than reading" in page
+    assert "1 of 1 to look at again: 1 faster than reading." in page
+    assert "Each rests on a single judgment." in page
+    assert "How each annotator works" in page
+    assert "Agreement of each annotator" not in page
+    assert "-0.00" not in page
+    pairs = json.loads((out / "report.json").read_text())["pairs"]
+    assert (pairs["kept"], pairs["judged_by_several"], pairs["agreement_mean"]) == (30, 0, None)
+
+
+def test_of_many_to_look_at_again_those_who_disagree_come_first(world):
+    rows = []
+    for number in range(60):
+        for place in range(30):
+            why = "the same words" if place else "different words"
+            choice = "b" if place == 7 and number % 3 else "a"
+            texts = (
+                f"Question {number} about things?",
+                f"A good reply, number {number}",
+                f"A bad reply, number {number}",
+            )
+            rows.append(judgment(*texts, choice, f"rater-{place:02}", justification=f"{why} {number * (place < 1)}"))
+    out, _ = report(world, world.drop("may", rows))
+    page = (out / "report.html").read_text()
+    assert page.index("rater-07") < page.index("rater-01")
+    assert page.count("<li><code>") == 24
+    sentence = "29 of 30 to look at again: 29 one justification for most, 1 disagrees with the others."
+    assert sentence in page
+    assert "the other 5 stand in the table" in page
