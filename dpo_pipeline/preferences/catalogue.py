@@ -6,6 +6,7 @@ its place in the finished table.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ import pyarrow.parquet as pq
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.preferences import identifiers
 from dpo_pipeline.preferences.cleaning import RULES
-from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
+from dpo_pipeline.preferences.normalize import map_contents, render
+from dpo_pipeline.preferences.personal_data import compared
 from dpo_pipeline.preferences.shingles import Shingles, rows_of, shingle
 from dpo_pipeline.preferences.sketch_tables import (
     DIALOGUE,
@@ -170,17 +172,25 @@ class Catalogue:
         drop = self.prompts.place.drop
         return stable_order(lambda some: drop[some].astype(np.int64), len(drop), self.scratch)
 
-    def shingles_of_pairs(self, pairs: np.ndarray) -> tuple[Shingles, Shingles, Shingles]:
-        """The shingles of the prompts, low and high responses of some pairs, in the order asked for."""
+    def shingles_of_pairs(
+        self, pairs: np.ndarray, *, redacted: frozenset[str] = frozenset()
+    ) -> tuple[Shingles, Shingles, Shingles]:
+        """The shingles of the prompts, low and high responses of some pairs, in the order asked for.
+
+        Args:
+            pairs: Their rows.
+            redacted: Rules for personal data whose finds are taken out of the texts first.
+        """
+        change = partial(compared, rules=redacted)
         rows, b_is_low = self.pairs.column_at("row", pairs), self.pairs.column_at("b_is_low", pairs)
         parts: list[list[tuple[np.ndarray, Shingles]]] = [[], [], []]
         for drop, tables in enumerate(self.drops):
             here = np.flatnonzero(self.pairs.place.drop[pairs] == drop)
             for texts in read_texts(tables.judgments, rows[here]):
                 at = here[texts.place]
-                a, b = (shingle(normalise_once_each(some)) for some in (texts.response_a, texts.response_b))
+                a, b = (shingle(change(some)) for some in (texts.response_a, texts.response_b))
                 swap = b_is_low[at]
-                dialogue = render(map_contents(texts.prompt, normalise_once_each), roles=DIALOGUE, with_roles=False)
+                dialogue = render(map_contents(texts.prompt, change), roles=DIALOGUE, with_roles=False)
                 for part, sets in zip(parts, (shingle(dialogue), _pick(swap, b, a), _pick(swap, a, b)), strict=True):
                     part.append((at, sets))
         return tuple(_collect(part, len(pairs)) for part in parts)  # type: ignore[return-value]

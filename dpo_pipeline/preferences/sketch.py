@@ -113,10 +113,11 @@ def _write_prompts(named: Named, out: Path, settings: PreferenceSettings, report
 def _sketch_prompts(prompts: pa.ListArray, rules: frozenset[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The columns of `PROMPTS` for some normalised prompts, and their hashed word pairs end to end.
 
-    Word pairs are those of the texts without what the rules redact: prompts that differ in an address are one there.
+    All is that of the texts without what the rules redact: prompts that differ in an address are one there.
     """
+    prompts = map_contents(prompts, lambda some: as_redacted(some, rules=rules))
     dialogue = render(prompts, roles=DIALOGUE, with_roles=False)
-    sets, opening = shingle(as_redacted(dialogue, rules=rules)), _first_user_turns(prompts)
+    sets, opening = shingle(dialogue), _first_user_turns(prompts)
     is_long = np.diff(shingle(opening, words=1).bounds) >= OPENING_WORDS
     bands = band_keys(signatures(sets, count=PROMPT_HASHES), bands=PROMPT_BANDS)
     return {
@@ -171,13 +172,18 @@ def _sketch_pairs(
     raw_prompt, raw_low, raw_high = (texts.column(name).combine_chunks() for name in ("prompt", "low", "high"))
     low, high = normalise_once_each(raw_low), normalise_once_each(raw_high)
     prompt = map_contents(raw_prompt, normalise_once_each)
-    pairs = PairTexts.of(raw_prompt, raw_low, raw_high, prompt, low, high)
+    pairs, rules = PairTexts.of(raw_prompt, raw_low, raw_high, prompt, low, high), redacted_by(settings)
+    # What is published equal is compared equal: near copies are those of the texts as they read once redacted.
+    bands = _pair_bands(
+        map_contents(prompt, lambda some: as_redacted(some, rules=rules)),
+        *(as_redacted(some, rules=rules) for some in (low, high)),
+    )
     numbers = {
         "low_characters": pc.utf8_length(low).to_numpy(),
         "high_characters": pc.utf8_length(high).to_numpy(),
         "prompt_characters": pc.utf8_length(render(prompt, with_roles=False)).to_numpy(),
         **{f"rule_{name}": hits for name, hits in find_all(pairs, settings, seconds=seconds).items()},
-        **{f"band_{band:02}": keys for band, keys in enumerate(_pair_bands(prompt, low, high))},
+        **{f"band_{band:02}": keys for band, keys in enumerate(bands)},
     }
     return numbers, cleaned(texts, settings), pairs.user_key
 
