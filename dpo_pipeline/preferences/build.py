@@ -97,6 +97,7 @@ def build_pairs(
     _merge_same_responses(catalogue, verdicts, fates, near, ranks)
     p_low = _decide(catalogue, verdicts, fates, ranks, settings, reporter)
     _exclude_near_duplicates(fates, near, ranks)
+    reporter.say(f"{pair_count:,} pairs decided, {int(fates.is_alive.sum()):,} of them kept")
 
     tally, progress = Tally(), Progress(reporter, "judgments written", len(verdicts))
     with TableWriter(out, catalogue, verdicts, splits, settings) as writer:
