@@ -21,7 +21,8 @@ def findings_as_text(findings: Mapping[str, Any]) -> str:
     judgments, demonstrations = findings["judgments"], findings["demonstrations"]
     rejected = sum(findings["rejected"].values())
     records = findings["records_in"]
-    lines = [f"{records:,} records: {judgments:,} judgments, {demonstrations:,} demonstrations, {rejected:,} rejected"]
+    kept = f"{_count(judgments, 'judgment')}, {_count(demonstrations, 'demonstration')}"
+    lines = [f"{_count(records, 'record')}: {kept}, {rejected:,} rejected"]
     for name, file in findings["files"].items():
         how = "not read" if file["source"] == UNREAD else f"read as {file['source']}"
         lines += ["", f"{name}  {how}"]
@@ -68,19 +69,28 @@ def _rule(proposal: Mapping[str, Any]) -> tuple[bool, list[str]]:
     return is_whole, questions + [f"  {line}" if is_whole else f"  # {line}" for line in text.splitlines()]
 
 
+def _count(number: int, what: str) -> str:
+    """So many of something.
+
+    >>> _count(1, "record"), _count(1_000, "record")
+    ('1 record', '1,000 records')
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def _who(file: Mapping[str, Any]) -> str:
     """How many people judged, as far as the export says."""
     if not file["annotators"]:
         return "no annotator is named: whose work is whose cannot be told"
-    said = f"by {file['annotators']:,} annotator{'s' * (file['annotators'] != 1)}"
-    if file["without_annotator"]:
-        said += f"; {file['without_annotator']:,} judgments name none"
+    said = f"by {_count(file['annotators'], 'annotator')}"
+    if count := file["without_annotator"]:
+        said += f"; {_count(count, 'judgment')} without one"
     return f"{said}; {file['annotators_are']}" if file["annotators_are"] else said
 
 
 def _file(file: Mapping[str, Any]) -> Iterator[str]:
-    kept = [f"{file[name]:,} {name}" for name in ("judgments", "demonstrations") if file[name]]
-    yield f"{file['records_in']:,} records: {', '.join(kept) or 'nothing usable'}"
+    kept = [_count(file[f"{name}s"], name) for name in ("judgment", "demonstration") if file[f"{name}s"]]
+    yield f"{_count(file['records_in'], 'record')}: {', '.join(kept) or 'nothing usable'}"
     for choice, count in file["choices"].items():
         yield f"  {count:>8,}  {choice}"
     if file["judgments"]:

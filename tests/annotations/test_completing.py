@@ -20,7 +20,7 @@ LONG = "a reply that is long enough to be one"
 def saved(folder, name, sheets):
     """A workbook of sheets by name, each with its rows and the ranges that are merged."""
     book = openpyxl.Workbook()
-    book.remove(book.active)
+    book.remove(book.worksheets[0])
     for title, (rows, merged) in sheets.items():
         sheet = book.create_sheet(title)
         for row in rows:
