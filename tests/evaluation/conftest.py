@@ -212,9 +212,9 @@ def make_world(tmp_path: Path) -> Callable[..., World]:
         held_out = [_pair(at, split="held_out", hostile=hostile) for at in range(pair_count)]
         train = [_pair(at, split="train", hostile="") for at in range(1000, 1010)]
         _write_rows(tmp_path / "pairs", "pairs.parquet", [*held_out, *train], PAIRS)
+        plain = {"first_drop": "a", "is_apart": False, "is_like_demonstration": False}
         splits = [
-            {name: row[name] for name in ("prompt_id", "cluster_id", "split")} | {"first_drop": "a", "is_apart": False}
-            for row in [*held_out, *train]
+            {name: row[name] for name in ("prompt_id", "cluster_id", "split")} | plain for row in [*held_out, *train]
         ]
         _write_rows(tmp_path / "pairs", "splits.parquet", splits, SPLITS)
         _write_reference(tmp_path / "reference", [*held_out, *train])
