@@ -59,7 +59,7 @@ def decide_sides(
         neighbours = prompt_neighbours(catalogue, likenesses=likenesses, settings=settings, reporter=reporter)
     pinned, counts = _pinned(catalogue, out, settings, reporter)
     searched = already_searched(catalogue, [folder / SPLITS_FILE for folder in known], settings)
-    crowd = crowd_of(catalogue, settings, since=searched.drops)
+    crowd = crowd_of(catalogue, settings, since=searched.drops, reporter=reporter)
     splits = split_prompts(
         catalogue.draws(settings.split_salt),
         catalogue.prompts.place.drop,
@@ -81,10 +81,12 @@ def decide_sides(
     return Sides(splits, {"prompts_set_apart": apart, **counts}, remarks)
 
 
-def crowd_of(catalogue: Catalogue, settings: PreferenceSettings, *, since: int = 0) -> Crowd:
+def crowd_of(
+    catalogue: Catalogue, settings: PreferenceSettings, *, since: int = 0, reporter: Reporter | None = None
+) -> Crowd:
     """The prompts of which not all pairs are compared for edges, where they share a key with one of some later drop."""
     most = deduplicate.EARLY_PROMPTS + 1
-    return Crowd(catalogue, most=most, since=since, similarity=settings.prompt_cluster_jaccard)
+    return Crowd(catalogue, most=most, since=since, similarity=settings.prompt_cluster_jaccard, reporter=reporter)
 
 
 def already_searched(catalogue: Catalogue, known: Sequence[Path], settings: PreferenceSettings) -> Searched:
