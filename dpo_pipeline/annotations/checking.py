@@ -7,13 +7,14 @@ from typing import Any
 
 from dpo_pipeline.annotations.drop_rules import FileRule
 from dpo_pipeline.annotations.encodings import guess_encoding
+from dpo_pipeline.annotations.markup import is_markup
 from dpo_pipeline.annotations.parsing import read_source
-from dpo_pipeline.annotations.proposing import propose_for, sample_of
+from dpo_pipeline.annotations.proposing import NOBODY, NOBODY_BUT_SHEETS, propose_for, sample_of
 from dpo_pipeline.annotations.read import checked_rules
 from dpo_pipeline.annotations.reading import excerpt_of
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Judgment, Part, Unusable
-from dpo_pipeline.annotations.registry import recognise
+from dpo_pipeline.annotations.registry import FORMATS, recognise
 from dpo_pipeline.annotations.rules import Rules
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.sinks import UNREAD, Sink
@@ -29,10 +30,10 @@ def check_drop(folder: Path, settings: AnnotationSettings) -> dict[str, Any]:
 
     Returns:
         `records_in`, `judgment_records`, `judgments`, `demonstrations`, `rejected` (count per reason),
-        `files`: per file its `source`, the same counts, `choices` (judgments per choice), `values_left_out`, and
-        `rejected` as a list of reason, `sentence`, `count` and `examples` (record number, detail, excerpt); for a file
-        that no format fits, whose format needs a mapping, or that is no UTF-8, `proposal` holds a rule for `drop.yaml`
-        and what to ask.
+        `files`: per file its `source`, the same counts, `choices` (judgments per choice), `annotators` (how many are
+        named), `without_annotator` and `with_markup` (judgments), `values_left_out`, and `rejected` as a list of
+        reason, `sentence`, `count` and `examples` (record number, detail, excerpt); for a file that no format fits,
+        whose format needs a mapping, or that is no UTF-8, `proposal` holds a rule for `drop.yaml` and what to ask.
 
     Raises:
         SettingsError: If the folder's `drop.yaml` does not fit.
@@ -55,7 +56,7 @@ def check_drop(folder: Path, settings: AnnotationSettings) -> dict[str, Any]:
             if not (is_read and reason == Reason.UNKNOWN_FORMAT)
         }
         if source.problem is None and (proposal := _proposal(source, reasons, rules.rule_for(source.name), settings)):
-            files[tables[0]]["proposal"] = proposal
+            files[tables[0]]["proposal"] = proposal | {"open_questions": _asked(proposal, len(tables))}
     rejected: Counter[str] = sum((tally.rejected for tally in sink.tallies.values()), Counter())
     totals = {name: sum(file[name] for file in files.values()) for name in _Tally.COUNTS}
     return {**totals, "rejected": dict(sorted(rejected.items())), "files": files}
@@ -76,6 +77,14 @@ def _proposal(source: Source, reasons: set[str], rule: FileRule, settings: Annot
     return proposal | {"open_questions": [question]} if encoding != rule.encoding else {}
 
 
+def _asked(proposal: dict[str, Any], table_count: int) -> list[str]:
+    """What a proposal asks; of a workbook with several sheets also whether each is one person's."""
+    return [
+        NOBODY_BUT_SHEETS if question == NOBODY and table_count > 1 else question
+        for question in proposal["open_questions"]
+    ]
+
+
 class _Tally:
     """What became of the records of one file."""
 
@@ -85,6 +94,8 @@ class _Tally:
         self.source = source
         self.records_in = self.judgment_records = self.judgments = self.demonstrations = 0
         self.choices: Counter[str] = Counter()
+        self.annotators: set[str] = set()
+        self.without_annotator = self.with_markup = 0
         self.rejected: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
         self.examples: dict[str, list[dict[str, Any]]] = {}
@@ -98,6 +109,10 @@ class _Tally:
             "source": self.source,
             **{name: getattr(self, name) for name in self.COUNTS},
             "choices": dict(sorted(self.choices.items())),
+            "annotators": len(self.annotators),
+            "annotators_are": getattr(FORMATS.get(self.source), "ANNOTATORS_ARE", None),
+            "without_annotator": self.without_annotator,
+            "with_markup": self.with_markup,
             "values_left_out": dict(sorted(self.notes.items())),
             "rejected": rejected,
         }
@@ -121,6 +136,9 @@ class _CheckSink(Sink):
         unusable = [part for part in parts if isinstance(part, Unusable)]
         tally.judgments += len(judgments)
         tally.choices.update(judgment.choice for judgment in judgments)
+        tally.annotators.update(judgment.annotator for judgment in judgments if judgment.annotator is not None)
+        tally.without_annotator += sum(judgment.annotator is None for judgment in judgments)
+        tally.with_markup += sum(is_markup(one.response_a) or is_markup(one.response_b) for one in judgments)
         if len(unusable) < len(parts):
             tally.records_in += 1
             tally.judgment_records += bool(judgments)

@@ -116,10 +116,14 @@ def _most_frequent(line: str) -> str:
 
 
 def _parsed(head: list[str], delimiter: str) -> list[list[str]]:
+    """The first lines as rows; where a quote is never closed in a file no longer than that, each line is one."""
     try:
-        return list(csv.reader(head, delimiter=delimiter))
+        rows = list(csv.reader(head, delimiter=delimiter))
     except csv.Error:
         return [[line] for line in head]
+    # What an open quote swallowed ends with the last line's end, which a cell that was closed never does.
+    is_open = len(head) < LOOKED_AT_ROWS and any(cell.endswith(("\n", "\r")) for row in rows[-1:] for cell in row[-1:])
+    return [line.rstrip("\r\n").replace('"', "").split(delimiter) for line in head] if is_open else rows
 
 
 def _agreement(rows: list[list[str]]) -> tuple[int, int]:
@@ -203,7 +207,8 @@ def _given_up(
     if isinstance(row, TooLong) and lines.held < 2:
         return Unusable(Reason.RECORD_TOO_LONG, str(row)), row.beginning
     first, number, more = lines.give_up_first(width=width, delimiter=delimiter, is_one_line_a_row=is_one_line_a_row)
-    lost = f"; {more:,} lines after it are given up with it" if more else ""
+    after = "1 line after it is" if more == 1 else f"{more:,} lines after it are"
+    lost = f"; {after} given up with it" if more else ""
     if isinstance(row, TooLong) and more:
         return Unusable(Reason.RECORD_TOO_LONG, f"{row}, from line {number} on{lost}"), first
     return _unclosed(number, lost), first

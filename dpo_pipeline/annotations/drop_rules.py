@@ -141,6 +141,14 @@ class FileRule(Settings):
     """Which row of a sheet or CSV file names the columns, from 1; absent: the first, or the one below titles that fill
     less than half of the columns."""
 
+    fill_down: list[str] = Field(default=[])
+    """Columns of which an empty cell holds what stands above it, as where cells were merged: a prompt once, then
+    several rows of responses to it."""
+
+    sheet_column: str | None = None
+    """Name of a column that holds the name of a workbook's sheet, for the mapping to use: `annotator` where each sheet
+    is one person's."""
+
     sft_allowed: bool | None = None
     """Whether the source permits its responses as SFT demonstrations; absent: what the format's publisher says."""
 

@@ -8,7 +8,7 @@ import yaml
 from dpo_pipeline.annotations.sinks import UNREAD
 
 _ORDERS = {"ranks", "ratings", "ranking", "rating", "rank"}
-RULE = ("match", "encoding", "mapping", "scale", "vocabulary", "time_unit", "day_first")
+RULE = ("match", "encoding", "fill_down", "mapping", "scale", "vocabulary", "time_unit", "day_first")
 
 
 def is_usable(findings: Mapping[str, Any]) -> bool:
@@ -21,7 +21,8 @@ def findings_as_text(findings: Mapping[str, Any]) -> str:
     judgments, demonstrations = findings["judgments"], findings["demonstrations"]
     rejected = sum(findings["rejected"].values())
     records = findings["records_in"]
-    lines = [f"{records:,} records: {judgments:,} judgments, {demonstrations:,} demonstrations, {rejected:,} rejected"]
+    kept = f"{_count(judgments, 'judgment')}, {_count(demonstrations, 'demonstration')}"
+    lines = [f"{_count(records, 'record')}: {kept}, {rejected:,} rejected"]
     for name, file in findings["files"].items():
         how = "not read" if file["source"] == UNREAD else f"read as {file['source']}"
         lines += ["", f"{name}  {how}"]
@@ -68,11 +69,35 @@ def _rule(proposal: Mapping[str, Any]) -> tuple[bool, list[str]]:
     return is_whole, questions + [f"  {line}" if is_whole else f"  # {line}" for line in text.splitlines()]
 
 
+def _count(number: int, what: str) -> str:
+    """So many of something.
+
+    >>> _count(1, "record"), _count(1_000, "record")
+    ('1 record', '1,000 records')
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _who(file: Mapping[str, Any]) -> str:
+    """How many people judged, as far as the export says."""
+    if not file["annotators"]:
+        return "no annotator is named: whose work is whose cannot be told"
+    said = f"by {_count(file['annotators'], 'annotator')}"
+    if count := file["without_annotator"]:
+        said += f"; {_count(count, 'judgment')} without one"
+    return f"{said}; {file['annotators_are']}" if file["annotators_are"] else said
+
+
 def _file(file: Mapping[str, Any]) -> Iterator[str]:
-    kept = [f"{file[name]:,} {name}" for name in ("judgments", "demonstrations") if file[name]]
-    yield f"{file['records_in']:,} records: {', '.join(kept) or 'nothing usable'}"
+    kept = [_count(file[f"{name}s"], name) for name in ("judgment", "demonstration") if file[f"{name}s"]]
+    yield f"{_count(file['records_in'], 'record')}: {', '.join(kept) or 'nothing usable'}"
     for choice, count in file["choices"].items():
         yield f"  {count:>8,}  {choice}"
+    if file["judgments"]:
+        yield _who(file)
+    if count := file["with_markup"]:
+        are = f"{count:,} judgments are" if count > 1 else "1 judgment is"
+        yield f"{are} on responses in HTML (`<p>...</p>`, `&nbsp;`), learnt as it stands; export plain text or Markdown"
     for what, count in file["values_left_out"].items():
         yield f"left out {count:,}: {what.replace('_', ' ')}, of records that are kept"
     for fault in file["rejected"]:

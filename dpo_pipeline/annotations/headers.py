@@ -19,8 +19,8 @@ LONGEST_NAME = 100
 def header_place(rows: Sequence[Sequence[Any]]) -> int:
     """Which of the first rows of a sheet names its columns: the first, unless titles stand above it.
 
-    A title fills less than half as many cells as rows usually do here. The row below them must be made of names: short
-    texts, none of them a number.
+    A title fills less than half as many cells as rows usually do here; a row of groups stands above names that repeat
+    under each group. The row below them must be made of names: short texts, none of them a number.
 
     >>> header_place([["Batch 12", None, None], ["prompt", "a", "b"], ["Hi", "x", "y"], ["Ho", "x", "y"]])
     1
@@ -29,6 +29,8 @@ def header_place(rows: Sequence[Sequence[Any]]) -> int:
     counts = [count for count in filled if count]
     usual = median(counts) if len(counts) >= LEAST_ROWS else 0
     place = next((at for at, count in enumerate(filled) if count and 2 * count >= usual), 0)
+    if place + 1 < len(rows) and _are_groups(rows[place], rows[place + 1]):
+        place += 1
     return place if all(_is_name(cell) for cell in rows[place]) else 0
 
 
@@ -97,6 +99,13 @@ def is_undecodable(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def _are_groups(row: Sequence[Any], below: Sequence[Any]) -> bool:
+    """Whether a row names groups of the columns that the row below names: `Response A | | Response B | `."""
+    names = [str(cell).strip() for cell in below if not _is_blank(cell)]
+    unnamed = sum(_is_blank(cell) and not _is_blank(name) for cell, name in zip(row, below, strict=False))
+    return unnamed > 1 and len(set(names)) < len(names) and all(_is_name(cell) for cell in below)
 
 
 def _is_blank(cell: Any) -> bool:

@@ -24,6 +24,10 @@ MOST_WORDS = 20
 """A column with more distinct values than this is no verdict."""
 LEAST_RESPONSE_CHARACTERS = 10
 NOBODY = "No column looks like the annotator: without one nobody's work can be told apart."
+NOBODY_BUT_SHEETS = (
+    "No column looks like the annotator. If each sheet is one person's, add `sheet_column: sheet` here and "
+    "`annotator: sheet` to the mapping."
+)
 NESTED = 4
 """Objects inside one another that are looked into."""
 
@@ -93,7 +97,10 @@ def propose_for(sample: Sequence[Mapping[str, Any]], export: ExportFormat | None
     """
     rows_of = getattr(export, "mapped_rows", None)
     rows = list(sample) if rows_of is None else [row for record in sample for row in rows_of(record)]
-    return _Proposal([flattened(row) for row in rows]).made()
+    found = _Proposal([flattened(row) for row in rows]).made()
+    if export is not None:  # a known format knows its annotators
+        found["open_questions"] = [question for question in found["open_questions"] if question != NOBODY]
+    return found
 
 
 def flattened(record: Mapping[str, Any], *, depth: int = NESTED) -> dict[str, Any]:
@@ -136,6 +143,7 @@ class _Proposal:
         self.values = {
             name: [record[name] for record in sample if record.get(name) not in (None, "")] for name in self.columns
         }
+        self.filled = {name: [record.get(name) not in (None, "") for record in sample] for name in self.columns}
         self.families = families_of(self.columns)
         self.mapping: dict[str, Any] = {}
         self.questions: list[str] = []
@@ -157,6 +165,7 @@ class _Proposal:
             self.questions.append(NOBODY)
         return {
             "columns": self.columns,
+            "fill_down": self._fill_down(),
             "mapping": self.mapping,
             "vocabulary": vocabulary,
             "scale": scale,
@@ -203,7 +212,9 @@ class _Proposal:
         """Whether a row holds one response and its rating or rank; takes both columns then."""
         texts = [name for name in self.columns if mean_length(self.values[name]) >= LEAST_RESPONSE_CHARACTERS]
         response = next((name for name in texts if re.search(_RESPONSE, name.casefold())), None)
-        repeated = any(len(set(map(str, self.values[name]))) < len(self.values[name]) for name in texts)
+        repeated = any(len(set(map(str, self.values[name]))) < len(self.values[name]) for name in texts) or any(
+            self._stands_once(name) for name in texts
+        )
         numbers = [name for name in self.columns if _are_mostly_numbers(self.values[name])]
         found = [
             (role, name)
@@ -220,6 +231,21 @@ class _Proposal:
         self.questions.append(f"Is {number} the {role} of one response, {better}?")
         self.questions.append("Do the rows to be compared, of one prompt by one annotator, follow one another?")
         return True
+
+    def _stands_once(self, name: str) -> bool:
+        """Whether a column's value stands in the first of several rows only, as where cells are merged."""
+        return self.filled[name][0] and not all(self.filled[name])
+
+    def _fill_down(self) -> list[str]:
+        """Columns that are empty below a prompt that stands once, and nowhere else."""
+        prompt = self.mapping.get("prompt")
+        if prompt is None or not self._stands_once(prompt):
+            return []
+        roles = ("prompt", "system", "response_a", "response_b", "annotator", "judged_at", "guideline_version")
+        held = [self.mapping[role] for role in roles if role in self.mapping]
+        found = [name for name in held if self.filled[name] == self.filled[prompt]]
+        self.questions.append(f"Do empty cells of {', '.join(found)} hold what stands above them, as merged cells do?")
+        return found
 
     def _order(self, responses: Family) -> str | None:
         """The column whose every value is an order of the responses."""
@@ -243,10 +269,17 @@ class _Proposal:
             for name in self.columns
             if name not in self.taken and re.search(_NAMES[role], "_".join(tokens_of(name))) and self._fits(role, name)
         ]
+        if role == "verdict":  # a number for each of the two responses is a rating of them
+            fitting = [name for name in fitting if name not in self._rated()]
         if fitting:
             best = max(fitting, key=lambda name: mean_length(self.values[name])) if role == "prompt" else fitting[0]
             self.mapping[role] = best
             self.taken.add(best)
+
+    def _rated(self) -> set[str]:
+        """Columns of numbers that stand in twos, one for each of two responses."""
+        twos = [family for family in self.families if len(family) == 2] if "response_a" in self.mapping else []
+        return {name for two in twos if all(are_numbers(self.values[one]) for one in two) for name in two}
 
     def _fits(self, role: str, name: str) -> bool:
         """Whether a column's values are of the kind its role has."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from dpo_pipeline.annotations.completing import filled_down, with_sheet_name
 from dpo_pipeline.annotations.csv_rows import read_csv
 from dpo_pipeline.annotations.decoding import BOM, decode
 from dpo_pipeline.annotations.drop_rules import FileRule
@@ -44,14 +45,15 @@ def tables_of(
 ) -> Iterator[tuple[str, Iterator[Entry]]]:
     """The tables a file holds, each as its name and its records: one, or for XLSX one per sheet.
 
-    Each must be read before the next is asked for. Nothing is raised: what cannot be read becomes one entry that holds
+    A sheet bears its name, but where that is an annotator's its place: names of people stay out of the tables. Each
+    table must be read before the next is asked for. Nothing is raised: what cannot be read becomes one entry that holds
     the reason.
 
     Args:
         source: The file, or the archive's member.
         settings: Bounds of reading.
-        rule: Says how its text is encoded, if it is text and no byte order mark tells otherwise, and which row names
-            the columns.
+        rule: Says how its text is encoded, if it is text and no byte order mark tells otherwise, which row names the
+            columns, and which cells hold what stands elsewhere.
     """
     if source.problem is not None:
         yield source.name, iter([(0, source.problem, b"")])
@@ -61,11 +63,19 @@ def tables_of(
     try:
         with source.open() as stream:
             if source.kind != ".xlsx":
-                yield source.name, _entries(source.kind, stream, settings, rule)
+                entries = _entries(source.kind, stream, settings, rule)
+                yield source.name, filled_down(entries, rule.fill_down) if rule.fill_down else entries
                 return
             book, names = sheet_names(stream, settings)
-            for name in names:
-                yield f"{source.name}!{name}", read_sheet(book, name, header_row=rule.header_row)
+            is_person = rule.mapping is not None and rule.mapping.annotator == rule.sheet_column is not None
+            for place, name in enumerate(names, start=1):
+                entries = read_sheet(book, name, header_row=rule.header_row)
+                if rule.sheet_column is not None:
+                    entries = with_sheet_name(entries, rule.sheet_column, name)
+                yield (
+                    f"{source.name}!{f'sheet {place}' if is_person else name}",
+                    filled_down(entries, rule.fill_down) if rule.fill_down else entries,
+                )
     except Unusable as problem:
         yield source.name, iter([(0, problem, b"")])
 

@@ -19,6 +19,7 @@ from dpo_pipeline.annotations.formats import (
     helpsteer_ratings,
     hh_rlhf,
     label_studio,
+    label_studio_flat,
     label_studio_ranking,
     llama_factory,
     messages,
@@ -48,9 +49,9 @@ from dpo_pipeline.annotations.rules import Rules
 class ExportFormat(Protocol):
     """What a format's module offers.
 
-    Where several rows are one record, also `joined_by(rules)`: what tells of a row which record it
-    belongs to. Where records need a mapping, also
-    `mapped_rows(record)`: what the mapping is given of one.
+    Where several rows are one record, also `joined_by(rules)`: what tells of a row which record it belongs to. Where
+    records need a mapping, also `mapped_rows(record)`: what the mapping is given of one. Where annotators are not
+    people, also `ANNOTATORS_ARE`, which says so.
     """
 
     NAME: str
@@ -86,6 +87,7 @@ FORMATS: dict[str, ExportFormat] = {
         alpaca_eval,
         ultra_interact,
         label_studio_ranking,
+        label_studio_flat,
         label_studio,
         appen,
         surge,
@@ -103,6 +105,8 @@ FORMATS: dict[str, ExportFormat] = {
     )
 }
 LEAST_CONFIDENCE = 0.4
+_SHEETS = (appen, label_studio_flat)
+"""Exports as sheets that need more than a mapping of columns."""
 
 
 def recognise(sample: Sequence[Mapping[str, Any]], rules: Rules) -> ExportFormat | None:
@@ -113,8 +117,9 @@ def recognise(sample: Sequence[Mapping[str, Any]], rules: Rules) -> ExportFormat
     if rules.file.format is not None:
         return FORMATS[rules.file.format]
     if rules.file.mapping is not None and sample and columns.fits(sample, rules.file.mapping):
-        # An Appen report is a spreadsheet too, but one in which some rows are no votes.
-        return FORMATS[appen.NAME if appen.recognise(sample) > 0.5 else columns.NAME]
+        # An Appen report is a spreadsheet too, but one in which some rows are no votes; of Label Studio's the verdict
+        # is a list of results.
+        return next((FORMATS[one.NAME] for one in _SHEETS if one.recognise(sample) > 0.5), FORMATS[columns.NAME])
     if not sample:
         return None
     confidences = {name: module.recognise(sample) for name, module in FORMATS.items()}

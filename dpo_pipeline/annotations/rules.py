@@ -81,7 +81,9 @@ class Rules:
         if meaning is None:
             meaning = COMMON_WORDS.get(word, COMMON_WORDS.get(_JOINTS.sub(" ", word)))
         if meaning is None:
-            raise Unusable(Reason.UNKNOWN_VERDICT, f"the verdict is {shown(value)}")
+            raise Unusable(
+                Reason.UNKNOWN_VERDICT, f"the verdict is {shown(value)}; say in drop.yaml's vocabulary what it means"
+            )
         return (meaning, 0) if isinstance(meaning, str) else signed(meaning)
 
     def _on_scale(self, word: str) -> int | None:

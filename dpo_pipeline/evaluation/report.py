@@ -22,7 +22,7 @@ from dpo_pipeline.evaluation.statistics import CONFIDENCE, bootstrap_mean
 from dpo_pipeline.evaluation.warnings import warnings_of
 from dpo_pipeline.evaluation.witness import Statement
 
-SCHEMA = "dpo-pipeline/evaluation-report/3"
+SCHEMA = "dpo-pipeline/evaluation-report/4"
 
 
 def build_report(material: Material, *, settings: EvaluationSettings, beta: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +62,35 @@ def save_checkpoint(
     return target
 
 
-def resume(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, key: str, reporter: Reporter) -> int:
+def resume(
+    folder: Path,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    *,
+    key: str,
+    reporter: Reporter,
+    best_until: Callable[[int], int] = int,
+) -> int:
     """Put model, optimizer and chance back to the newest whole checkpoint of this training; the steps it had done.
 
-    Checkpoints that are partial, altered or of another training are skipped, saying so. 0 where none is left.
+    Checkpoints that are partial, altered or of another training are skipped, saying so, and so are those whose best
+    weights until then are lost: a training from there could not publish them at its end. 0 where none is left.
+
+    Args:
+        folder: Of the checkpoints.
+        model: Policy to put back.
+        optimizer: Its optimizer.
+        key: Digest of everything that shapes the training.
+        reporter: Hears what was skipped and where it goes on.
+        best_until: The step that would be published, had the training ended after a given one; by itself that one.
     """
     for abandoned in folder.glob(f"{ASIDE}*") if processes.is_first() else ():
         shutil.rmtree(abandoned)
     for checkpoint in _newest_first(folder):
         fault = _fault(checkpoint, key)
+        step = _step_of(checkpoint)
+        if not fault and (best := best_until(step)) != step and not _whole(folder, best, key):
+            fault = f"the checkpoint of step {best}, the best until then, is lost"
         if fault:
             reporter.say(f"Skipped the checkpoint {checkpoint.name}: {fault}.")
             continue
@@ -86,13 +106,11 @@ def restore_step(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, 
     Raises:
         TrainingError: If there is none that is whole and of this training.
     """
-    faults = dict[str, str]()
-    for checkpoint in folder.glob(f"{PREFIX}{step:09d}*"):
-        fault = _fault(checkpoint, key)
-        if not fault:
-            _restore(checkpoint, model, optimizer)
-            return
-        faults[checkpoint.name] = fault
+    whole = _whole(folder, step, key)
+    if whole:
+        _restore(whole, model, optimizer)
+        return
+    faults = {path.name: _fault(path, key) for path in _of_step(folder, step)}
     raise TrainingError(
         f"the checkpoint of step {step}, the best, cannot be had back: {faults or 'there is none'}",
         expected=f"{PREFIX}{step:09d} in {folder}, as it was written",
@@ -203,6 +221,19 @@ def _prune(folder: Path, newest: Path, best: Collection[int]) -> None:
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{PREFIX}*"), reverse=True)
+
+
+def _of_step(folder: Path, step: int) -> list[Path]:
+    return sorted(folder.glob(f"{PREFIX}{step:09d}*"))
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix(PREFIX).partition(".")[0])
+
+
+def _whole(folder: Path, step: int, key: str) -> Path | None:
+    """A checkpoint of a step that can be resumed from; None where there is none."""
+    return next((path for path in _of_step(folder, step) if not _fault(path, key)), None)
 
 
 def _sync(path: Path) -> None:

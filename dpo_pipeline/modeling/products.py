@@ -60,16 +60,16 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         needs_x, needs_weight, _ = ctx.needs_input_grad
         ctx.save_for_backward(x if needs_weight else None, weight if needs_x else None)
-        return product(x.flatten(0, -2), weight, bias).view(*x.shape[:-1], len(weight))
+        return product(_rows(x), weight, bias).view(*x.shape[:-1], len(weight))
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  torch types it for any number of gradients
         ctx: Any, grad: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        rows = grad.flatten(0, -2)
+        rows = _rows(grad)
         grad_x = None if weight is None else product(rows, weight.T).view(*grad.shape[:-1], weight.shape[1])
-        grad_weight = None if x is None else product(rows.T, x.flatten(0, -2).T)
+        grad_weight = None if x is None else product(rows.T, _rows(x).T)
         return grad_x, grad_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
 
 
@@ -88,6 +88,11 @@ def installed(model: torch.nn.Module) -> Iterator[None]:
 
 def _forward(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
     return _Linear.apply(x, layer.weight, layer.bias)  # pyright: ignore[reportReturnType]
+
+
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    """(..., K) -> (N, K)."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def _is_served(weight: torch.Tensor) -> bool:

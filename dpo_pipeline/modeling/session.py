@@ -79,8 +79,16 @@ class Session:
     def resume(self, model: Any, optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> None:
         """Go back to where an earlier attempt of the same training was stopped, or start at the first step."""
         self._model, self._optimizer, self._settings = model, optimizer, settings
-        self.first_step = resume(self.work / CHECKPOINTS, model, optimizer, key=self.key, reporter=self.reporter)
-        self.history = [line for line in _read_history(self.work) if line["step"] <= self.first_step]
+        lines = _read_history(self.work)
+        self.first_step = resume(
+            self.work / CHECKPOINTS,
+            model,
+            optimizer,
+            key=self.key,
+            reporter=self.reporter,
+            best_until=lambda step: (self._best_steps(lines[:step]) or [step])[-1],
+        )
+        self.history = lines[: self.first_step]
         processes.require_same([self.first_step, *weights_in_short(model)], what="the weights they start from")
         if processes.is_first():
             # Steps after the checkpoint are done again: their lines go, in one piece, so that a crash here costs none.
@@ -162,7 +170,7 @@ class Session:
                 f"Step {step + 1} of {self.steps}: loss {values['loss']:.4f}, {speed:,.0f} tokens/s, "
                 f"{peak_memory_bytes(self.device) / 2**30:.1f} GiB at most; about {left:.0f} s left."
             )
-        is_best = self._watched in values and self._best_steps[-1:] == [step + 1]
+        is_best = self._watched in values and self._best_steps(self.history)[-1:] == [step + 1]
         is_due = is_best or now - self._saved > self._checkpoint_seconds
         if is_due and step + 1 < self.steps:
             self._checkpoint(step + 1)
@@ -170,16 +178,15 @@ class Session:
     @property
     def published_step(self) -> int:
         """The step, from 1, whose weights a training that is over publishes: with patience the best, else the last."""
-        return (self._best_steps or [len(self.history)])[-1]
+        return (self._best_steps(self.history) or [len(self.history)])[-1]
 
     def take_best(self) -> None:
         """Put back the weights, and their running means, of the best validation, where patience asks for one."""
         if self.published_step < len(self.history):
             restore_step(self.work / CHECKPOINTS, self._model, self._optimizer, step=self.published_step, key=self.key)
 
-    @property
-    def _best_steps(self) -> list[int]:
-        return best_steps(self.history, self._watched) if self._patience else []
+    def _best_steps(self, history: Sequence[Mapping[str, Any]]) -> list[int]:
+        return best_steps(history, self._watched) if self._patience else []
 
     def remarks(self) -> dict[str, Any]:
         """What must not enter an artifact: seconds, speed, memory, device, where it went on from."""
@@ -213,7 +220,7 @@ class Session:
         with (self.work / HISTORY).open("rb") as stream:
             os.fsync(stream.fileno())
         # The two last records: should this checkpoint be lost, the one before it still finds the best until then.
-        best = self._best_steps[-2:]
+        best = self._best_steps(self.history)[-2:]
         save_checkpoint(self.work / CHECKPOINTS, self._model, self._optimizer, step=step, key=self.key, best=best)
         self._saved = time.monotonic()
 

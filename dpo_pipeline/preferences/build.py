@@ -23,6 +23,7 @@ from dpo_pipeline.preferences.deduplicate import NearPairs, near_duplicate_pairs
 from dpo_pipeline.preferences.fates import Fates
 from dpo_pipeline.preferences.likeness import PAIRS_LIKENESS_FILE, Likenesses
 from dpo_pipeline.preferences.noise import noise_sentence
+from dpo_pipeline.preferences.personal_data import redacted_by
 from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.ranks import Ranks
 from dpo_pipeline.preferences.reasons import Reason
@@ -89,12 +90,14 @@ def build_pairs(
 
     ranks = Ranks(catalogue, verdicts)
     paths = [folder / PAIRS_LIKENESS_FILE for folder in known]
-    with Likenesses(catalogue.pairs.ids, out / PAIRS_LIKENESS_FILE, paths) as of_pairs:
+    redacted = redacted_by(settings)
+    with Likenesses(catalogue.pairs.ids, out / PAIRS_LIKENESS_FILE, paths, redacted=redacted) as of_pairs:
         order = ranks.best_first(fates)
         near = near_duplicate_pairs(catalogue, order, likenesses=of_pairs, settings=settings, reporter=reporter)
     _merge_same_responses(catalogue, verdicts, fates, near, ranks)
     p_low = _decide(catalogue, verdicts, fates, ranks, settings, reporter)
     _exclude_near_duplicates(fates, near, ranks)
+    reporter.say(f"{pair_count:,} pairs decided, {int(fates.is_alive.sum()):,} of them kept")
 
     tally, progress = Tally(), Progress(reporter, "judgments written", len(verdicts))
     with TableWriter(out, catalogue, verdicts, splits, settings) as writer:

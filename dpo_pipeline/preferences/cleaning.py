@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from dpo_pipeline.preferences.benchmarks import item_counts, overlapping
 from dpo_pipeline.preferences.languages import checked_languages, main_script, outside
-from dpo_pipeline.preferences.normalize import normalise, render
-from dpo_pipeline.preferences.personal_data import CARD, EMAIL, PHONE, has_luhn_card, redact, redacted_by
+from dpo_pipeline.preferences.normalize import render
+from dpo_pipeline.preferences.personal_data import Suspects, as_redacted, redacted_by
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.text_scorers import load_scorer, scores_at_least
 from dpo_pipeline.preferences.token_counts import exceeds, token_counter
@@ -27,7 +27,8 @@ from dpo_pipeline.preferences.token_counts import exceeds, token_counter
 class PairTexts(NamedTuple):
     """The texts of N pairs, raw and as they count for identity.
 
-    `suspects` says per text (low, high, prompt) where personal data is possible: one scan instead of one per rule.
+    `suspects` holds where personal data is possible in the low texts, the high ones and the prompts' turns, one scan
+    instead of one per rule; `turn_pair` is the pair of each turn.
     """
 
     prompt: pa.ListArray
@@ -36,7 +37,8 @@ class PairTexts(NamedTuple):
     user_key: pa.StringArray
     low_key: pa.StringArray
     high_key: pa.StringArray
-    suspects: tuple[np.ndarray, ...]
+    suspects: tuple[Suspects, ...]
+    turn_pair: np.ndarray
 
     @classmethod
     def of(
@@ -50,9 +52,10 @@ class PairTexts(NamedTuple):
     ) -> "PairTexts":
         """The pairs from their raw and their normalised texts."""
         user = render(prompt_key, roles=("user",), with_roles=False)
-        every = (low, high, render(prompt, with_roles=False))
-        suspects = tuple(_bool(pc.match_substring_regex(some, PERSONAL_DATA_SUSPECTS)) for some in every)
-        return cls(prompt, low, high, user, low_key, high_key, suspects)
+        # Turn by turn: what one ends with and the next begins with is no number.
+        suspects = tuple(Suspects(some) for some in (low, high, prompt.flatten().field("content")))
+        turn_pair = pc.list_parent_indices(prompt).to_numpy()
+        return cls(prompt, low, high, user, low_key, high_key, suspects, turn_pair)
 
 
 class Rule(NamedTuple):
@@ -79,7 +82,6 @@ TEMPLATE = (
     r"|(?:^|\n)\s*(?:Human|User|Assistant|### Human|### Assistant)\s*:"
 )
 MOJIBAKE_SUSPECTS = "[\u0080-\u009f\ufffd\u00c2\u00c3\u00e2\u00d0\u00d1\u00f0\u00ef\u0102\u00c5\u00cb]"
-PERSONAL_DATA_SUSPECTS = r"@|\d[\d .()\-]{5,}\d"
 
 
 def _prompt_missing(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
@@ -94,9 +96,9 @@ def _identical_responses(texts: PairTexts, settings: PreferenceSettings) -> np.n
     found = _bool(pc.equal(texts.low_key, texts.high_key))
     if rules := redacted_by(settings):
         # Two responses that differ in personal data alone are the same once it is taken out.
-        suspect = texts.suspects[0] & texts.suspects[1]
-        low, high = (normalise(redact(some.filter(pa.array(suspect)), rules=rules)) for some in (texts.low, texts.high))
-        found[suspect] |= _bool(pc.equal(low, high))
+        suspect = texts.suspects[0].mask & texts.suspects[1].mask
+        keys = (some.filter(pa.array(suspect)) for some in (texts.low_key, texts.high_key))
+        found[suspect] |= _bool(pc.equal(*(as_redacted(some, rules=rules) for some in keys)))
     return found
 
 
@@ -164,20 +166,15 @@ def _unexpected_language(texts: PairTexts, settings: PreferenceSettings) -> np.n
 
 
 def _email(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
-    return _anywhere(texts, lambda some: _bool(pc.match_substring_regex(some, EMAIL)))
+    return _anywhere(texts, "email")
 
 
 def _phone(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
-    return _anywhere(texts, lambda some: _bool(pc.match_substring_regex(some, PHONE)))
+    return _anywhere(texts, "phone")
 
 
 def _payment_card(texts: PairTexts, _: PreferenceSettings) -> np.ndarray:
-    def has_card(some: pa.StringArray) -> np.ndarray:
-        found = _bool(pc.match_substring_regex(some, CARD))
-        found[found] = [has_luhn_card(text) for text in some.filter(pa.array(found)).to_pylist()]
-        return found
-
-    return _anywhere(texts, has_card)
+    return _anywhere(texts, "payment_card")
 
 
 def _toxic_pattern(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
@@ -199,7 +196,7 @@ def _toxicity(texts: PairTexts, settings: PreferenceSettings) -> np.ndarray:
 RULES = (
     Rule("prompt_missing", 1, _prompt_missing),
     Rule("empty_response", 1, _empty_response),
-    Rule("identical_responses", 2, _identical_responses),
+    Rule("identical_responses", 3, _identical_responses),
     Rule("encoding_damage", 1, _encoding_damage),
     Rule("template_artefact", 1, _template_artefact),
     Rule("truncated_response", 1, _truncated_response),
@@ -209,9 +206,9 @@ RULES = (
     Rule("benchmark_overlap", 1, _benchmark_overlap),
     Rule("script_mismatch", 1, _script_mismatch),
     Rule("unexpected_language", 1, _unexpected_language),
-    Rule("email", 1, _email),
-    Rule("phone", 1, _phone),
-    Rule("payment_card", 1, _payment_card),
+    Rule("email", 2, _email),
+    Rule("phone", 2, _phone),
+    Rule("payment_card", 2, _payment_card),
     Rule("toxic_pattern", 1, _toxic_pattern),
     Rule("toxicity", 1, _toxicity),
 )
@@ -277,13 +274,11 @@ def _either(texts: PairTexts, find: Callable[[pa.StringArray], np.ndarray]) -> n
     return find(texts.low) | find(texts.high)
 
 
-def _anywhere(texts: PairTexts, find: Callable[[pa.StringArray], np.ndarray]) -> np.ndarray:
-    """Where personal data is found in the prompt or a response, among the texts that could hold any."""
-    found = np.zeros(len(texts.low), bool)
-    for some, suspect in zip(
-        (texts.low, texts.high, render(texts.prompt, with_roles=False)), texts.suspects, strict=True
-    ):
-        found[suspect] |= find(some.filter(pa.array(suspect)))
+def _anywhere(texts: PairTexts, rule: str) -> np.ndarray:
+    """Where personal data is found in the prompt or a response."""
+    low, high, turns = (some.found(rule) for some in texts.suspects)
+    found = low | high
+    found[texts.turn_pair[turns]] = True
     return found
 
 

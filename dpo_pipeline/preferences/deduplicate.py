@@ -24,6 +24,7 @@ from dpo_pipeline.preferences.near_duplicates import (
     propose,
     ratio,
 )
+from dpo_pipeline.preferences.personal_data import redacted_by
 from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.shingles import Shingles
@@ -82,9 +83,12 @@ def near_duplicate_pairs(
             yield edges[np.logical_and.reduce([value[left] == value[right] for value in same])]
             progress.add(ROWS_PER_PIECE)
 
+    def measure(rows: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return _likeness(*catalogue.shingles_of_pairs(rows, redacted=redacted_by(settings)), local)
+
     for edges in _enough(candidates()):
         catalogue.scratch.let_go()
-        similarity, least, prompt = likenesses.of(edges, lambda rows, local: _likeness(catalogue, rows, local)).T
+        similarity, least, prompt = likenesses.of(edges, measure).T
         is_near = (similarity >= settings.near_duplicate_jaccard) & (least >= settings.near_duplicate_part_jaccard)
         rows = np.zeros(int(is_near.sum()), NEAR)
         for name, values in zip(NearPairs._fields, (edges, similarity, least, prompt), strict=True):
@@ -107,9 +111,10 @@ def _enough(pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.concatenate(held)
 
 
-def _likeness(catalogue: Catalogue, rows: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _likeness(
+    prompt: Shingles, low: Shingles, high: Shingles, edges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Similarity of the whole, of the least similar part and of the prompts, the responses matched as fits better."""
-    prompt, low, high = catalogue.shingles_of_pairs(rows)
 
     def sizes(left: Shingles, right: Shingles) -> np.ndarray:
         return np.stack(overlaps(left, right, edges))

@@ -19,6 +19,7 @@ from dpo_pipeline.core.tables import RowGroups, column, table_schema
 from dpo_pipeline.preferences import identifiers, near_duplicates
 from dpo_pipeline.preferences.identifiers import places
 from dpo_pipeline.preferences.normalize import KEY_VERSION
+from dpo_pipeline.preferences.personal_finds import FINDS_VERSION
 from dpo_pipeline.preferences.shingles import SHINGLE_VERSION
 from dpo_pipeline.preferences.sorted_rows import SortedRows
 
@@ -86,7 +87,7 @@ class Likenesses:
         redacted: frozenset[str] = frozenset(),
     ) -> None:
         self.ids, self.reused, self.measured = ids, 0, 0
-        versions = {**(LIKENESS.metadata or {}), **VERSIONS, b"redacted": " ".join(sorted(redacted)).encode()}
+        versions = {**(LIKENESS.metadata or {}), **VERSIONS, b"redacted": _says(redacted)}
         says = {path: pq.read_schema(path).metadata or {} for path in known if path.is_file()}
         fitting = [path for path, found in says.items() if versions.items() <= found.items()]
         self._earlier, self.covered = None, 0
@@ -168,6 +169,11 @@ class Likenesses:
         )
         values[fits] = _similarities(rows)[place[fits]]
         is_known |= fits
+
+
+def _says(redacted: frozenset[str]) -> bytes:
+    """What was taken out of the texts, and by which version of the rules."""
+    return " ".join([FINDS_VERSION, *sorted(redacted)]).encode() if redacted else b""
 
 
 def _similarities(rows: pa.Table) -> np.ndarray:

@@ -49,11 +49,18 @@ def normalise(texts: pa.StringArray) -> pa.StringArray:
     ... ]
     True
     """
-    # ASCII needs neither NFKC nor the quote table; English exports are ASCII but for curly quotes, so these go first.
-    texts = _where_not_ascii(texts, _straighten)
-    texts = _where_not_ascii(texts, _fold)
-    texts = pc.replace_substring(pc.ascii_lower(texts), "`", "'")
-    return pc.utf8_trim(_collapse(texts), " ")
+    return pc.utf8_trim(_collapse(_folded(texts)), " ")
+
+
+def fold(texts: pa.StringArray) -> pa.StringArray:
+    r"""`normalise` but for what it does to runs and ends of white space: every character by itself, blanks as spaces.
+
+    Law: `normalise(fold(x)) == normalise(x)`, and marks aside the fold of a text is the folds of its characters.
+
+    >>> fold(pa.array(["½", "\n", "\u200b"])).to_pylist()
+    ['1⁄2', ' ', '']
+    """
+    return pc.replace_substring_regex(_folded(texts), STRAY_SPACE, " ")
 
 
 def training_text(texts: pa.StringArray) -> pa.StringArray:
@@ -140,6 +147,13 @@ def normalise_once_each(texts: pa.StringArray) -> pa.StringArray:
 def _offsets(lists: pa.ListArray) -> pa.Int32Array:
     offsets = lists.offsets
     return pc.subtract(offsets, offsets[0]).cast(pa.int32())
+
+
+def _folded(texts: pa.StringArray) -> pa.StringArray:
+    # ASCII needs neither NFKC nor the quote table; English exports are ASCII but for curly quotes, so these go first.
+    texts = _where_not_ascii(texts, _straighten)
+    texts = _where_not_ascii(texts, _fold)
+    return pc.replace_substring(pc.ascii_lower(texts), "`", "'")
 
 
 def _where_not_ascii(texts: pa.StringArray, change: TextsToTexts) -> pa.StringArray:

@@ -3,66 +3,80 @@
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow.compute makes its functions when it is imported)
 
-import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dpo_pipeline.preferences.normalize import map_contents, normalise
+from dpo_pipeline.preferences.normalize import map_contents, normalise, normalise_once_each
+from dpo_pipeline.preferences.personal_finds import PERSONAL_DATA, SUSPECTS, cut, finds, view_of
 from dpo_pipeline.preferences.settings import PreferenceSettings
 
 REDACTED = b"redacted"
 """Key in a table's schema: which rules' finds were replaced in its texts."""
-PERSONAL_DATA = ("email", "phone", "payment_card")
-EMAIL = r"[A-Za-z0-9._%+\-]+@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)*\.[A-Za-z]{2,}"
-PHONE = (
-    r"(?:\+\d{1,3}[ .\-]?(?:\(\d{1,4}\)[ .\-]?)?\d{2,4}(?:[ .\-]?\d{2,4}){2,3}\b"
-    r"|(?:\(\d{3}\) ?|\b\d{3}[.\-])\d{3}[.\-]\d{4}\b)"
-)
-CARD = r"\b(?:\d[ \-]?){12,18}\d\b"
+LABELS = {"email": "[EMAIL]", "phone": "[PHONE]", "payment_card": "[CARD]"}
 
 
-def has_luhn_card(text: str) -> bool:
-    """Whether a text holds a payment card number whose checksum is right.
+class Suspects:
+    """The texts among N that could hold personal data, and what is found in them; one scan for all rules.
 
-    >>> has_luhn_card("card 4111 1111 1111 1111"), has_luhn_card("order 4111 1111 1111 1112")
-    (True, False)
+    Attributes:
+        mask: Which they are, `(N,)` bool.
     """
-    return any(_is_luhn(found) for found in re.findall(CARD, text, re.ASCII))
+
+    def __init__(self, texts: pa.StringArray) -> None:
+        self.mask = suspects(texts)
+        self._views = [view_of(text) for text in texts.filter(pa.array(self.mask)).to_pylist()]
+
+    def found(self, rule: str) -> np.ndarray:
+        """Where a rule finds something, `(N,)` bool."""
+        found = np.zeros(len(self.mask), bool)
+        found[self.mask] = [next(finds(view, rule), None) is not None for view in self._views]
+        return found
+
+
+def suspects(texts: pa.StringArray) -> np.ndarray:
+    """Which texts could hold personal data, `(N,)` bool: few; the others are looked at no further."""
+    return pc.match_substring_regex(texts, SUSPECTS).fill_null(pa.scalar(value=False)).to_numpy(zero_copy_only=False)
 
 
 def redact(texts: pa.StringArray, *, rules: frozenset[str]) -> pa.StringArray:
     """The texts with what the given personal-data rules find replaced by [EMAIL], [PHONE] and [CARD].
 
+    Found in the normal form, taken out of the texts as they stand; all other characters are kept.
+
+    Laws: `normalise(redact(x)) == normalise(redact(normalise(x)))`: what is one prompt stays one, and what is compared
+    is what is published. `redact(redact(x)) == redact(x)`.
+
     >>> redact(pa.array(["write to a@b.org"]), rules=frozenset({"email"})).to_pylist()
     ['write to [EMAIL]']
     """
-    if "email" in rules:
-        texts = pc.replace_substring_regex(texts, EMAIL, "[EMAIL]")
-    if "payment_card" in rules:
-        hits = pc.match_substring_regex(texts, CARD)
-        if pc.any(hits).as_py():
-            cut = [
-                re.sub(CARD, lambda match: "[CARD]" if _is_luhn(match[0]) else match[0], text, flags=re.ASCII)
-                for text in texts.filter(hits).to_pylist()
-            ]
-            texts = pc.replace_with_mask(texts, hits, pa.array(cut, pa.string()))
-    if "phone" in rules:
-        texts = pc.replace_substring_regex(texts, PHONE, "[PHONE]")
-    return texts
+    mask = suspects(texts) if rules else np.zeros(len(texts), bool)
+    if not mask.any():
+        return texts
+    chosen = pa.array(mask)
+    changed = [cut(text, rules, LABELS) for text in texts.filter(chosen).to_pylist()]
+    return pc.replace_with_mask(texts, chosen, pa.array(changed, texts.type))
 
 
 def as_redacted(texts: pa.StringArray, *, rules: frozenset[str]) -> pa.StringArray:
-    """Normalised texts as they read once redacted, normalised again: what makes prompts alike in the tables.
-
-    Where only one of a text and its normal form is taken for personal data (digits in full width), the two differ.
+    """Normalised texts as they read once redacted, normalised again: what makes texts alike in the tables.
 
     >>> as_redacted(pa.array(["write to a@b.org"]), rules=frozenset({"email"})).to_pylist()
     ['write to [email]']
     """
-    return normalise(redact(texts, rules=rules)) if rules else texts
+    mask = suspects(texts) if rules else np.zeros(len(texts), bool)
+    if not mask.any():
+        return texts
+    chosen = pa.array(mask)
+    return pc.replace_with_mask(texts, chosen, normalise(redact(texts.filter(chosen), rules=rules)))
+
+
+def compared(texts: pa.StringArray, *, rules: frozenset[str]) -> pa.StringArray:
+    """Texts as they were exported, as they are compared: normalised, and without what the rules redact."""
+    return as_redacted(normalise_once_each(texts), rules=rules)
 
 
 def redacted_by(settings: PreferenceSettings) -> frozenset[str]:
@@ -84,9 +98,3 @@ def redacted_in(table: Path) -> frozenset[str]:
 def redact_conversations(conversations: pa.ListArray, *, rules: frozenset[str]) -> pa.ListArray:
     """The conversations, of type `core.tables.MESSAGES`, with every turn redacted."""
     return map_contents(conversations, lambda texts: redact(texts, rules=rules)) if rules else conversations
-
-
-def _is_luhn(number: str) -> bool:
-    digits = [int(digit) for digit in number if digit.isdigit()]
-    doubled = sum(sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
-    return (sum(digits[-1::-2]) + doubled) % 10 == 0

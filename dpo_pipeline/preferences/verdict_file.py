@@ -22,6 +22,7 @@ from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.sketch_tables import NAMES_FILE, VERDICTS, VERDICTS_FILE
 from dpo_pipeline.preferences.sorted_rows import SortedRows
+from dpo_pipeline.preferences.spill import slices
 from dpo_pipeline.preferences.texts import JUDGMENTS_FILE, DropTables
 from dpo_pipeline.preferences.verdicts import HIGH, LOW, Status, Verdicts
 
@@ -68,7 +69,6 @@ class VerdictFile:
         self._pair_count = len(catalogue.pairs.ids)
         self._rows, self._dimensions = scratch.rows(RECORD), scratch.rows(DIMENSION)
         self._starts = scratch.empty(self._pair_count + 1, np.int64)
-        self._losers, self._moved = np.zeros(0, np.int64), np.zeros(0, RECORD)
         names, self._places = _all_names(catalogue.drops)
         self.annotators, self.sources = names["annotator"], names["source"]
         self.dimensions = names["dimension"]
@@ -86,8 +86,8 @@ class VerdictFile:
         merged, drops, numbers = cls(catalogue), catalogue.drops, catalogue.pairs.numbers
         progress = Progress(reporter, "judgments merged", sum(map(_checked_count, drops)))
         readers = [SortedRows(drop.sketches / VERDICTS_FILE, VERDICTS.names, _pair) for drop in drops]
-        for start in range(0, merged._pair_count, PAIRS_AT_ONCE):
-            end, before = min(start + PAIRS_AT_ONCE, merged._pair_count), len(merged)
+        for start, end in merged._ranges():
+            before = len(merged)
             tables = [
                 reader.until(int(np.searchsorted(own, end))) for reader, own in zip(readers, numbers, strict=True)
             ]
@@ -98,12 +98,7 @@ class VerdictFile:
 
     def take(self, start: int, end: int) -> Verdicts:
         """The verdicts on the pairs from `start` to before `end`, counted; pairs are numbered from 0 at `start`."""
-        records = self._rows.read(int(self._starts[start]), int(self._starts[end]))
-        first, last = np.searchsorted(self._moved["pair"], (start, end))
-        gone = self._losers[slice(*np.searchsorted(self._losers, (start, end)))]
-        if len(gone) or first < last:
-            records = np.concatenate([records[~np.isin(records["pair"], gone)], self._moved[first:last]])
-            records = _sorted(records)
+        records = self._read(start, end)
         arrays = {name: np.ascontiguousarray(records[name]) for name in RECORD.names or ()}
         arrays["pair"] -= start
         status = np.full(len(records), Status.COUNTED, np.int8)
@@ -113,18 +108,41 @@ class VerdictFile:
 
     def slices(self) -> Iterator[tuple[int, int, Verdicts]]:
         """All pairs in ranges, with the verdicts on each: the first, the one after the last, the verdicts."""
-        for start in range(0, self._pair_count, PAIRS_AT_ONCE):
-            end = min(start + PAIRS_AT_ONCE, self._pair_count)
+        for start, end in self._ranges():
             yield start, end, self.take(start, end)
             self._scratch.let_go()
 
     def move(self, losers: np.ndarray, winners: np.ndarray) -> None:
-        """Let the judgments of some pairs, ascending, count for others; sides keep their names."""
-        moved = [self._rows.read(int(self._starts[pair]), int(self._starts[pair + 1])) for pair in losers.tolist()]
-        records = np.concatenate([np.zeros(0, RECORD), *moved])
-        records["pair"] = np.repeat(winners, [len(some) for some in moved])
-        self._losers, self._moved = losers, self._scratch.empty(len(records), RECORD)
-        self._moved[:] = _sorted(records)
+        """Let the judgments of some pairs, ascending, count for others; sides keep their names.
+
+        The file is written once more, so that no later reading has to put them into their places.
+        """
+        sizes, at = self._starts[losers + 1] - self._starts[losers], 0
+        moved = self._scratch.empty(int(sizes.sum()), RECORD)
+        for start, end in self._ranges():
+            records, own = self._read(start, end), slice(*np.searchsorted(losers, (start, end)))
+            some = records[np.isin(records["pair"], losers[own])]
+            some["pair"] = np.repeat(winners[own], sizes[own])
+            moved[at : at + len(some)] = some
+            at += len(some)
+        moved[:] = _sorted(moved)
+        rows, starts = self._scratch.rows(RECORD), self._scratch.empty(len(self._starts), np.int64)
+        for start, end in self._ranges():
+            records, gone = self._read(start, end), losers[slice(*np.searchsorted(losers, (start, end)))]
+            new = moved[slice(*np.searchsorted(moved["pair"], (start, end)))]
+            records = _joined(records[~np.isin(records["pair"], gone)], new)
+            starts[start : end + 1] = len(rows) + np.searchsorted(records["pair"], np.arange(start, end + 1))
+            rows.append(records)
+            self._scratch.let_go()
+        self._rows, self._starts = rows, starts
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        """All pairs, `PAIRS_AT_ONCE` at a time: the first, and the one after the last."""
+        return ((some.start, some.stop) for some in slices(self._pair_count, PAIRS_AT_ONCE))
+
+    def _read(self, start: int, end: int) -> np.ndarray:
+        """The records on the pairs from `start` to before `end`."""
+        return self._rows.read(int(self._starts[start]), int(self._starts[end]))
 
     def dimensions_of(self, verdicts: Verdicts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The dimensions of some verdicts: of which verdict, number of the name, strength toward b, `(S,)` each."""
@@ -185,7 +203,16 @@ def _pair(rows: pa.Table) -> np.ndarray:
 
 def _sorted(records: np.ndarray) -> np.ndarray:
     """The records by pair, then judgment id, then drop; little work where they are sorted runs."""
-    records = records[np.argsort(records["pair"], kind="stable")]
+    return _sorted_within(records[np.argsort(records["pair"], kind="stable")])
+
+
+def _joined(records: np.ndarray, few: np.ndarray) -> np.ndarray:
+    """Sorted records and a few more of them, sorted as well, in one order."""
+    return _sorted_within(np.insert(records, np.searchsorted(records["pair"], few["pair"], "right"), few))
+
+
+def _sorted_within(records: np.ndarray) -> np.ndarray:
+    """The records, which stand by pair already, with those on each pair by judgment id, then drop."""
     pair, drop, judgment = records["pair"], records["drop"], records["judgment"]
     is_same = pair[1:] == pair[:-1]
     is_less = identifiers.is_less(judgment[1:], judgment[:-1])

@@ -203,3 +203,15 @@ def test_lines_of_json_may_end_as_on_any_machine(read, ending):
         (2, "p1"),
         (3, "p2"),
     ]
+
+
+@pytest.mark.parametrize("title", ["Batch 12,,", "Batch 12"])
+@pytest.mark.parametrize(
+    ("rows", "kept"), [('"Q1?,Good.,Bad.\nQ2?,Good.,Bad.\n', 0), ('Q1?,Good.,Bad.\n"Q2?,Good.,Bad.\n', 1)]
+)
+def test_a_title_is_told_in_a_very_short_file_with_an_open_quote(read, title, rows, kept):
+    result = read({"short.csv": f"{title}\nprompt,chosen,rejected\n{rows}"})
+    assert [row["prompt"][0]["content"] for row in result.judgments] == ["Q1?"][:kept]
+    assert [row["reason"] for row in result.rejected] == ["above_header", "invalid_csv"]
+    if not kept:
+        assert result.rejected[1]["detail"].endswith("; 1 line after it is given up with it")

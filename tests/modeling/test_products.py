@@ -40,10 +40,11 @@ def scores_and_gradients(model, batch, way):
     return scores.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("shape", [(2, 64), (3,), ()])
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_linear_layer_and_its_gradients_are_torchs_own(by_onednn, bias):
+def test_a_linear_layer_and_its_gradients_are_torchs_own(by_onednn, bias, shape):
     torch.manual_seed(1)
-    layer, x = torch.nn.Linear(48, 80, bias=bias), torch.randn(2, 64, 48, requires_grad=True)
+    layer, x = torch.nn.Linear(48, 80, bias=bias), torch.randn(*shape, 48, requires_grad=True)
     truth = layer(x)
     slope = torch.randn_like(truth)
     wanted = torch.autograd.grad(truth, [x, *layer.parameters()], slope)

@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from preference_worlds import judgment
@@ -10,7 +11,9 @@ from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.preferences.annotators import report_annotators
 from dpo_pipeline.preferences.golden import golden_leaks
-from dpo_pipeline.preferences.leakage import near_leaks
+from dpo_pipeline.preferences.leakage import near_leaks, prompts_on_both_sides
+from dpo_pipeline.preferences.normalize import normalise
+from dpo_pipeline.preferences.personal_finds import is_card
 from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.settings import PreferenceSettings
 
@@ -133,6 +136,78 @@ def test_prompts_that_redaction_makes_alike_stand_on_one_side(world):
     for row in plain:
         number_of[row["prompt"][0]["content"].split()[1]].add(row["split"])
     assert {"train", "held_out"} in number_of.values(), "as exported they are strangers"
+
+
+SPELLINGS = (
+    str.maketrans({}),
+    str.maketrans(" ", "\u00a0"),
+    str.maketrans({" ": "\n"}),
+    {code: chr(code + 0xFEE0) for code in range(0x30, 0x3A)},
+    {code: f"{chr(code)}\u200b" for code in range(0x30, 0x3A)},
+    str.maketrans({" ": "\u2011"}),
+)
+NUMBERS = ("+49 30 123456{:02}", "+1 555 123 45{:02}", "4111 1111 1111 {:04}", "+33 1 23 45 67 {:02}")
+
+
+def test_no_prompt_of_eighty_variants_stands_on_both_sides_once_redacted(world):
+    """Short prompts that are mostly a number, in every spelling, two numbers each: published, the couples are equal."""
+    rows, couples = [], 80
+    for couple in range(couples):
+        for who in (couple, couple + 7):
+            number = NUMBERS[couple % 4].format(who % 100)
+            if number.startswith("4111"):
+                number = next(
+                    card for tail in range(who * 10, who * 10 + 10) if is_card(card := number[:15] + f"{tail:04}")
+                )
+            spelt = number.translate(SPELLINGS[couple % len(SPELLINGS)] if who == couple else SPELLINGS[0])
+            text = f"ring{couple} {spelt} {spelt}" if couple % 2 else spelt
+            rows.append(judgment(text, f"Answer {couple} {who}.", f"Another {who} {couple}."))
+    given = settings("redact").model_copy(update={"held_out_share": 0.4})
+    out, _ = world.build(world.drop("may", rows, settings=given), settings=given)
+    sides: dict[str, set[str]] = {}
+    for row in pq.read_table(out / "pairs.parquet").to_pylist():
+        said = normalise(pa.array([row["prompt"][0]["content"]]))[0].as_py()
+        sides.setdefault(said, set()).add(row["split"])
+    assert {"[phone]", "[card]"} <= sides.keys()
+    assert len(sides) == 2 + couples // 2, "every number was found, so both of a couple read the same"
+    assert all(len(where) == 1 for where in sides.values())
+    assert set().union(*sides.values()) == {"train", "held_out"}
+    assert near_leaks(out, jaccard=0.5) == []
+    assert prompts_on_both_sides(out) == []
+
+
+def test_openings_and_system_turns_are_compared_as_they_are_published(world):
+    """One opening but for a number: other continuations of it stand on its side."""
+    rows = []
+    for number in range(40):
+        for who in (1, 2):
+            opening = f"please call me back about parcel {number} under +49 30 123456{who}{number % 10}"
+            goes_on = " ".join(f"w{number}x{who}x{at}" for at in range(60))
+            turns = [("user", opening), ("assistant", f"Yes, {number}."), ("user", goes_on)]
+            prompt = [{"role": role, "content": content} for role, content in turns]
+            rows.append(judgment(prompt, f"First {number} {who}.", f"Second {number} {who}."))
+    given = settings("redact").model_copy(update={"held_out_share": 0.4})
+    out, _ = world.build(world.drop("may", rows, settings=given), settings=given)
+    sides: dict[str, set[str]] = {}
+    for row in pq.read_table(out / "pairs.parquet").to_pylist():
+        sides.setdefault(row["prompt"][0]["content"], set()).add(row["split"])
+    assert sorted(map(len, sides.values())) == [1] * 40
+
+
+def test_pairs_that_differ_in_personal_data_only_are_published_once(world):
+    """Most of each text is the number: as exported the two are not alike, as published they are one pair."""
+    texts = [
+        ("who has {}", "it is {} of course", "nobody has {} here"),
+        ("ask {} now", "{} knows it all", "never ask {} at all"),
+    ]
+    rows = [
+        judgment(*(text.format(f"+49 30 {who}") for text in three))
+        for three in texts
+        for who in ("1234567", "765\u00a04321", "9876\u200b543")
+    ]
+    for action, count in (("flag", 6), ("redact", 2)):
+        _, outcome = world.build(world.drop("may", rows, settings=settings(action)), settings=settings(action))
+        assert outcome.counts["pairs"] == count
 
 
 def test_a_golden_prompt_is_looked_for_as_the_drops_read(world, tmp_path):

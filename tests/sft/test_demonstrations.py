@@ -161,3 +161,17 @@ def test_prompts_that_differ_in_an_address_only_are_one_and_have_one_use(redacte
     assert train & held_out == set()
     assert found.books.merged == 40, "the same prompt and reply, delivered by two"
     assert found.books.kept == {"train": 2 * len(train), "held_out": 2 * len(held_out)}
+
+
+@pytest.mark.parametrize("at", ["\uff20", "\u200b@", "@\u00ad", "\ufe6b"])
+def test_an_address_in_another_spelling_is_taken_out_and_hides_no_held_out_prompt(redacted, at):
+    drop, pairs = redacted
+    said = [
+        (HELD_OUT.replace("[EMAIL]", f"ann{at}shop.example"), "done"),
+        (f"who is “bob{at}shop.example”", f"ask\u00a0eve{at}shop.example"),
+    ]
+    rows = [filled(DEMONSTRATIONS, messages=conversation(*turn)) for turn in said]
+    write_table(drop / "demonstrations.parquet", pa.Table.from_pylist(rows, schema=DEMONSTRATIONS))
+    found = read((drop, pairs))
+    assert list(found.train) == [conversation("who is “[EMAIL]”", "ask\u00a0[EMAIL]")]
+    assert found.books.rejected == {"prompt_near_held_out": 1}

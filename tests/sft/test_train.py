@@ -277,18 +277,40 @@ def test_a_training_resumed_after_its_best_validation_publishes_what_a_straight_
     assert same_bytes(straight, resumed) == []
 
 
-def test_a_best_checkpoint_that_was_altered_is_not_published(root, monkeypatch):
-    work = root / "work altered"
-    worsening(monkeypatch, work, best=1)
+@pytest.mark.parametrize(("best", "again_from"), [(2, 0), (4, 2)])
+def test_a_resumed_training_whose_best_weights_are_lost_goes_back_to_before_them(root, monkeypatch, best, again_from):
+    """It notices when it begins, not at its end, and publishes what a straight one does."""
+    moving = WORSE.model_copy(update={"optimizer": OptimizerSettings(learning_rate=1e-2)})
+    work = root / f"work lost straight {best}"
+    worsening(monkeypatch, work, best=best)
+    straight, _ = train(root, f"lost straight {best}", sft=moving, work=work)
+    work = root / f"work lost {best}"
+    worsening(monkeypatch, work, best=best)
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setattr(session, "save_policy", interrupted)
-        train(root, "before it is altered", sft=WORSE, work=work)
-    oldest = min((work / "checkpoints").iterdir())
-    with (oldest / "weights.safetensors").open("r+b") as stream:
+        train(root, f"before {best} is lost", sft=moving, work=work)
+    with (work / "checkpoints" / f"step-{best:09d}" / "weights.safetensors").open("r+b") as stream:
         stream.seek(-4, 2)
         stream.write(b"\x01\x02\x03\x04")
+    notes = Notes()
+    resumed, outcome = train(root, f"lost {best}", sft=moving, work=work, reporter=notes)
+    assert outcome.remarks["resumed_from_step"] == again_from
+    assert any(f"the checkpoint of step {best}, the best until then, is lost" in each for each in notes.sentences)
+    assert same_bytes(straight, resumed) == []
+
+
+def test_best_weights_that_are_lost_while_it_trains_are_not_published(root, monkeypatch):
+    work = root / "work altered"
+    worsening(monkeypatch, work, best=2)
+
+    class Alters(Notes):
+        def metrics(self, step, values):
+            super().metrics(step, values)
+            if step == 3:
+                (work / "checkpoints" / "step-000000002" / "weights.safetensors").write_bytes(b"altered")
+
     with pytest.raises(TrainingError, match=r"the best, cannot be had back: .*weights.safetensors is not what was"):
-        train(root, "altered", sft=WORSE, work=work)
+        train(root, "altered", sft=WORSE, work=work, reporter=Alters())
 
 
 def test_a_base_changed_in_place_is_another_training(root):

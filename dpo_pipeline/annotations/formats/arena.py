@@ -33,6 +33,9 @@ from dpo_pipeline.annotations.records import (
 from dpo_pipeline.annotations.rules import Rules
 
 NAME = "lmsys_arena"
+ANNOTATORS_ARE = (
+    "the judge or the session stands for the annotator, so one person in several sessions counts as several"
+)
 
 _CONVERSATIONS = (("conversation_a", "conversation_b"), ("messages_a", "messages_b"))
 _WINNERS = {

@@ -80,7 +80,9 @@ def _judgment(prompt: Turns, responses: tuple[str, ...], strength: Any, why: Any
     elif strength is None:
         raise Unusable(Reason.MISSING_FIELD, "the preference is missing")
     else:
-        raise Unusable(Reason.UNKNOWN_VERDICT, f"the preference is {shown(strength)}")
+        raise Unusable(
+            Reason.UNKNOWN_VERDICT, f"the preference is {shown(strength)}, a whole number from -3 to 3 was expected"
+        )
     return Judgment(
         prompt,
         responses[0],

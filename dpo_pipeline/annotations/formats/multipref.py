@@ -77,5 +77,5 @@ def _verdict(value: Any) -> Verdict:
     found = _VERDICTS.get(value.strip().casefold()) if isinstance(value, str) else None
     if found is None:
         reason = Reason.NO_VERDICT if value is None else Reason.UNKNOWN_VERDICT
-        raise Unusable(reason, f"the preference is {shown(value)}")
+        raise Unusable(reason, f"the preference is {shown(value)}, tie or such as A-is-slightly-better was expected")
     return found
