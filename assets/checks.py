@@ -33,6 +33,27 @@ def enough_pairs(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetChec
     )
 
 
+@dg.asset_check(asset="preference_pairs", description="About as many prompts are held out as the profile asks for.")
+def enough_held_out(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetCheckResult:
+    """Whether at least half of the share of prompts is held out that the profile asks for."""
+    pairs, wanted = home.home.latest("preference_pairs"), settings.values.preferences.held_out_share
+    share, like = pairs.facts["held_out_share_of_prompts"], pairs.counts.get("prompts_like_demonstrations", 0)
+    return dg.AssetCheckResult(
+        passed=2 * share >= wanted,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "held out of all prompts": share,
+            "asked for": wanted,
+            "prompts like demonstrations of earlier drops": like,
+            "largest cluster of all prompts": pairs.facts["largest_cluster_share_of_prompts"],
+        },
+        description=f"{100 * share:.1f} % of prompts are held out, {100 * wanted:g} % were asked for. {like:,} prompts "
+        "are like demonstrations of earlier drops, which a model may have learned, so they are trained on: "
+        "`preferences.demonstrated_earlier: draw` lets them be held out, before a model is trained. A cluster of many "
+        "near copies counts as one draw.",
+    )
+
+
 @dg.asset_check(asset="preference_pairs", blocking=True, description="No prompt, nor a near-duplicate, on both sides.")
 def split_is_clean(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetCheckResult:
     """Whether a prompt, a prompt cluster or, compared anew, a near copy of a prompt stands in train and in held-out."""
@@ -111,6 +132,7 @@ def _examined(name: str, description: str) -> dg.AssetChecksDefinition:
 CHECKS = [
     pair_books_balance,
     enough_pairs,
+    enough_held_out,
     split_is_clean,
     _losses_finite("sft_checkpoint"),
     _losses_finite("dpo_checkpoint"),

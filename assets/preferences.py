@@ -40,15 +40,21 @@ def follows(*assets: str) -> dg.AutomationCondition:
     ),
     stage="preferences",
     code_version=CODE_VERSION,
-    reads=["judgments"],
+    reads=["judgments", "demonstrations"],
     settings=["preferences"],
     by_drop=True,
 )
 def pair_sketches(step: Step) -> Outcome:
-    """Sketch the drop's pairs."""
+    """Sketch the drop's pairs, and the prompts of its demonstrations."""
     from dpo_pipeline.preferences.sketch import sketch_drop
 
-    return sketch_drop(step.read("judgments"), step.folder(), settings=step.profile.preferences, reporter=step)
+    return sketch_drop(
+        step.read("judgments"),
+        step.folder(),
+        demonstrations=step.read("demonstrations"),
+        settings=step.profile.preferences,
+        reporter=step,
+    )
 
 
 @tracked(

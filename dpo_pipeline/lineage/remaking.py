@@ -117,7 +117,13 @@ def sketch_again(inputs: Inputs) -> Outcome:
     from dpo_pipeline.preferences.sketch import sketch_drop
 
     settings = inputs.parsed("preferences")
-    return sketch_drop(inputs.one("judgments"), inputs.out, settings=settings, reporter=inputs.reporter)
+    return sketch_drop(
+        inputs.one("judgments"),
+        inputs.out,
+        demonstrations=inputs.one("demonstrations"),
+        settings=settings,
+        reporter=inputs.reporter,
+    )
 
 
 def build_again(inputs: Inputs) -> Outcome:

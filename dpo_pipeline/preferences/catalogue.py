@@ -7,6 +7,7 @@ its place in the finished table.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -116,6 +117,33 @@ class Joined:
         return result
 
 
+class SketchedPrompts(Joined):
+    """The prompts of every drop's pairs, or of its demonstrations, with what finds near copies of them: M in all.
+
+    Args:
+        drops: In order of arrival.
+        file: Their table in each sketch.
+        shingles: The file of their shingles.
+        scratch: Where arrays of all prompts go.
+    """
+
+    def __init__(self, drops: Sequence[DropTables], file: str, shingles: str, scratch: Scratch) -> None:
+        super().__init__(drops, file, "prompt_id", scratch)
+        self._shingles = [_shingles_in(drop.sketches / file, drop.sketches / shingles, scratch) for drop in drops]
+
+    def bands(self) -> Iterator[np.ndarray]:
+        """The band keys, one band at a time, `(M,)` uint32."""
+        return self.columns(f"band_{band:02}" for band in range(PROMPT_BANDS))
+
+    def shingles_of(self, prompts: np.ndarray) -> Shingles:
+        """The shingles of some prompts, in the order asked for."""
+        parts = []
+        for which, sets in enumerate(self._shingles):
+            here = np.flatnonzero(self.place.drop[prompts] == which)
+            parts.append((here, rows_of(sets, self.place.row[prompts[here]])))
+        return _collect(parts, len(prompts))
+
+
 class Catalogue:
     """The pairs and prompts of all drops.
 
@@ -132,13 +160,12 @@ class Catalogue:
     def __init__(self, drops: Sequence[DropTables], scratch: Scratch | None = None) -> None:
         self.drops, self.scratch = drops, scratch or Scratch(None)
         self.pairs = Joined(drops, PAIRS_FILE, "pair_id", self.scratch)
-        self.prompts = Joined(drops, PROMPTS_FILE, "prompt_id", self.scratch)
+        self.prompts = SketchedPrompts(drops, PROMPTS_FILE, SHINGLES_FILE, self.scratch)
         self.prompt = self.pairs.column("prompt").astype(np.int32, copy=False)
         for which, numbers in enumerate(self.prompts.numbers):
             for some in slices(len(self.prompt)):
                 here = some.start + np.flatnonzero(self.pairs.place.drop[some] == which)
                 self.prompt[here] = numbers[self.prompt[here]]
-        self._shingles = [_prompt_shingles(drop, self.scratch) for drop in drops]
 
     def pair_bands(self) -> Iterator[np.ndarray]:
         """The band keys of all pairs, one band at a time, `(P,)` uint32."""
@@ -146,7 +173,7 @@ class Catalogue:
 
     def prompt_bands(self) -> Iterator[np.ndarray]:
         """The band keys of all prompts, one band at a time, `(M,)` uint32."""
-        return self.prompts.columns(f"band_{band:02}" for band in range(PROMPT_BANDS))
+        return self.prompts.bands()
 
     def found(self) -> Iterator[tuple[str, np.ndarray]]:
         """What each cleaning rule found, one rule at a time: its name, `(P,)` bool."""
@@ -197,11 +224,7 @@ class Catalogue:
 
     def shingles_of_prompts(self, prompts: np.ndarray) -> Shingles:
         """The shingles of some prompts, system turns left out, in the order asked for."""
-        parts = []
-        for which, sets in enumerate(self._shingles):
-            here = np.flatnonzero(self.prompts.place.drop[prompts] == which)
-            parts.append((here, rows_of(sets, self.prompts.place.row[prompts[here]])))
-        return _collect(parts, len(prompts))
+        return self.prompts.shingles_of(prompts)
 
 
 def _bounds(total: int) -> list[int | None]:
@@ -237,14 +260,13 @@ def _values(column: pa.Array) -> np.ndarray:
     return identifiers.from_binary(column) if is_id else column.to_numpy(zero_copy_only=False)
 
 
-def _prompt_shingles(drop: DropTables, scratch: Scratch) -> Shingles:
-    """The shingles of all prompts of a drop, mapped from its file."""
-    path = drop.sketches / SHINGLES_FILE
-    with pq.ParquetFile(drop.sketches / PROMPTS_FILE, pre_buffer=False) as file:
+def _shingles_in(prompts: Path, shingles: Path, scratch: Scratch) -> Shingles:
+    """The shingles of all prompts of a drop, mapped from their file beside the table of the prompts."""
+    with pq.ParquetFile(prompts, pre_buffer=False) as file:
         bounds = scratch.empty(file.metadata.num_rows + 1, np.int64)
         for start, sizes in _groups(file, "shingles"):
             bounds[start + 1 : start + 1 + len(sizes)] = bounds[start] + np.cumsum(sizes)
-    return Shingles(scratch.mapped(path, np.uint32), bounds)
+    return Shingles(scratch.mapped(shingles, np.uint32), bounds)
 
 
 def _pick(swap: np.ndarray, yes: Shingles, no: Shingles) -> Shingles:

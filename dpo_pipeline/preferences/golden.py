@@ -21,7 +21,7 @@ from dpo_pipeline.annotations.records import Unusable, check_prompt
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.core.tables import MESSAGES, write_table
 from dpo_pipeline.preferences.benchmarks import rows_of
-from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.catalogue import SketchedPrompts
 from dpo_pipeline.preferences.identifiers import from_hex, to_hex
 from dpo_pipeline.preferences.near_duplicates import components, jaccard, propose
 from dpo_pipeline.preferences.normalize import (
@@ -109,22 +109,20 @@ def held_out_rows(pairs: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def like_golden(
-    catalogue: Catalogue, golden: pa.Table, *, similarity: float, redacted: frozenset[str] = frozenset()
+    prompts: SketchedPrompts, golden: pa.Table, *, similarity: float, redacted: frozenset[str] = frozenset()
 ) -> np.ndarray:
     """Which prompts of the drops are golden ones or near copies of one, `(M,)` bool.
 
     Args:
-        catalogue: The prompts, sketched as they read once redacted.
+        prompts: The prompts, sketched as they read once redacted.
         golden: The golden pairs, which keep their characters.
         similarity: Jaccard similarity of word 2-grams from which a prompt is a near copy.
         redacted: Rules for personal data whose finds were taken out of the drops' prompts.
     """
-    prompts = redact_conversations(golden["prompt"].combine_chunks(), rules=redacted)
-    index = PromptIndex(prompts, similarity=similarity)
-    near = index.search(catalogue.prompt_bands(), catalogue.shingles_of_prompts)
+    asked = redact_conversations(golden["prompt"].combine_chunks(), rules=redacted)
+    near = PromptIndex(asked, similarity=similarity).search(prompts.bands(), prompts.shingles_of)
     own = from_hex(golden["prompt_id"].combine_chunks())
-    is_own = np.isin(catalogue.prompts.ids[:, 0], own[:, 0]) & np.isin(catalogue.prompts.ids[:, 1], own[:, 1])
-    return near | is_own
+    return near | (np.isin(prompts.ids[:, 0], own[:, 0]) & np.isin(prompts.ids[:, 1], own[:, 1]))
 
 
 def golden_leaks(pairs: Path, *, similarity: float, trained_in: Path | None = None) -> list[str]:

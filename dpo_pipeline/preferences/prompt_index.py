@@ -26,13 +26,13 @@ class PromptIndex:
     however many others stand under that key. What leaks must not hide in a crowd.
 
     Args:
-        prompts: Conversations; their system turns are left out.
+        prompts: Conversations, whose system turns are left out; or the shingles of their other turns.
         similarity: Jaccard similarity of word 2-grams from which a prompt counts as a copy of one of them.
     """
 
-    def __init__(self, prompts: pa.ListArray, *, similarity: float) -> None:
+    def __init__(self, prompts: pa.ListArray | Shingles, *, similarity: float) -> None:
         self.similarity = similarity
-        self.sets, keys = sketched(prompts)
+        self.sets, keys = (prompts, _keys(prompts)) if isinstance(prompts, Shingles) else sketched(prompts)
         self._order = np.argsort(keys, axis=1, kind="stable").astype(np.int32)
         self._keys = np.take_along_axis(keys, self._order, axis=1)
 
@@ -143,4 +143,8 @@ def _search(
 def sketched(prompts: pa.ListArray) -> tuple[Shingles, np.ndarray]:
     """The shingles of each prompt's dialogue and its band keys, `(bands, N)`."""
     sets = shingle(render(map_contents(prompts, normalise_once_each), roles=DIALOGUE, with_roles=False))
-    return sets, band_keys(signatures(sets, count=PROMPT_HASHES), bands=PROMPT_BANDS)
+    return sets, _keys(sets)
+
+
+def _keys(sets: Shingles) -> np.ndarray:
+    return band_keys(signatures(sets, count=PROMPT_HASHES), bands=PROMPT_BANDS)

@@ -64,7 +64,7 @@ EXCLUDED_PAIRS = table_schema(
 
 SPLITS = table_schema(
     "splits",
-    2,
+    3,
     [
         column("prompt_id", pa.string(), "As in preference_pairs."),
         column("cluster_id", pa.string(), "As in preference_pairs."),
@@ -73,7 +73,13 @@ SPLITS = table_schema(
             "is_apart",
             pa.bool_(),
             "Quarantined by itself, not with its cluster: a near copy of a prompt on the other side, in a crowd of "
-            "prompts that resemble each other.",
+            "prompts that resemble each other; or, in a held-out cluster, like a demonstration of an earlier drop.",
+        ),
+        column(
+            "is_like_demonstration",
+            pa.bool_(),
+            "Whether it is one, or like one, that an earlier drop brought as a demonstration and no split kept out of "
+            "training: a model may have learned it before it came, so it is not held out.",
         ),
         column("first_drop", pa.string(), "The drop in which the prompt first appeared."),
     ],

@@ -132,6 +132,12 @@ class PreferenceSettings(Settings):
     split_salt: str = "dpo-pipeline/1"
     """Salt of the split's hash; never change it once a model has been trained."""
 
+    demonstrated_earlier: Literal["train", "draw"] = "train"
+    """Where a new prompt stands that is, or is like, a demonstration of an earlier drop, which may have been learned:
+    with what is trained on, or where its draw puts it (then SFT leaves the demonstration out from that drop on, but a
+    model that was trained before has learned it). Choose `draw`, before a model is trained, where demonstrations cover
+    nearly all prompts and too few would be held out."""
+
     rules: RuleActions = RuleActions()
     """What each cleaning rule does with the pairs it finds."""
 

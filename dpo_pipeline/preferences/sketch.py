@@ -10,6 +10,7 @@ drops. A sketch is made in two halves (`naming` is the first), each in memory th
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -43,12 +44,16 @@ from dpo_pipeline.preferences.sketch_tables import (
     PROMPTS,
     PROMPTS_FILE,
     SHINGLES_FILE,
+    TAUGHT,
+    TAUGHT_FILE,
+    TAUGHT_SHINGLES_FILE,
     VERDICTS,
     VERDICTS_FILE,
     salted,
 )
-from dpo_pipeline.preferences.spill import Scratch
+from dpo_pipeline.preferences.spill import Scratch, Spill
 from dpo_pipeline.preferences.split import draws_of
+from dpo_pipeline.preferences.taught import asked_in_demonstrations
 from dpo_pipeline.preferences.training_texts import ROWS_AT_ONCE, cleaned, open_texts
 
 OPENING_WORDS = 6
@@ -57,7 +62,14 @@ PROMPT_TAG = np.uint32(0x5BD1E995)
 """Keeps a word pair of the prompt apart from the same one in a response."""
 
 
-def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, reporter: Reporter) -> Outcome:
+def sketch_drop(
+    judgments: Path,
+    out: Path,
+    *,
+    settings: PreferenceSettings,
+    reporter: Reporter,
+    demonstrations: Path | None = None,
+) -> Outcome:
     """Name and sketch the pairs and prompts of one drop.
 
     Law: the order of the judgments changes nothing but the numbers of their rows.
@@ -65,9 +77,11 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
     Args:
         judgments: Folder of the drop's judgments artifact.
         out: Folder to write `pairs.parquet`, `prompts.parquet`, `prompt_shingles.bin`, `texts.parquet`,
-            `verdicts.parquet` and `names.parquet` into.
+            `verdicts.parquet` and `names.parquet` into; `taught_prompts.parquet` and `taught_shingles.bin` where the
+            drop has demonstrations.
         settings: The cleaning rules' actions (what is redacted is in the texts) and limits.
         reporter: Told how far the drop is.
+        demonstrations: Folder of the drop's demonstrations artifact; absent: it has none.
 
     Returns:
         Counts of judgments, distinct pairs and distinct prompts, of pairs seen in both orders, and per cleaning rule
@@ -77,37 +91,63 @@ def sketch_drop(judgments: Path, out: Path, *, settings: PreferenceSettings, rep
         reporter.say(sentence)
     with Named(judgments, out) as named:
         named.read(reporter)
-        prompt_ids = _write_prompts(named, out, settings, reporter)
+        prompt_ids = _write_asked(named, out, settings, reporter)
         counts = _write_pairs(named, prompt_ids, out, settings=settings, reporter=reporter)
+    taught = _write_taught(demonstrations, out, settings, reporter) if demonstrations else {}
     return Outcome(
-        counts={"judgments": named.count, "prompts": len(prompt_ids), **counts},
+        counts={"judgments": named.count, "prompts": len(prompt_ids), **counts, **taught},
         facts={"key_version": KEY_VERSION, "shingle_version": SHINGLE_VERSION},
     )
 
 
-def _write_prompts(named: Named, out: Path, settings: PreferenceSettings, reporter: Reporter) -> np.ndarray:
-    """Write the sketch of every prompt, a row group per range; return the sorted identities."""
-    salt, rules = settings.split_salt, redacted_by(settings)
+def _write_asked(named: Named, out: Path, settings: PreferenceSettings, reporter: Reporter) -> np.ndarray:
+    """Write the sketch of every prompt of a pair; return the sorted identities, `(M, 2)`."""
+    salt = settings.split_salt
     progress = Progress(reporter, "prompts sketched", named.count)
     found, count = Scratch(out).empty((2, named.count), np.uint64).T, 0
-    with (
-        _open(out / PROMPTS_FILE, PROMPTS.with_metadata({**PROMPTS.metadata, **salted(salt)})) as writer,
-        (out / SHINGLES_FILE).open("wb") as file,
-    ):
-        for table in named.asked.ranges():
-            keys = identifiers.from_binary(whole(table, "prompt_id"))
-            first = identifiers.first_of_each(keys[:, 0], keys[:, 1])
-            prompts = whole(table, "prompt").take(pa.array(first))
-            parts = []
-            for numbers, words in in_order(_chunks(prompts), lambda chunk: _sketch_prompts(chunk, rules)):
-                file.write(words.tobytes())
-                parts.append(numbers)
-                progress.add(len(numbers["shingles"]))
-            found[count : count + len(first)] = keys[first]
-            count += len(first)
-            _write_group(writer, PROMPTS, parts, {"prompt_id": keys[first], "draw": draws_of(keys[first], salt)})
+    schema = PROMPTS.with_metadata({**PROMPTS.metadata, **salted(salt)})
+    with _open(out / PROMPTS_FILE, schema) as writer, (out / SHINGLES_FILE).open("wb") as file:
+        for keys, parts in _sketched_ranges(named.asked, file, settings, progress):
+            found[count : count + len(keys)] = keys
+            count += len(keys)
+            _write_group(writer, PROMPTS, parts, {"prompt_id": keys, "draw": draws_of(keys, salt)})
     reporter.say(f"sketched {count:,} distinct prompts")
     return found[:count]
+
+
+def _write_taught(demonstrations: Path, out: Path, settings: PreferenceSettings, reporter: Reporter) -> dict[str, int]:
+    """Write the sketch of every prompt of a demonstration, if there is any; return the counts."""
+    with asked_in_demonstrations(demonstrations, out) as asked:
+        if asked is None:
+            return {}
+        count = 0
+        progress = Progress(reporter, "prompts of demonstrations sketched", asked.rows)
+        with _open(out / TAUGHT_FILE, TAUGHT) as writer, (out / TAUGHT_SHINGLES_FILE).open("wb") as file:
+            for keys, parts in _sketched_ranges(asked.prompts, file, settings, progress):
+                count += len(keys)
+                _write_group(writer, TAUGHT, parts, {"prompt_id": keys})
+    reporter.say(f"sketched {count:,} distinct prompts of {asked.rows:,} demonstrations")
+    return {"demonstrations": asked.rows, "prompts_of_demonstrations": count}
+
+
+def _sketched_ranges(
+    asked: Spill, file: BinaryIO, settings: PreferenceSettings, progress: Progress
+) -> Iterator[tuple[np.ndarray, list[dict[str, np.ndarray]]]]:
+    """Per range of identities the distinct ones, sorted, and what `_sketch_prompts` says of them.
+
+    Their word pairs are written to the file.
+    """
+    rules = redacted_by(settings)
+    for table in asked.ranges():
+        keys = identifiers.from_binary(whole(table, "prompt_id"))
+        first = identifiers.first_of_each(keys[:, 0], keys[:, 1])
+        prompts = whole(table, "prompt").take(pa.array(first))
+        parts = []
+        for numbers, words in in_order(_chunks(prompts), lambda chunk: _sketch_prompts(chunk, rules)):
+            file.write(words.tobytes())
+            parts.append(numbers)
+            progress.add(len(numbers["shingles"]))
+        yield keys[first], parts
 
 
 def _sketch_prompts(prompts: pa.ListArray, rules: frozenset[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:

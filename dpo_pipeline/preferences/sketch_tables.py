@@ -10,6 +10,8 @@ from dpo_pipeline.preferences.cleaning import RULES
 
 VERDICTS_FILE, NAMES_FILE = "verdicts.parquet", "names.parquet"
 PAIRS_FILE, PROMPTS_FILE, SHINGLES_FILE = "pairs.parquet", "prompts.parquet", "prompt_shingles.bin"
+TAUGHT_FILE, TAUGHT_SHINGLES_FILE = "taught_prompts.parquet", "taught_shingles.bin"
+"""Prompts of demonstrations; a drop that brings none has no such files."""
 PAIR_BANDS, PAIR_HASHES = 16, 80
 """16 bands of 5: a pair of similarity 0.6 is proposed with probability 0.73, 0.7 with 0.95, 0.8 with 0.998."""
 PROMPT_BANDS, PROMPT_HASHES = 64, 256
@@ -60,6 +62,15 @@ PROMPTS = table_schema(
         column(
             "draw", pa.uint64(), "Salted hash that decides the side of the split where the prompt founds a cluster."
         ),
+        *[column(f"band_{band:02}", pa.uint32(), "MinHash band key; 0: none.") for band in range(PROMPT_BANDS)],
+    ],
+)
+TAUGHT = table_schema(
+    "sketch_taught_prompts",
+    1,
+    [
+        column("prompt_id", pa.binary(16), "Identity of a demonstration's prompt; the table is sorted by it."),
+        column("shingles", pa.int32(), f"How many of the numbers in {TAUGHT_SHINGLES_FILE} are its hashed word pairs."),
         *[column(f"band_{band:02}", pa.uint32(), "MinHash band key; 0: none.") for band in range(PROMPT_BANDS)],
     ],
 )

@@ -52,6 +52,23 @@ class Crowd(Protocol):
         ...
 
 
+class Taught(Protocol):
+    """Demonstrations, asked about drop by drop."""
+
+    @property
+    def drops(self) -> int:
+        """How many drops there are, also such as bring no new prompt of a pair."""
+        ...
+
+    def like(self, drop: int) -> np.ndarray:
+        """The prompts that first came with a drop and are like what earlier drops may have taught."""
+        ...
+
+    def learn(self, drop: int, side: np.ndarray) -> None:
+        """Take in what a drop may teach, now that its prompts have their sides, `(M,)`."""
+        ...
+
+
 class Searched(NamedTuple):
     """What an earlier build found in crowds: of so many of the first drops the prompts it set apart, ascending."""
 
@@ -62,7 +79,7 @@ class Searched(NamedTuple):
 NOTHING_SEARCHED = Searched(0, np.zeros(0, np.int64))
 
 
-def split_prompts(
+def split_prompts(  # noqa: PLR0913 - each is another source of what decides
     draws: np.ndarray,
     first_drop: np.ndarray,
     edges: np.ndarray,
@@ -71,15 +88,19 @@ def split_prompts(
     pinned: np.ndarray | None = None,
     crowd: Crowd | None = None,
     searched: Searched | None = None,
+    taught: Taught | None = None,
     scratch: Scratch | None = None,
 ) -> Splits:
     """Replay the drops: each new prompt joins what it touches, or founds a cluster whose side its hash decides.
 
-    Then new prompts in a crowd are compared with all of the other side there, and what is a near copy is set apart.
+    A new cluster with a prompt like a demonstration that an earlier drop may have taught is trained on instead; in one
+    that is held out already, whoever is like it is set apart. Then new prompts in a crowd are compared with all of the
+    other side there, and what is a near copy is set apart.
 
     Laws: no edge, and no likeness in the crowd, leads from train to held-out; appending drops changes no earlier
     prompt's side or cluster; the order of prompts and edges does not matter; pinning prompts moves none from held-out
-    to train.
+    to train; nothing held out is like a demonstration of an earlier drop that was not kept out of training, and
+    demonstrations move none to held-out.
 
     Args:
         draws: What each prompt drew (`draws_of`), the prompts sorted by identity, `(M,)` uint64.
@@ -89,6 +110,7 @@ def split_prompts(
         pinned: Prompts that are like the golden set's, `(M,)` bool: what is connected with one is never trained on.
         crowd: Prompts to be searched; those of drops that were searched before need not be among them.
         searched: What an earlier build found in the first drops.
+        taught: The demonstrations of all drops.
         scratch: Where arrays of all prompts and edges go; absent: into memory.
     """
     count, scratch, searched = len(draws), scratch or Scratch(None), searched or NOTHING_SEARCHED
@@ -101,22 +123,30 @@ def split_prompts(
     side, cluster = scratch.full(count, -1, np.int8), scratch.empty(count, np.int32)
     is_apart = scratch.empty(count, bool)
     order, end = stable_order(lambda some: first_drop[some].astype(np.int64), count, scratch), 0
-    for drop, size in enumerate(_sizes(first_drop)):
+    sizes = _sizes(first_drop)
+    sizes += [0] * ((taught.drops if taught else 0) - len(sizes))
+    for drop, size in enumerate(sizes):
         start, end = end, end + size
         parts = [order[start + some.start : start + some.stop] for some in slices(size)]
         joins = _joins(founder, side, cluster, crossing.of(drop))
         if pinned is not None:
             like_golden = (founder[rows[pinned[rows]]] for rows in parts)
             joins = joins.pinning(np.unique(np.concatenate([np.zeros(0, np.int32), *like_golden])))
+        like = taught.like(drop) if taught else np.zeros(0, np.int64)
+        joins = joins.teaching(np.unique(founder[like]))
         for rows in parts:
             own = founder[rows]
             decided = np.where(_is_held_out(draws[own], share), HELD_OUT, TRAIN).astype(np.int8)
             side[rows], cluster[rows] = joins.applied(own, decided)
+        told = like[side[like] == HELD_OUT]
+        side[told], is_apart[told] = QUARANTINED, True
         if drop < searched.drops:
             apart = searched.apart[first_drop[searched.apart] == drop]
         else:
             apart = _leaking(crowd, side, first_drop, drop) if crowd else np.zeros(0, np.int64)
         side[apart], is_apart[apart] = QUARANTINED, True
+        if taught:
+            taught.learn(drop, side)
     return Splits(side, cluster, is_apart)
 
 
@@ -147,13 +177,24 @@ class _Joins(NamedTuple):
 
     def pinning(self, founders: np.ndarray) -> "_Joins":
         """The same, with some founders, ascending, held out at least under their own names."""
+        every, at = self._with(founders)
+        every.held_out[at] = np.where(every.held_out[at] == NONE, founders, every.held_out[at])
+        return every
+
+    def teaching(self, founders: np.ndarray) -> "_Joins":
+        """The same, with some founders, ascending, trained on under their own names where nothing else decides."""
+        every, at = self._with(founders)
+        is_free = (every.held_out[at] == NONE) & (every.train[at] == NONE)
+        every.train[at] = np.where(is_free, founders, every.train[at])
+        return every
+
+    def _with(self, founders: np.ndarray) -> tuple["_Joins", np.ndarray]:
+        """These founders and others, ascending, that may touch nothing; and the places of the others."""
         every = np.union1d(self.founder, founders)
         train, held_out = (np.full(len(every), NONE) for _ in range(2))
         at = np.searchsorted(every, self.founder)
         train[at], held_out[at] = self.train, self.held_out
-        at = np.searchsorted(every, founders)
-        held_out[at] = np.where(held_out[at] == NONE, founders, held_out[at])
-        return _Joins(every, train, held_out)
+        return _Joins(every, train, held_out), np.searchsorted(every, founders)
 
     def applied(self, founders: np.ndarray, decided: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Side and cluster of prompts with the given founders, which decided so for themselves."""

@@ -107,7 +107,9 @@ class TableWriter:
         )
 
 
-def write_splits(out: Path, catalogue: Catalogue, splits: Splits, among: Sequence[str]) -> None:
+def write_splits(
+    out: Path, catalogue: Catalogue, splits: Splits, among: Sequence[str], is_like: np.ndarray | None = None
+) -> None:
     """Write `splits.parquet`: the side of every prompt ever delivered, also of those whose pairs are left out.
 
     Args:
@@ -115,6 +117,7 @@ def write_splits(out: Path, catalogue: Catalogue, splits: Splits, among: Sequenc
         catalogue: The prompts.
         splits: Their sides.
         among: What these rest on, drop by drop, for builds that take over what was found.
+        is_like: Which are like a demonstration of an earlier drop that may have been learned, `(M,)` bool.
     """
     drop_names = pa.array([drop.name for drop in catalogue.drops], pa.string())
     prompts = catalogue.prompts
@@ -128,6 +131,9 @@ def write_splits(out: Path, catalogue: Catalogue, splits: Splits, among: Sequenc
                     "cluster_id": to_hex(prompts.ids[splits.cluster[some]]),
                     "split": pa.array(SPLIT_NAMES).take(pa.array(splits.side[some])),
                     "is_apart": pa.array(splits.is_apart[some]),
+                    "is_like_demonstration": pa.array(
+                        np.zeros(len(splits.side[some]), bool) if is_like is None else is_like[some]
+                    ),
                     "first_drop": drop_names.take(pa.array(prompts.place.drop[some])),
                 }
             )

@@ -1,3 +1,3 @@
 """Demonstrations in, an SFT checkpoint out."""
 
-CODE_VERSION = "9"
+CODE_VERSION = "10"

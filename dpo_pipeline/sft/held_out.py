@@ -5,6 +5,7 @@ The same sketches and the same similarity as in the preference split: MinHash pr
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -12,9 +13,11 @@ import pyarrow.parquet as pq
 from dpo_pipeline.core.tables import MESSAGES
 from dpo_pipeline.preferences.golden import held_out_rows
 from dpo_pipeline.preferences.identifiers import to_hex
+from dpo_pipeline.preferences.kept_out import read_kept_out
 from dpo_pipeline.preferences.normalize import prompt_keys
 from dpo_pipeline.preferences.personal_data import redact_conversations, redacted_in
 from dpo_pipeline.preferences.prompt_index import PromptIndex
+from dpo_pipeline.preferences.shingles import rows_of
 
 PAIRS, SPLITS = "pairs.parquet", "splits.parquet"
 
@@ -34,6 +37,7 @@ class HeldOutPrompts:
         self._ids |= set(held_out["prompt_id"].to_pylist())
         self._redacted = redacted_in(pairs / PAIRS)
         self._index = PromptIndex(self.as_compared(held_out["prompt"].combine_chunks()), similarity=similarity)
+        self._without_pair = _without_pair(pairs, set(held_out["prompt_id"].to_pylist()), similarity)
 
     def reasons(self, prompts: list[list[dict[str, str]]]) -> tuple[list[str], list[str | None]]:
         """What each prompt is as it is learned, and why it is kept out of training.
@@ -44,7 +48,7 @@ class HeldOutPrompts:
         """
         delivered = pa.array(prompts, MESSAGES)
         compared = self.as_compared(delivered)
-        near = self._index.near(compared).tolist()
+        near = (self._index.near(compared) | self._without_pair.near(compared)).tolist()
         return to_hex(prompt_keys(compared)).to_pylist(), [
             "prompt_held_out" if name in self._ids else "prompt_near_held_out" if is_near else None
             for name, is_near in zip(to_hex(prompt_keys(delivered)).to_pylist(), near, strict=True)
@@ -53,3 +57,9 @@ class HeldOutPrompts:
     def as_compared(self, prompts: pa.ListArray) -> pa.ListArray:
         """Prompts as they read once the personal data are taken out that the tables' rules take out."""
         return redact_conversations(prompts, rules=self._redacted)
+
+
+def _without_pair(pairs: Path, known: set[str], similarity: float) -> PromptIndex:
+    """The prompts the split keeps out of training of which no held-out pair is left: ties, and what is quarantined."""
+    ids, sets = read_kept_out(pairs)
+    return PromptIndex(rows_of(sets, np.flatnonzero([name not in known for name in ids])), similarity=similarity)

@@ -13,7 +13,7 @@ GRAPH = """
   rejected_records [drop] <- raw_annotations
   demonstrations [drop] <- raw_annotations
 2_preferences
-  pair_sketches [drop] <- judgments
+  pair_sketches [drop] <- demonstrations, judgments
   preference_pairs <- judgments, pair_sketches
   annotator_report <- judgments, pair_sketches, preference_pairs
 3_sft

@@ -61,10 +61,12 @@ def read(home, raw, drop, parents):
         for kind, folder, outcome in zip(KINDS, (one, two, three), outcomes, strict=False):
             recipe = with_forgotten(Recipe(kind, annotations.CODE_VERSION, settings, parents), forgotten)
             publish(home, recipe, folder, outcome, drop)
-    judgments = home.latest("judgments", drop)
+    judgments, taught = (home.latest(kind, drop) for kind in ("judgments", "demonstrations"))
     with home.store.staging() as folder:
-        outcome = sketch_drop(judgments.path, folder, settings=PreferenceSettings(), reporter=Quiet())
-        parents = (Parent(f"judgments/{drop}", "judgments", judgments.digest),)
+        outcome = sketch_drop(
+            judgments.path, folder, demonstrations=taught.path, settings=PreferenceSettings(), reporter=Quiet()
+        )
+        parents = tuple(Parent(f"{one.kind}/{drop}", one.kind, one.digest) for one in (judgments, taught))
         settings = {"preferences": PreferenceSettings().model_dump(mode="json"), "drop": drop}
         recipe = Recipe("pair_sketches", preferences.CODE_VERSION, settings, parents)
         return judgments, publish(home, recipe, folder, outcome, drop)

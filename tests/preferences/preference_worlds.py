@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from dpo_pipeline.annotations.schemas import JUDGMENTS
+from dpo_pipeline.annotations.schemas import DEMONSTRATIONS, JUDGMENTS
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.preferences import (
@@ -61,6 +61,24 @@ def judgment(prompt, a, b, choice="a", annotator="ann-1", **given):
     return row
 
 
+def write_demonstrations(folder, drop, prompts):
+    """A demonstrations artifact's folder; every prompt is answered alike."""
+    rows = [
+        {
+            "demonstration_id": f"{drop}-{number}",
+            "drop": drop,
+            "source": "test",
+            "file": "d.jsonl",
+            "file_sha256": "1" * 64,
+            "record_number": number,
+            "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "So it is."}],
+        }
+        for number, text in enumerate(prompts)
+    ]
+    write_table(folder / "demonstrations.parquet", pa.Table.from_pylist(rows, schema=DEMONSTRATIONS))
+    return folder
+
+
 class HiddenLikeness:
     """A crowd whose near copies are given as pairs of prompts, `(E, 2)`; no edge need lead between them."""
 
@@ -105,11 +123,19 @@ class World:
         folder.mkdir(parents=True)
         return folder
 
-    def drop(self, name, rows, *, settings=None):
+    def drop(self, name, rows, *, taught=(), settings=None):
+        """A drop of judgments, and of demonstrations that answer some prompts."""
         judgments, sketches = self.new_folder("judgments"), self.new_folder("sketches")
         table = pa.Table.from_pylist([{**row, "drop": name} for row in rows], schema=JUDGMENTS)
         write_table(judgments / "judgments.parquet", table)
-        sketch_drop(judgments, sketches, settings=settings or PreferenceSettings(), reporter=Quiet())
+        demonstrations = write_demonstrations(self.new_folder("demonstrations"), name, taught) if taught else None
+        sketch_drop(
+            judgments,
+            sketches,
+            demonstrations=demonstrations,
+            settings=settings or PreferenceSettings(),
+            reporter=Quiet(),
+        )
         return DropTables(name, judgments, sketches)
 
     def build(self, *drops, settings=None, known=()):
