@@ -9,7 +9,8 @@ from dpo_pipeline.annotations.drop_rules import FileRule
 from dpo_pipeline.annotations.encodings import guess_encoding
 from dpo_pipeline.annotations.markup import is_markup
 from dpo_pipeline.annotations.parsing import read_source
-from dpo_pipeline.annotations.proposing import NOBODY, NOBODY_BUT_SHEETS, propose_for, sample_of
+from dpo_pipeline.annotations.proposal import NOBODY
+from dpo_pipeline.annotations.proposing import NOBODY_BUT_SHEETS, propose_for, sample_of
 from dpo_pipeline.annotations.read import checked_rules
 from dpo_pipeline.annotations.reading import excerpt_of
 from dpo_pipeline.annotations.reasons import Reason

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dpo_pipeline.core.metrics import Quiet, Reporter
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.near_duplicates import under
-from dpo_pipeline.preferences.prompt_index import find_across
+from dpo_pipeline.preferences.progress import Progress
+from dpo_pipeline.preferences.prompt_index import KEYS_SEARCHED, find_across
 from dpo_pipeline.preferences.shingles import NO_KEY, Shingles
 from dpo_pipeline.preferences.spill import RowFile, slices, stable_order
 
@@ -31,13 +33,16 @@ class Crowd:
         most: So many of a key's first prompts are all compared; more are a crowd.
         since: First drop whose prompts are asked about: a crowd without any of them is passed over.
         similarity: Jaccard similarity of word 2-grams from which a prompt is a near copy.
+        reporter: Told now and then how far a search is.
 
     Attributes:
         prompts: Their numbers in the catalogue, ascending, `(R,)` int32.
     """
 
-    def __init__(self, catalogue: Catalogue, *, most: int, since: int, similarity: float) -> None:
-        self._scratch, self._similarity = catalogue.scratch, similarity
+    def __init__(
+        self, catalogue: Catalogue, *, most: int, since: int, similarity: float, reporter: Reporter | None = None
+    ) -> None:
+        self._scratch, self._similarity, self._reporter = catalogue.scratch, similarity, reporter or Quiet()
         count = len(catalogue.prompts.ids)
         drops = catalogue.prompts.place.drop
         new = stable_order(lambda some: np.where(drops[some] >= since, 0, -1), count, self._scratch)
@@ -63,7 +68,15 @@ class Crowd:
         """
         if not (len(asked) and len(others)):
             return np.zeros(len(asked), bool)
-        found = find_across(self._keys(), self._sets, asked, others, similarity=self._similarity, scratch=self._scratch)
+        found = find_across(
+            self._keys(),
+            self._sets,
+            asked,
+            others,
+            similarity=self._similarity,
+            scratch=self._scratch,
+            progress=Progress(self._reporter, KEYS_SEARCHED, len(asked) * len(self._bands)),
+        )
         return found >= 0
 
     def _keys(self) -> Iterator[np.ndarray]:

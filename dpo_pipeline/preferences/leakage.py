@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dpo_pipeline.core.metrics import Quiet, Reporter
 from dpo_pipeline.preferences import identifiers
 from dpo_pipeline.preferences.near_duplicates import jaccard
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
-from dpo_pipeline.preferences.prompt_index import find_across
+from dpo_pipeline.preferences.progress import Progress
+from dpo_pipeline.preferences.prompt_index import KEYS_SEARCHED, find_across
 from dpo_pipeline.preferences.shingles import Shingles, band_keys, shingle, signatures
 from dpo_pipeline.preferences.sketch_tables import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
 from dpo_pipeline.preferences.spill import Scratch, Spill, range_count, stable_order
@@ -41,7 +43,7 @@ def prompts_on_both_sides(pairs: Path) -> list[str]:
     return sorted(shared)
 
 
-def near_leaks(pairs: Path, *, jaccard: float) -> list[tuple[str, str, float]]:
+def near_leaks(pairs: Path, *, jaccard: float, reporter: Reporter | None = None) -> list[tuple[str, str, float]]:
     """Held-out prompts that are near copies of trained ones, found without trusting the clusters in the table.
 
     Each is (prompt id in train, prompt id in held-out, similarity), the most alike first: every such held-out prompt
@@ -55,6 +57,7 @@ def near_leaks(pairs: Path, *, jaccard: float) -> list[tuple[str, str, float]]:
     Args:
         pairs: The preference_pairs artifact folder; nothing but its `pairs.parquet` is read.
         jaccard: Similarity of word 2-grams from which two prompts are near duplicates.
+        reporter: Told now and then how far the search is.
     """
     with tempfile.TemporaryDirectory() as folder:
         scratch = Scratch(Path(folder))
@@ -63,7 +66,10 @@ def near_leaks(pairs: Path, *, jaccard: float) -> list[tuple[str, str, float]]:
         order = stable_order(lambda some: side[some].astype(np.int64), len(side), scratch)
         held_out = order[len(order) - int(np.count_nonzero(side)) :]
         trained = order[: len(order) - len(held_out)]
-        found = find_across(prompts.keys, prompts.sets, held_out, trained, similarity=jaccard, scratch=scratch)
+        progress = Progress(reporter or Quiet(), KEYS_SEARCHED, len(held_out) * PROMPT_BANDS)
+        found = find_across(
+            prompts.keys, prompts.sets, held_out, trained, similarity=jaccard, scratch=scratch, progress=progress
+        )
         edges = np.stack([found, held_out], axis=1)[found >= 0]
         alike = _alike(prompts.sets, edges)
         best = np.argsort(-alike, kind="stable")

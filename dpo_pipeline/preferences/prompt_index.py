@@ -9,14 +9,20 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from dpo_pipeline.preferences.all_pairs import ASKED_AT_ONCE, enough_for, near_copies_in
 from dpo_pipeline.preferences.near_duplicates import jaccard_between, under
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
+from dpo_pipeline.preferences.progress import Progress
 from dpo_pipeline.preferences.shingles import NO_KEY, Shingles, band_keys, rows_of, shingle, signatures
 from dpo_pipeline.preferences.sketch_tables import DIALOGUE, PROMPT_BANDS, PROMPT_HASHES
 from dpo_pipeline.preferences.spill import Scratch, slices
 
 CANDIDATES_AT_ONCE = 1 << 16
 """Candidates measured together: bounds memory, not what is compared."""
+PAIRS_OF_A_CROWD = 2_000
+"""Pairs under one key from which all are compared at once (`all_pairs`): fewer are measured sooner one by one."""
+KEYS_SEARCHED = "keys of prompts searched for near copies across the split"
+"""What progress tells: each prompt asked about has a key per band."""
 
 
 class PromptIndex:
@@ -58,7 +64,12 @@ class Shelf(NamedTuple):
 
 
 def find_near(
-    bands: Iterable[Shelf], shingles_of: Callable[[np.ndarray], Shingles], index: Shingles, *, similarity: float
+    bands: Iterable[Shelf],
+    shingles_of: Callable[[np.ndarray], Shingles],
+    index: Shingles,
+    *,
+    similarity: float,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """The place in the index of one prompt that each is a near copy of, -1 where there is none, `(N,)` int32.
 
@@ -69,15 +80,22 @@ def find_near(
         shingles_of: Gives the shingles of some of the prompts asked about.
         index: The shingles of the index.
         similarity: Least Jaccard similarity.
+        progress: Told of every key of every prompt asked about, when it was searched.
     """
     near = np.zeros(0, np.int32)
     for band, shelf in enumerate(bands):
         near = near if band else np.full(len(shelf.asked), -1, np.int32)
         for some in slices(len(near)):
             rows = some.start + np.flatnonzero((near[some] < 0) & (shelf.asked[some] != NO_KEY))
-            _search(
-                shelf, rows, near, shingles_of, lambda asked, edges: jaccard_between(asked, index, edges), similarity
-            )
+            others = rows
+            for crowd, places in _crowds(shelf, rows):
+                near[crowd] = near_copies_in(shingles_of(crowd), index, places, enough_for(similarity))
+                others = np.setdiff1d(others, crowd, assume_unique=True)
+                if progress:
+                    progress.add(len(crowd))
+            _search(shelf, others, near, shingles_of, index, similarity)
+            if progress:
+                progress.add(some.stop - some.start - len(rows) + len(others))
     return near
 
 
@@ -89,6 +107,7 @@ def find_across(
     *,
     similarity: float,
     scratch: Scratch,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """For each of some prompts one of the others that it is a near copy of, -1 where there is none, `(N,)` int32.
 
@@ -99,6 +118,7 @@ def find_across(
         others: Numbers of those they must not be like.
         similarity: Least Jaccard similarity.
         scratch: Lets go of what was read of it after every band.
+        progress: As of `find_near`.
     """
 
     def shelves() -> Iterator[Shelf]:
@@ -109,7 +129,27 @@ def find_across(
             rows = rows[np.argsort(known[rows], kind="stable")]
             yield Shelf(keys, known[rows], others[rows])
 
-    return find_near(shelves(), lambda places: rows_of(sets, asked[places]), sets, similarity=similarity)
+    return find_near(
+        shelves(), lambda places: rows_of(sets, asked[places]), sets, similarity=similarity, progress=progress
+    )
+
+
+def _crowds(shelf: Shelf, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows under one key, some at a time, and the places under it, where these are many pairs."""
+    start, stop = _under_key(shelf, rows)
+    order = np.argsort(start, kind="stable")
+    first = np.flatnonzero(np.diff(start[order], prepend=-1))
+    count = np.diff(first, append=len(order))
+    for one in np.flatnonzero(count * (stop - start)[order[first]] >= PAIRS_OF_A_CROWD):
+        low, high = start[order[first[one]]], stop[order[first[one]]]
+        for some in slices(count[one], ASKED_AT_ONCE):
+            yield rows[order[first[one] :][some]], shelf.places[low:high]
+
+
+def _under_key(shelf: Shelf, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where on the shelf the keys of some rows begin and end."""
+    keys = shelf.asked[rows]
+    return np.searchsorted(shelf.keys, keys), np.searchsorted(shelf.keys, keys, "right")
 
 
 def _search(
@@ -117,11 +157,11 @@ def _search(
     rows: np.ndarray,
     near: np.ndarray,
     shingles_of: Callable[[np.ndarray], Shingles],
-    measure: Callable[[Shingles, np.ndarray], np.ndarray],
+    index: Shingles,
     similarity: float,
 ) -> None:
     """Look among all that share the keys of some rows, and enter for each row the most alike that was measured."""
-    start, stop = (np.searchsorted(shelf.keys, shelf.asked[rows], side) for side in ("left", "right"))
+    start, stop = _under_key(shelf, rows)
     # Few at first: most copies are found at once, and of who is found no more is asked. Then all the others.
     depth = 1
     while (is_left := start < stop).any():
@@ -131,7 +171,7 @@ def _search(
             count = np.minimum(depth, stop[some] - start[some])
             asked = np.repeat(np.arange(len(count)), count)
             place = shelf.places[np.arange(len(asked)) - np.repeat(np.cumsum(count) - count - start[some], count)]
-            alike = measure(shingles_of(rows[some]), np.stack([asked, place], axis=1))
+            alike = jaccard_between(shingles_of(rows[some]), index, np.stack([asked, place], axis=1))
             best = np.argsort(alike, kind="stable")
             best = best[alike[best] >= similarity]
             near[rows[some][asked[best]]] = place[best]  # the last write, so the most alike, counts

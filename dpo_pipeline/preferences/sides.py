@@ -71,7 +71,7 @@ def decide_sides(
     if taught:
         found = known_of(splits_file, searched.drops, catalogue, taught) if splits_file else None
         taught.begin(found, like_golden_too)
-    crowd = crowd_of(catalogue, settings, since=searched.drops)
+    crowd = crowd_of(catalogue, settings, since=searched.drops, reporter=reporter)
     splits = split_prompts(
         catalogue.draws(settings.split_salt),
         catalogue.prompts.place.drop,
@@ -98,10 +98,12 @@ def decide_sides(
     return Sides(splits, {"prompts_set_apart": apart, **counts}, remarks)
 
 
-def crowd_of(catalogue: Catalogue, settings: PreferenceSettings, *, since: int = 0) -> Crowd:
+def crowd_of(
+    catalogue: Catalogue, settings: PreferenceSettings, *, since: int = 0, reporter: Reporter | None = None
+) -> Crowd:
     """The prompts of which not all pairs are compared for edges, where they share a key with one of some later drop."""
     most = deduplicate.EARLY_PROMPTS + 1
-    return Crowd(catalogue, most=most, since=since, similarity=settings.prompt_cluster_jaccard)
+    return Crowd(catalogue, most=most, since=since, similarity=settings.prompt_cluster_jaccard, reporter=reporter)
 
 
 def already_searched(catalogue: Catalogue, known: Sequence[Path], among: Sequence[str]) -> tuple[Searched, Path | None]:

@@ -1,10 +1,14 @@
 """What four ways to split leak when drops keep coming, and which rows they move: ten drops of edited prompts.
 
     python tests/benchmarks/bench_split.py --prompts 20000
+    python tests/benchmarks/bench_split.py --crowd 20000 --pair-by-pair
 
 A third of the prompts of every drop are edits of earlier ones: spelling only, one to three words, 5 or 10 % of the
 words, or the very same prompt with other answers. A held-out row leaks if a trained prompt is a near copy of its own.
 Leaks are counted twice: by true similarity (`leakage.near_leaks`), and by what was planted, similar enough or not.
+
+With `--crowd`, what the search across the sides costs where all prompts are made from one template, a tenth held out;
+with `--pair-by-pair` also as it was before all pairs under a key were compared at once.
 """
 
 import argparse
@@ -12,7 +16,8 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +27,7 @@ from planting import Pair, World, judgments_of
 
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.core.tables import MESSAGES, write_table
+from dpo_pipeline.preferences import prompt_index
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.deduplicate import prompt_neighbours
 from dpo_pipeline.preferences.identifiers import to_hex
@@ -29,9 +35,11 @@ from dpo_pipeline.preferences.leakage import near_leaks
 from dpo_pipeline.preferences.likeness import Likenesses
 from dpo_pipeline.preferences.normalize import normalise, text_keys
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.shingles import band_keys, shingle, signatures
 from dpo_pipeline.preferences.sides import crowd_of
 from dpo_pipeline.preferences.sketch import sketch_drop
-from dpo_pipeline.preferences.sketch_tables import VERDICTS_FILE
+from dpo_pipeline.preferences.sketch_tables import PROMPT_BANDS, PROMPT_HASHES, VERDICTS_FILE
+from dpo_pipeline.preferences.spill import Scratch
 from dpo_pipeline.preferences.split import SPLIT_NAMES, split_prompts
 from dpo_pipeline.preferences.texts import DropTables
 
@@ -181,13 +189,42 @@ def simulate(count: int, seed: int, folder: Path) -> dict[str, dict[str, float]]
     return {name: {**leaked(rows, way(DROPS), folder), "moved_rows": moved(way)} for name, way in ways.items()}
 
 
+def crowd(count: int, seed: int, folder: Path, *, words: int, replaced: int, both: bool) -> Iterator[dict[str, float]]:
+    """CPU seconds of the search among prompts of one template, some of whose words are others of three thousand."""
+    chance = np.random.default_rng(seed)
+    texts = np.tile(chance.integers(0, 3_000, words), (count, 1))
+    for text in texts:
+        text[chance.choice(words, replaced, replace=False)] = chance.integers(0, 3_000, replaced)
+    sets = shingle(pa.array([" ".join(f"word{word}" for word in text) for text in texts], pa.string()))
+    keys = band_keys(signatures(sets, count=PROMPT_HASHES), bands=PROMPT_BANDS)
+    is_held_out = chance.random(count) < 0.1
+    held_out, trained = np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out)
+    ways = {"at once": prompt_index.PAIRS_OF_A_CROWD, "pair by pair": sys.maxsize}
+    for way, least in list(ways.items())[: 1 + both]:
+        prompt_index.PAIRS_OF_A_CROWD = least
+        start, scratch = time.process_time(), Scratch(folder)
+        found = prompt_index.find_across(keys, sets, held_out, trained, similarity=0.5, scratch=scratch)
+        seconds = round(time.process_time() - start, 2)
+        line = {"held_out": len(held_out), "near_copies": int((found >= 0).sum()), "cpu_s": seconds}
+        yield {"crowd": count, "words": words, "replaced": replaced, "way": way, **line}
+
+
 def main() -> None:
-    """Print a line per way to split."""
+    """Print a line per way to split, or to search."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--crowd", type=int, help="so many prompts of one template, searched across the sides")
+    parser.add_argument("--words", type=int, default=24)
+    parser.add_argument("--replaced", type=int, default=5)
+    parser.add_argument("--pair-by-pair", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if given.crowd:
+            of = {"words": given.words, "replaced": given.replaced, "both": given.pair_by_pair}
+            for line in crowd(given.crowd, given.seed, Path(folder), **of):
+                sys.stdout.write(json.dumps(line) + "\n")
+            return
         for name, line in simulate(given.prompts, given.seed, Path(folder)).items():
             sys.stdout.write(json.dumps({"split": name, **line}) + "\n")
 

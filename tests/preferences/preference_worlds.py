@@ -11,6 +11,7 @@ from dpo_pipeline.annotations.schemas import DEMONSTRATIONS, JUDGMENTS
 from dpo_pipeline.core.metrics import Quiet
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.preferences import (
+    all_pairs,
     catalogue,
     crowds,
     likeness,
@@ -107,6 +108,10 @@ def tiny(patch):
         (write, "TEXTS_AT_ONCE", 2),
         (crowds, "PROMPTS_AT_ONCE", 2),
         (prompt_index, "CANDIDATES_AT_ONCE", 3),
+        (prompt_index, "PAIRS_OF_A_CROWD", 2),
+        (prompt_index, "ASKED_AT_ONCE", 3),
+        (all_pairs, "OTHERS_AT_ONCE", 2),
+        (all_pairs, "PAIRS_AT_ONCE", 3),
         (manners, "BATCH_ROWS", 3),
     ):
         patch.setattr(module, name, value)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from dpo_pipeline.core.tables import MESSAGES
 from dpo_pipeline.preferences import prompt_index
-from dpo_pipeline.preferences.prompt_index import PromptIndex, sketched
+from dpo_pipeline.preferences.all_pairs import near_copies_in
+from dpo_pipeline.preferences.prompt_index import PromptIndex, find_across, sketched
+from dpo_pipeline.preferences.spill import Scratch
 
 WORDS = [f"word{number}" for number in range(40)]
 
@@ -52,8 +54,14 @@ TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=7), mi
 
 
 @settings(max_examples=40)
-@given(index=TEXTS, texts=TEXTS, similarity=st.sampled_from([0.3, 0.5, 0.8]), at_once=st.sampled_from([1, 3, 1 << 16]))
-def test_law_of_the_index(index, texts, similarity, at_once):
+@given(
+    index=TEXTS,
+    texts=TEXTS,
+    similarity=st.sampled_from([0.3, 0.5, 0.8]),
+    at_once=st.sampled_from([1, 3, 1 << 16]),
+    crowd=st.sampled_from([1, 20, 1 << 30]),
+)
+def test_law_of_the_index(index, texts, similarity, at_once, crowd):
     """A prompt is found exactly if it shares a band's key with one that it is alike enough to: every pair looked at."""
     (_, one), (_, other) = sketched(asked(index)), sketched(asked(texts))
 
@@ -70,4 +78,50 @@ def test_law_of_the_index(index, texts, similarity, at_once):
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prompt_index, "CANDIDATES_AT_ONCE", at_once)
+        patch.setattr(prompt_index, "PAIRS_OF_A_CROWD", crowd)
         assert PromptIndex(asked(index), similarity=similarity).near(asked(texts)).tolist() == expected
+
+
+def template_texts(count, words, varied):
+    """Texts that share most of their words with one template; similarity spreads around one half."""
+    chance = np.random.default_rng(5)
+    template = chance.integers(0, 400, words)
+    texts = np.tile(template, (count, 1))
+    for text in texts:
+        text[chance.choice(words, varied, replace=False)] = chance.integers(0, 400, varied)
+    return [[f"word{word}" for word in text] for text in texts]
+
+
+@pytest.mark.parametrize(("words", "varied"), [(24, 4), (40, 7), (130, 14)])
+def test_a_crowd_compared_at_once_is_found_what_is_found_pair_by_pair(monkeypatch, words, varied):
+    texts, answers = template_texts(600, words, varied), []
+    index = PromptIndex(asked(texts[:500]), similarity=0.5)
+    crowds = []
+    monkeypatch.setattr(prompt_index, "near_copies_in", lambda *some: crowds.append(some) or near_copies_in(*some))
+    for least in (100, 1 << 30):
+        monkeypatch.setattr(prompt_index, "PAIRS_OF_A_CROWD", least)
+        answers.append(index.near(asked(texts[500:])).tolist())
+        crowds.append(None)
+    at_once, *_ = crowds
+    assert at_once is not None
+    assert crowds[-2:] == [None, None], "pair by pair is the oracle: there nothing is compared at once"
+    assert answers[0] == answers[1]
+    assert any(answers[0])
+
+
+class Counted:
+    def __init__(self):
+        self.count = 0
+
+    def add(self, count):
+        self.count += count
+
+
+@pytest.mark.parametrize("crowd", [1, 1 << 30])
+def test_progress_counts_every_key_once(monkeypatch, crowd):
+    monkeypatch.setattr(prompt_index, "PAIRS_OF_A_CROWD", crowd)
+    sets, keys = sketched(asked(template_texts(90, 24, 4)))
+    progress = Counted()
+    mine, theirs = np.arange(0, 30), np.arange(30, 90)
+    find_across(keys, sets, mine, theirs, similarity=0.5, scratch=Scratch(None), progress=progress)
+    assert progress.count == len(mine) * len(keys)
