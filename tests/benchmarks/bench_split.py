@@ -8,7 +8,7 @@ words, or the very same prompt with other answers. A held-out row leaks if a tra
 Leaks are counted twice: by true similarity (`leakage.near_leaks`), and by what was planted, similar enough or not.
 
 With `--crowd`, what the search across the sides costs where all prompts are made from one template, a tenth held out;
-with `--pair-by-pair` also as it was before all pairs under a key were compared at once.
+with `--pair-by-pair` also without comparing all pairs under a key at once.
 """
 
 import argparse
