@@ -96,7 +96,7 @@ def under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The rows under some of the keys, which are hashes, ascending; a table of their upper bits passes most by."""
     is_wanted = np.zeros(1 << 20, bool)
     is_wanted[wanted >> np.uint32(12)] = True
-    rows = np.flatnonzero(is_wanted[keys >> np.uint32(12)])
+    rows = np.flatnonzero(np.take(is_wanted, keys >> np.uint32(12)))
     return rows[np.isin(keys[rows], wanted)]
 
 
