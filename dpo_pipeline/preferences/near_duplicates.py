@@ -97,7 +97,7 @@ def under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     shift = np.uint32(32 - min(24, max(20, len(wanted).bit_length() + 2)))
     is_wanted = np.zeros(1 << (32 - int(shift)), bool)
     is_wanted[wanted >> shift] = True
-    rows = np.flatnonzero(is_wanted[keys >> shift])
+    rows = np.flatnonzero(np.take(is_wanted, keys >> shift))
     return rows[are_among(keys[rows], wanted)]
 
 
