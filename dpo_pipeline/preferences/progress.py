@@ -22,8 +22,8 @@ class Progress:
         self._count = 0
 
     def add(self, count: int) -> None:
-        """So many more are done."""
-        self._count += count
+        """So many more are done, or as many as there were left: pieces are counted whole."""
+        self._count = min(self._count + count, self._total)
         now = time.monotonic()
         if now - self._said >= SAY_EVERY_SECONDS:
             self._said = now
