@@ -47,6 +47,13 @@ def test_a_broken_row_takes_what_stood_above_it_away():
     ]
 
 
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\n"])
+def test_a_cell_with_nothing_to_see_is_empty(blank):
+    rows = [{"q": "one", "a": 1}, {"q": blank, "a": 2}]
+    found = filled_down(((number, row, row) for number, row in enumerate(rows, start=1)), ["q"])
+    assert [row for _, row, _ in found] == [{"q": "one", "a": 1}, {"q": "one", "a": 2}]
+
+
 def test_merged_prompts_are_proposed_and_read(tmp_path, read):
     header = ["Prompt", "Response", "Stars", "Rater"]
     groups = [(f"Question {number}?", f"rater {number % 2}") for number in range(6)]
