@@ -75,7 +75,11 @@ def champion(step: Step) -> Outcome:
     outcome = decide_champion(
         standing,
         examine(
-            step.home, standing, settings=step.profile.champion, jaccard=step.profile.preferences.prompt_cluster_jaccard
+            step.home,
+            standing,
+            settings=step.profile.champion,
+            jaccard=step.profile.preferences.prompt_cluster_jaccard,
+            reporter=step,
         ),
         step.folder(),
         settings=step.profile.champion,

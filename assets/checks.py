@@ -5,6 +5,7 @@ import math
 import dagster as dg
 
 from assets.described import books_as_markdown
+from dpo_pipeline.core.metrics import Aloud
 from resources.artifact_store import ArtifactHome
 from resources.settings import PipelineSettings
 
@@ -55,12 +56,15 @@ def enough_held_out(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetC
 
 
 @dg.asset_check(asset="preference_pairs", blocking=True, description="No prompt, nor a near-duplicate, on both sides.")
-def split_is_clean(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetCheckResult:
+def split_is_clean(
+    context: dg.AssetCheckExecutionContext, home: ArtifactHome, settings: PipelineSettings
+) -> dg.AssetCheckResult:
     """Whether a prompt, a prompt cluster or, compared anew, a near copy of a prompt stands in train and in held-out."""
     from dpo_pipeline.preferences.leakage import near_leaks, prompts_on_both_sides
 
     pairs, least = home.home.latest("preference_pairs").path, settings.values.preferences.prompt_cluster_jaccard
-    shared, near = prompts_on_both_sides(pairs), near_leaks(pairs, jaccard=least)
+    shared = prompts_on_both_sides(pairs)
+    near = near_leaks(pairs, jaccard=least, reporter=Aloud(context.log.info))
     return dg.AssetCheckResult(
         passed=not shared and not near,
         metadata={
@@ -111,12 +115,15 @@ def accuracy_above_chance(home: ArtifactHome) -> dg.AssetCheckResult:
 
 def _examined(name: str, description: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(name=name, asset="evaluation_report", blocking=True, description=description)
-    def check(home: ArtifactHome, settings: PipelineSettings) -> dg.AssetCheckResult:
+    def check(
+        context: dg.AssetCheckExecutionContext, home: ArtifactHome, settings: PipelineSettings
+    ) -> dg.AssetCheckResult:
         from dpo_pipeline.evaluation.examination import examine_one
         from dpo_pipeline.evaluation.standing import standing_of
 
         profile, jaccard = settings.values, settings.values.preferences.prompt_cluster_jaccard
-        found = examine_one(name, home.home, standing_of(home.home), settings=profile.champion, jaccard=jaccard)
+        standing, reporter = standing_of(home.home), Aloud(context.log.info)
+        found = examine_one(name, home.home, standing, settings=profile.champion, jaccard=jaccard, reporter=reporter)
         return dg.AssetCheckResult(
             passed=found.held is True,
             severity=dg.AssetCheckSeverity.ERROR

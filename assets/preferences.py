@@ -103,19 +103,22 @@ def _tables_of_drops(step: Step) -> "list[DropTables]":
     """Judgments and sketch of every drop, in order of arrival.
 
     Raises:
-        ArtifactError: If a drop's sketch is missing or of other judgments: its reading goes on, or failed half-way.
+        ArtifactError: If a drop's sketch is missing or of other judgments or demonstrations than the newest: its
+            reading goes on, or failed half-way.
     """
     from dpo_pipeline.preferences.texts import DropTables
 
     sketches = dict(step.inputs["pair_sketches"])
     tables = []
     for name, judgments in step.inputs["judgments"]:
-        sketch = sketches.get(name)
-        if sketch is None or judgments.digest not in {parent.digest for parent in sketch.parents}:
-            raise ArtifactError(
-                f"the newest judgments of drop {name}, {judgments.digest}, have no sketch",
-                expected="a finished reading of every drop",
-                do="Wait until the run that reads the drop has ended, or run `ingest` of it again",
-            )
+        sketch, told = sketches.get(name), step.home.latest_line("demonstrations", name)
+        sketched = {parent.digest for parent in sketch.parents} if sketch else set()
+        for table, digest in (("judgments", judgments.digest), ("demonstrations", told["artifact"] if told else None)):
+            if sketch is None or (digest and digest not in sketched):
+                raise ArtifactError(
+                    f"the newest {table} of drop {name}, {digest}, have no sketch",
+                    expected="a finished reading of every drop",
+                    do="Wait until the run that reads the drop has ended, or run `ingest` of it again",
+                )
         tables.append(DropTables(name=str(name), judgments=judgments.path, sketches=sketch.path))
     return tables

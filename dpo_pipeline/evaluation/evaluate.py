@@ -87,7 +87,7 @@ def evaluate(  # noqa: PLR0913 - the keywords are the contract with the orchestr
     Returns:
         Counts of what was asked, the headline figures, and the seconds of each part as remarks.
     """
-    held_out, kept_aside = what_is_asked(pairs, demonstrations, sft, reference, evaluation)
+    held_out, kept_aside = what_is_asked(pairs, demonstrations, sft, reference, evaluation, reporter)
     memory = Memory(known)
     panel = make_panel(sft, dpo, champion, show_base=evaluation.show_base)
     return weigh(

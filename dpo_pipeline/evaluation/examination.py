@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dpo_pipeline.core.digests import digest_of_json
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.evaluation.conditions import Condition
 from dpo_pipeline.evaluation.leaks import nothing_leaked, training_of
 from dpo_pipeline.evaluation.report import read_report
@@ -104,7 +105,9 @@ def nothing_forgotten(learned: Mapping[str, str]) -> Condition:
     )
 
 
-def examine(home: Home, standing: Standing, *, settings: ChampionSettings, jaccard: float) -> list[Condition]:
+def examine(
+    home: Home, standing: Standing, *, settings: ChampionSettings, jaccard: float, reporter: Reporter | None = None
+) -> list[Condition]:
     """Every condition on the report of a standing.
 
     Args:
@@ -112,11 +115,22 @@ def examine(home: Home, standing: Standing, *, settings: ChampionSettings, jacca
         standing: Report, challenger and champion.
         settings: How many near copies are allowed.
         jaccard: Similarity of word 2-grams from which two prompts are near copies.
+        reporter: Told now and then how far a long search is.
     """
-    return [examine_one(name, home, standing, settings=settings, jaccard=jaccard) for name in CONDITIONS]
+    return [
+        examine_one(name, home, standing, settings=settings, jaccard=jaccard, reporter=reporter) for name in CONDITIONS
+    ]
 
 
-def examine_one(name: str, home: Home, standing: Standing, *, settings: ChampionSettings, jaccard: float) -> Condition:
+def examine_one(
+    name: str,
+    home: Home,
+    standing: Standing,
+    *,
+    settings: ChampionSettings,
+    jaccard: float,
+    reporter: Reporter | None = None,
+) -> Condition:
     """One condition, by its name in `CONDITIONS`; see `examine`."""
     if name == "nothing_forgotten":
         return nothing_forgotten(forgotten_behind(home, standing.models))
@@ -128,4 +142,5 @@ def examine_one(name: str, home: Home, standing: Standing, *, settings: Champion
         return Condition(name, None, found, "the table the report was made from", "Restore it from a backup", {})
     if name == "held_out_is_intact":
         return held_out_is_intact(report, pairs)
-    return nothing_leaked(pairs, training_of(home, standing), jaccard=jaccard, allowed=settings.near_copy_share)
+    training, allowed = training_of(home, standing), settings.near_copy_share
+    return nothing_leaked(pairs, training, jaccard=jaccard, allowed=allowed, reporter=reporter)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dpo_pipeline.core.digests import digest_of_json
+from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import MESSAGES
 from dpo_pipeline.evaluation.near_copies import jaccard_of, near_copies
 from dpo_pipeline.evaluation.preferences import PairScores
@@ -47,7 +48,12 @@ class HeldOut:
 
 
 def read_held_out(
-    pairs: Path, reference: Path | None, *, prompt_count: int, learned: Sequence[Conversation]
+    pairs: Path,
+    reference: Path | None,
+    *,
+    prompt_count: int,
+    learned: Sequence[Conversation],
+    reporter: Reporter | None = None,
 ) -> HeldOut:
     """The held-out pairs with their reference log-probs and the prompts to reply to.
 
@@ -57,13 +63,14 @@ def read_held_out(
         prompt_count: Most prompts to reply to, a golden set's first; chosen by the order of their ids, so the choice is
             stable as data grows.
         learned: The conversations SFT learned from, to look for held-out prompts among them.
+        reporter: Told now and then how far a long search for near copies is.
     """
     path = pairs / "pairs.parquet"
     rows = sorted(held_out_rows(pairs).to_pylist(), key=lambda row: row["pair_id"])
     scored = None if reference is None else _reference_rows(reference, wanted={row["pair_id"] for row in rows})
     kept = rows if scored is None else [row for row in rows if row["pair_id"] in scored]
     seen = pq.read_table(path, columns=["prompt_id", "cluster_id"], filters=[("split", "=", "train")])
-    contamination = {**_contamination(rows, seen.to_pydict(), learned), **_near_copies(pairs, rows, learned)}
+    contamination = {**_contamination(rows, seen.to_pydict(), learned), **_near_copies(pairs, rows, learned, reporter)}
     return HeldOut(
         kept,
         None if scored is None else as_scores([scored[row["pair_id"]] for row in kept]),
@@ -114,14 +121,14 @@ def _contamination(
 
 
 def _near_copies(
-    pairs: Path, rows: list[Row], conversations: Sequence[Conversation]
+    pairs: Path, rows: list[Row], conversations: Sequence[Conversation], reporter: Reporter | None
 ) -> Mapping[str, int | float | None]:
     """Held-out prompts with a near copy among those learned from, and trained ones like golden ones; searched anew."""
     jaccard = jaccard_of(pairs)
     if jaccard is None:
         found = dict.fromkeys(("near_copies", "near_demonstrations", "trained_like_golden"))
         return {**found, "near_copy_jaccard": None}
-    copies = near_copies(pairs, jaccard=jaccard)
+    copies = near_copies(pairs, jaccard=jaccard, reporter=reporter)
     learned = PromptIndex(_prompts_of(conversation[:-1] for conversation in conversations), similarity=jaccard)
     asked = {row["prompt_id"]: row["prompt"] for row in rows}
     return {

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.evaluation.conditions import Condition
 from dpo_pipeline.evaluation.near_copies import near_copies
 from dpo_pipeline.evaluation.standing import Standing, learners, pairs_behind, sft_behind
@@ -69,7 +70,9 @@ class _Found:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-def nothing_leaked(pairs: Path, training: Training, *, jaccard: float, allowed: float) -> Condition:
+def nothing_leaked(
+    pairs: Path, training: Training, *, jaccard: float, allowed: float, reporter: Reporter | None = None
+) -> Condition:
     """Whether a held-out prompt, its cluster or a near copy of it was trained on, by challenger or champion.
 
     A champion that was taught one as a demonstration before it was held out has an advantage over the challenger; that
@@ -80,6 +83,7 @@ def nothing_leaked(pairs: Path, training: Training, *, jaccard: float, allowed: 
         training: What the models learned from.
         jaccard: Similarity of word 2-grams from which two prompts are near copies.
         allowed: Share of the held-out prompts that may have a near copy among the trained ones.
+        reporter: Told now and then how far a long search is.
     """
     held_out, found = _held_out(pairs), _Found()
     found.numbers["held_out_prompts"] = count = len(held_out.prompts)
@@ -94,7 +98,7 @@ def nothing_leaked(pairs: Path, training: Training, *, jaccard: float, allowed: 
             where.append(f"the demonstrations that {model} learned from are gone")
         else:
             _in_demonstrations(found, model, lesson, pairs, held_out, jaccard=jaccard, allowed=allowed)
-    near = near_copies(pairs, jaccard=jaccard)
+    near = near_copies(pairs, jaccard=jaccard, reporter=reporter)
     copies, golden = near.held_out, near.like_golden
     found.numbers["near copies"] = len(copies)
     if golden:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_pipeline.core.manifests import MANIFEST
+from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences.golden import golden_leaks
 from dpo_pipeline.preferences.leakage import near_leaks
 
@@ -24,9 +25,12 @@ class NearCopies:
     like_golden: tuple[str, ...]
 
 
-def near_copies(pairs: Path, *, jaccard: float) -> NearCopies:
-    """Search the tables of a preference_pairs artifact folder; the clusters in them are not trusted."""
-    held_out = frozenset(held_out for _, held_out, _ in near_leaks(pairs, jaccard=jaccard))
+def near_copies(pairs: Path, *, jaccard: float, reporter: Reporter | None = None) -> NearCopies:
+    """Search the tables of a preference_pairs artifact folder; the clusters in them are not trusted.
+
+    The reporter is told now and then how far a long search is.
+    """
+    held_out = frozenset(held_out for _, held_out, _ in near_leaks(pairs, jaccard=jaccard, reporter=reporter))
     return NearCopies(jaccard, held_out, tuple(golden_leaks(pairs, similarity=jaccard)))
 
 

@@ -73,7 +73,9 @@ def run_point(  # noqa: PLR0913 - the keywords are the contract with the orchest
     )
     settings = evaluation.model_copy(update={"generation_count": sweep.prompts, "show_base": False})
     conversations = demonstrations_of(sft, demonstrations, pairs)
-    held_out = read_held_out(pairs, reference, prompt_count=sweep.prompts, learned=conversations.train)
+    held_out = read_held_out(
+        pairs, reference, prompt_count=sweep.prompts, learned=conversations.train, reporter=reporter
+    )
     found = weigh(
         Panel([Voice(BASELINE, sft), Voice(CHALLENGER, checkpoint)], BASELINE, CHALLENGER, [BASELINE]),
         held_out,

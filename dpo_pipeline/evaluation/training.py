@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.errors import ArtifactError
-from dpo_pipeline.core.metrics import read_metrics
+from dpo_pipeline.core.metrics import Reporter, read_metrics
 from dpo_pipeline.evaluation.held_out import Conversation, HeldOut, read_held_out
 from dpo_pipeline.evaluation.settings import EvaluationSettings
 from dpo_pipeline.modeling.settings import ModelSettings
@@ -55,7 +55,12 @@ def demonstrations_of(checkpoint: Path, demonstrations: Sequence[Path], pairs: P
 
 
 def what_is_asked(
-    pairs: Path, demonstrations: Sequence[Path], sft: Path, reference: Path, evaluation: EvaluationSettings
+    pairs: Path,
+    demonstrations: Sequence[Path],
+    sft: Path,
+    reference: Path,
+    evaluation: EvaluationSettings,
+    reporter: Reporter | None = None,
 ) -> tuple[HeldOut, Sequence[Conversation]]:
     """The held-out pairs and prompts of an evaluation, and the demonstrations SFT kept aside.
 
@@ -65,9 +70,16 @@ def what_is_asked(
         sft: The sft_checkpoint artifact folder.
         reference: The reference_logprobs artifact folder.
         evaluation: How many prompts and demonstrations.
+        reporter: As of `read_held_out`.
     """
     conversations = demonstrations_of(sft, demonstrations, pairs)
-    held_out = read_held_out(pairs, reference, prompt_count=evaluation.generation_count, learned=conversations.train)
+    held_out = read_held_out(
+        pairs,
+        reference,
+        prompt_count=evaluation.generation_count,
+        learned=conversations.train,
+        reporter=reporter,
+    )
     return held_out, conversations.held_out[: evaluation.demonstration_count]
 
 

@@ -4,12 +4,14 @@ import getpass
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.metrics import Aloud
 
 
 @click.group()
@@ -50,7 +52,8 @@ def lineage_verify(subject: str, json_path: Path | None, html_path: Path | None,
     from dpo_pipeline.lineage.verify import as_text, verdict, verify
 
     home = Home.default()
-    checks = verify(home, subject, again=(lambda sentence: click.echo(sentence, err=True)) if rebuild else None)
+    speak = partial(click.echo, err=True)
+    checks = verify(home, subject, again=speak if rebuild else None, reporter=Aloud(speak))
     click.echo(as_text(checks))
     if json_path or html_path:
         audit = describe_audit(home, subject, checks)

@@ -5,6 +5,7 @@ from typing import Any
 
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.lineage.chain import Node, of_kind, parents_of_kind
 from dpo_pipeline.lineage.checks import Check
 
@@ -26,14 +27,14 @@ def check_split(_home: Home, nodes: Mapping[str, Node]) -> Check:
     return Check("nothing held out was trained on", f"{len(tables)} pair tables, prompts and clusters", tuple(faults))
 
 
-def check_near_leaks(_home: Home, nodes: Mapping[str, Node]) -> Check:
+def check_near_leaks(_home: Home, nodes: Mapping[str, Node], reporter: Reporter | None = None) -> Check:
     """Whether a held-out prompt is a near duplicate of a trained one, the clusters in the table not trusted."""
     from dpo_pipeline.preferences.leakage import near_leaks
 
     tables, faults = list(of_kind(nodes, "preference_pairs")), []
     for node in tables:
         least = node.artifact.manifest["settings"]["preferences"]["prompt_cluster_jaccard"]
-        if leaks := near_leaks(node.artifact.path, jaccard=least):
+        if leaks := near_leaks(node.artifact.path, jaccard=least, reporter=reporter):
             trained, held_out, alike = leaks[0]
             faults.append(
                 f"{node.artifact.path}: {len(leaks)} held-out prompts nearly equal trained ones, from {least} on: "
@@ -55,7 +56,7 @@ def check_training_rows(_home: Home, nodes: Mapping[str, Node]) -> Check:
     return Check("training read the train split only", f"{count} checkpoints, rows read again", tuple(faults))
 
 
-def check_figures(_home: Home, nodes: Mapping[str, Node]) -> Check:
+def check_figures(_home: Home, nodes: Mapping[str, Node], reporter: Reporter | None = None) -> Check:
     """Whether the whole report comes out again from the rows stored beside it and the tables behind it."""
     reports = list(of_kind(nodes, "evaluation_report"))
     faults: list[str] = []
@@ -65,7 +66,7 @@ def check_figures(_home: Home, nodes: Mapping[str, Node]) -> Check:
         if node in older:
             continue
         try:
-            again = _measured_again(node)
+            again = _measured_again(node, reporter)
         except (PipelineError, OSError, KeyError, TypeError, ValueError) as error:
             faults.append(f"{node.artifact.path} cannot be measured again: {error!r}")
             continue
@@ -153,7 +154,7 @@ def _evaluated(node: Node) -> Iterator[str]:
             yield f"pair {pair} was scored as held out; its split is {splits.get(pair)}"
 
 
-def _measured_again(node: Node) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+def _measured_again(node: Node, reporter: Reporter | None) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Every value of report.json and of the manifest's facts by its path: where, as claimed, as the rows give it."""
     from dpo_pipeline.evaluation.headline import headline_facts
     from dpo_pipeline.evaluation.report import read_report
@@ -168,7 +169,7 @@ def _measured_again(node: Node) -> list[tuple[str, dict[str, Any], dict[str, Any
     )
     behind = {kind: [parent.artifact.path for parent in parents_of_kind(node, kind)] for kind in BEHIND_A_REPORT}
     pairs, sft, reference = (behind[kind][0] for kind in ("preference_pairs", "sft_checkpoint", "reference_logprobs"))
-    held_out, kept_aside = what_is_asked(pairs, behind["demonstrations"], sft, reference, evaluation)
+    held_out, kept_aside = what_is_asked(pairs, behind["demonstrations"], sft, reference, evaluation, reporter)
     beta = settings["dpo"]["beta"]
     again = rebuilt_report(folder, claimed, held_out, kept_aside, settings=evaluation, beta=beta)
     facts, facts_again = dict(node.artifact.facts), headline_facts(again)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dpo_pipeline.core.errors import PipelineError
 from dpo_pipeline.core.home import Home
+from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.lineage.attestations import check_signatures
 from dpo_pipeline.lineage.chain import Node, ancestors, chains_of, with_rejected
 from dpo_pipeline.lineage.checks import Check
@@ -15,7 +16,8 @@ from dpo_pipeline.lineage.records import check_annotators, check_books, check_ro
 from dpo_pipeline.lineage.results import check_figures, check_near_leaks, check_split, check_training_rows
 from dpo_pipeline.lineage.witnesses import check_views
 
-ChainCheck = Callable[[Home, Mapping[str, Node]], Check]
+ChainCheck = Callable[..., Check]
+"""Takes home and nodes; those of `SEARCHES` a reporter as well."""
 
 
 CHECKS: Sequence[ChainCheck] = (
@@ -36,15 +38,20 @@ CHECKS: Sequence[ChainCheck] = (
     check_views,
 )
 """Each is one sentence of the audit; where files are not what was published, the later ones still say what they can."""
+SEARCHES = (check_near_leaks, check_figures)
+"""Those that search for near copies, which takes long where many prompts are made from one template."""
 
 
-def verify(home: Home, subject: str, *, again: Callable[[str], None] | None = None) -> list[Check]:
+def verify(
+    home: Home, subject: str, *, again: Callable[[str], None] | None = None, reporter: Reporter | None = None
+) -> list[Check]:
     """Run every check on the chain behind `subject`.
 
     Args:
         home: Where the chain lies.
         subject: What it leads to, as `subjects.find_all` understands it.
         again: Tables and trainings are made again as well, which takes as long as making them did; hears how far it is.
+        reporter: Told now and then how far a long search for near copies is.
 
     A ledger that cannot be read or a subject that is gone is a fault, not an error: the audit is for such days.
 
@@ -55,7 +62,7 @@ def verify(home: Home, subject: str, *, again: Callable[[str], None] | None = No
     if ledger.faults and not _is_readable(home):
         return [ledger]
     nodes = with_rejected(home, ancestors(*chains_of(home, subject)))
-    checks = [ledger, *(_performed(check, home, nodes) for check in CHECKS)]
+    checks = [ledger, *(_performed(check, home, nodes, reporter) for check in CHECKS)]
     if again is not None:
         from dpo_pipeline.lineage.rebuild import rebuild
 
@@ -95,10 +102,10 @@ def _is_readable(home: Home) -> bool:
         return False
 
 
-def _performed(check: ChainCheck, home: Home, nodes: Mapping[str, Node]) -> Check:
+def _performed(check: ChainCheck, home: Home, nodes: Mapping[str, Node], reporter: Reporter | None) -> Check:
     """A check's answer; what it trips over in an altered table is a fault it found, with the place it stopped at."""
     try:
-        return check(home, nodes)
+        return check(home, nodes, reporter) if check in SEARCHES else check(home, nodes)
     except Exception as error:  # noqa: BLE001 - an altered file may break any reader, and the audit must go on
         name = check.__name__.removeprefix("check_").replace("_", " ")
         return Check(name, "", (f"the check stopped at something it cannot read: {type(error).__name__}: {error}",))

@@ -5,9 +5,10 @@ two parts: shingles that many of both groups have become bits of a few words, an
 instruction (the bitmaps of Sandes, Teodoro and Melo, "Bitmap filter: speeding up exact set similarity joins with
 bitwise operations", 2020, here with a bit of its own for each shingle, so that they count instead of bounding); the
 others are multiplied as sparse matrices, which costs as much as there are coincidences. J(A, B) >= t asks for
-|A n B| >= t / (1 + t) (|A| + |B|) shared shingles (Bayardo, Ma and Srikant, "Scaling up all pairs similarity search",
-2007; Xiao et al., "Efficient similarity joins for near duplicate detection", 2008), and no pair shares more frequent
-ones than either has. Prefixes are not filtered: at t = 0.5 they reach into the template (docs/decisions/0009).
+|A n B| >= t / (1 + t) (|A| + |B|) shared shingles (Xiao, Wang, Lin and Yu, "Efficient similarity joins for near
+duplicate detection", 2008), and no pair shares more frequent ones than either has. Prefixes are not filtered as there
+and by Bayardo, Ma and Srikant ("Scaling up all pairs similarity search", 2007): at t = 0.5 they reach into the template
+(docs/decisions/0009).
 
 Shapes: A sets asked about, B others, W words of bits. Sets are `Shingles`; what repeats in one counts once.
 """

@@ -6,7 +6,8 @@ Prompts made from one template share most of their words, and their keys. Where 
 Shapes: M prompts of the catalogue, R of them in a crowd.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class Crowd:
     """The prompts that share a band's key with more others than are all compared with one another.
 
     Law: of two prompts under one key, either all pairs under it are proposed by `propose`, or both are in the crowd.
+    It is known when all bands have passed through `gathering`.
 
     Args:
         catalogue: The prompts.
@@ -34,30 +36,42 @@ class Crowd:
         since: First drop whose prompts are asked about: a crowd without any of them is passed over.
         similarity: Jaccard similarity of word 2-grams from which a prompt is a near copy.
         reporter: Told now and then how far a search is.
-
-    Attributes:
-        prompts: Their numbers in the catalogue, ascending, `(R,)` int32.
     """
 
     def __init__(
         self, catalogue: Catalogue, *, most: int, since: int, similarity: float, reporter: Reporter | None = None
     ) -> None:
-        self._scratch, self._similarity, self._reporter = catalogue.scratch, similarity, reporter or Quiet()
+        self._catalogue, self._scratch, self._most = catalogue, catalogue.scratch, most
+        self._similarity, self._reporter = similarity, reporter or Quiet()
         count = len(catalogue.prompts.ids)
         drops = catalogue.prompts.place.drop
-        new = stable_order(lambda some: np.where(drops[some] >= since, 0, -1), count, self._scratch)
-        is_in = self._scratch.empty(count, bool)
+        self._new = stable_order(lambda some: np.where(drops[some] >= since, 0, -1), count, self._scratch)
+        self._is_in = self._scratch.empty(count, bool)
         self._bands: list[RowFile] = []
-        for keys in catalogue.prompt_bands() if len(new) else ():
-            self._scratch.let_go()
-            rows = _crowded(keys, new, most)
-            is_in[rows] = True
-            some = np.empty(len(rows), UNDER_KEY)
-            some["prompt"], some["key"] = rows, keys[rows]
-            self._bands.append(self._scratch.rows(UNDER_KEY))
-            self._bands[-1].append(some)
-        self.prompts = np.flatnonzero(is_in).astype(np.int32)
-        self._sets = self._shingles(catalogue)
+
+    def gathering(self, bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The bands' keys handed through, one band at a time, `(M,)`; who stands in a crowd is noted as they pass.
+
+        Whoever proposes edges reads all bands: so they are read once for both. The crowd is known after the last.
+        """
+        for keys in bands:
+            if len(self._new):
+                rows = _crowded(keys, self._new, self._most)
+                self._is_in[rows] = True
+                some = np.empty(len(rows), UNDER_KEY)
+                some["prompt"], some["key"] = rows, keys[rows]
+                self._bands.append(self._scratch.rows(UNDER_KEY))
+                self._bands[-1].append(some)
+            yield keys
+
+    @property
+    def prompts(self) -> np.ndarray:
+        """Their numbers in the catalogue, ascending, `(R,)` int32."""
+        return self._prompts
+
+    @cached_property
+    def _prompts(self) -> np.ndarray:
+        return np.flatnonzero(self._is_in).astype(np.int32)
 
     def near(self, asked: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether each of some prompts of the crowd is a near copy of one of the others, `(N,)` bool.
@@ -86,10 +100,11 @@ class Crowd:
             keys[np.searchsorted(self.prompts, rows["prompt"])] = rows["key"]
             yield keys
 
-    def _shingles(self, catalogue: Catalogue) -> Shingles:
+    @cached_property
+    def _sets(self) -> Shingles:
         bounds, values = self._scratch.empty(len(self.prompts) + 1, np.int64), self._scratch.rows(np.dtype(np.uint32))
         for some in slices(len(self.prompts), PROMPTS_AT_ONCE):
-            sets = catalogue.shingles_of_prompts(self.prompts[some])
+            sets = self._catalogue.shingles_of_prompts(self.prompts[some])
             values.append(sets.values)
             bounds[some.start + 1 : some.stop + 1] = bounds[some.start] + sets.bounds[1:]
         return Shingles(values.mapped(), bounds)

@@ -14,6 +14,7 @@ import numpy as np
 from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences import CODE_VERSION, likeness
 from dpo_pipeline.preferences.catalogue import Catalogue
+from dpo_pipeline.preferences.crowds import Crowd
 from dpo_pipeline.preferences.likeness import Likenesses
 from dpo_pipeline.preferences.near_duplicates import (
     ROWS_AT_ONCE,
@@ -128,9 +129,9 @@ def _likeness(
 
 
 def prompt_neighbours(
-    catalogue: Catalogue, *, likenesses: Likenesses, settings: PreferenceSettings, reporter: Reporter
+    catalogue: Catalogue, *, crowd: Crowd, likenesses: Likenesses, settings: PreferenceSettings, reporter: Reporter
 ) -> np.ndarray:
-    """The edges between prompts that must stand on the same side of the split, `(E, 2)`.
+    """The edges between prompts that must stand on the same side of the split, `(E, 2)`; the crowd is gathered as well.
 
     Near-duplicate prompts, and prompts with the same first user turn: the same opening recurs with other continuations.
     """
@@ -142,7 +143,8 @@ def prompt_neighbours(
         return alike, alike, alike
 
     progress = Progress(reporter, "prompts searched for near duplicates", count)
-    proposed = propose(catalogue.prompt_bands(), order, count, catalogue.scratch, since=since, early=EARLY_PROMPTS)
+    bands = crowd.gathering(catalogue.prompt_bands())
+    proposed = propose(bands, order, count, catalogue.scratch, since=since, early=EARLY_PROMPTS)
     pieces = (
         likenesses.extended(proposed, measure)
         if likenesses.covered

@@ -19,7 +19,7 @@ from dpo_pipeline.core.tables import ROW_GROUP_ROWS, RowGroups, column, table_sc
 from dpo_pipeline.preferences.catalogue import Catalogue, SketchedPrompts
 from dpo_pipeline.preferences.identifiers import from_hex, places, to_hex
 from dpo_pipeline.preferences.likeness import found_among
-from dpo_pipeline.preferences.near_duplicates import under
+from dpo_pipeline.preferences.near_duplicates import are_among, under
 from dpo_pipeline.preferences.prompt_index import find_across
 from dpo_pipeline.preferences.shingles import NO_KEY, Shingles
 from dpo_pipeline.preferences.sketch_tables import TAUGHT_FILE, TAUGHT_SHINGLES_FILE
@@ -141,8 +141,9 @@ class Demonstrations:
         is_out = np.isin(side, (HELD_OUT, QUARANTINED))
         asked = np.flatnonzero(self.first_drop[self._taught] == drop)
         near = self._taught[asked[self._near(len(self._asked) + asked, np.flatnonzero(is_out[self._asked]))]]
-        self.is_kept_out[near] = True
-        self.is_kept_out[mine] |= self._is_golden[mine] | (is_out[self._same[mine]] & (self._same[mine] >= 0))
+        same = mine[self._same[mine] >= 0]
+        for some in (near, same[is_out[self._same[same]]], mine[self._is_golden[mine]]):
+            self.is_kept_out[some] = True
 
     def _near(self, asked: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether each of some rows is a near copy of one of the others, `(N,)` bool."""
@@ -235,4 +236,4 @@ def _meeting(keys: np.ndarray, is_new: np.ndarray, others: np.ndarray, is_new_ot
     """The rows that share a key with one of the others, one of the two new; ascending."""
     rows = under(keys, others)
     rows = rows[keys[rows] != NO_KEY]
-    return rows[is_new[rows] | np.isin(keys[rows], others[is_new_other])]
+    return rows[is_new[rows] | are_among(keys[rows], others[is_new_other])]

@@ -104,13 +104,14 @@ def places(identifiers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The place of each wanted identifier among distinct sorted ones, -1 where it is not there, `(K,)`."""
     if len(identifiers) == 0:
         return np.full(len(wanted), -1)
-    place = np.searchsorted(identifiers[:, 0], wanted[:, 0])
-    for _ in range(len(identifiers)):  # once, but for identifiers that share their high word
-        place = np.minimum(place, len(identifiers) - 1)
-        behind = (identifiers[place, 0] == wanted[:, 0]) & (identifiers[place, 1] < wanted[:, 1])
-        if not behind.any():
+    # In order: searching here and there in a long array mostly waits for memory.
+    order, place, last = np.argsort(wanted[:, 0]), np.empty(len(wanted), np.int64), len(identifiers) - 1
+    place[order] = np.minimum(np.searchsorted(identifiers[:, 0], wanted[order, 0]), last)
+    while True:  # once, but for identifiers that share their high word
+        is_behind = (identifiers[place, 0] == wanted[:, 0]) & (identifiers[place, 1] < wanted[:, 1]) & (place < last)
+        if not is_behind.any():
             break
-        place[behind] += 1
+        place[is_behind] += 1
     return np.where((identifiers[place] == wanted).all(axis=1), place, -1)
 
 

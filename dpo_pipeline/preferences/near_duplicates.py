@@ -94,10 +94,23 @@ def _links_back(
 
 def under(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The rows under some of the keys, which are hashes, ascending; a table of their upper bits passes most by."""
-    is_wanted = np.zeros(1 << 20, bool)
-    is_wanted[wanted >> np.uint32(12)] = True
-    rows = np.flatnonzero(is_wanted[keys >> np.uint32(12)])
-    return rows[np.isin(keys[rows], wanted)]
+    shift = np.uint32(32 - min(24, max(20, len(wanted).bit_length() + 2)))
+    is_wanted = np.zeros(1 << (32 - int(shift)), bool)
+    is_wanted[wanted >> shift] = True
+    rows = np.flatnonzero(np.take(is_wanted, keys >> shift))
+    return rows[are_among(keys[rows], wanted)]
+
+
+def are_among(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Whether each key is one of those wanted, `(N,)` bool; `np.isin` hashes millions of keys at many times the cost.
+
+    >>> are_among(np.array([4, 1], np.uint32), np.array([3, 1], np.uint32)).tolist()
+    [False, True]
+    """
+    if not (len(keys) and len(wanted)):
+        return np.zeros(len(keys), bool)
+    known = np.sort(wanted)
+    return known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys
 
 
 def _links(keys: np.ndarray, order: np.ndarray, early: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from dpo_pipeline.preferences.all_pairs import ASKED_AT_ONCE, enough_for, near_copies_in
+from dpo_pipeline.preferences.bitmaps import likeness_bound
 from dpo_pipeline.preferences.near_duplicates import jaccard_between, under
 from dpo_pipeline.preferences.normalize import map_contents, normalise_once_each, render
 from dpo_pipeline.preferences.progress import Progress
@@ -173,7 +174,10 @@ def _search(
             count = np.minimum(depth, stop[some] - start[some])
             asked = np.repeat(np.arange(len(count)), count)
             place = shelf.places[np.arange(len(asked)) - np.repeat(np.cumsum(count) - count - start[some], count)]
-            alike = jaccard_between(shingles_of(rows[some]), index, np.stack([asked, place], axis=1))
+            sets, edges = shingles_of(rows[some]), np.stack([asked, place], axis=1)
+            edges = edges[likeness_bound(sets, index, edges) >= similarity]
+            asked, place = edges.T
+            alike = jaccard_between(sets, index, edges)
             best = np.argsort(alike, kind="stable")
             best = best[alike[best] >= similarity]
             near[rows[some][asked[best]]] = place[best]  # the last write, so the most alike, counts

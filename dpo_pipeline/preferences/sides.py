@@ -55,6 +55,10 @@ def decide_sides(
         reporter: Told what each step found.
         known: Artifacts of earlier builds; they save time and change no byte.
     """
+    taught = _taught(catalogue, settings)
+    among = among_sides(catalogue, settings, taught)
+    searched, splits_file = already_searched(catalogue, [folder / SPLITS_FILE for folder in known], among)
+    crowd = crowd_of(catalogue, settings, since=searched.drops, reporter=reporter)
     paths = [folder / PROMPTS_LIKENESS_FILE for folder in known]
     with Likenesses(
         catalogue.prompts.ids,
@@ -63,15 +67,13 @@ def decide_sides(
         among=among_prompts(catalogue),
         redacted=redacted_by(settings),
     ) as likenesses:
-        neighbours = prompt_neighbours(catalogue, likenesses=likenesses, settings=settings, reporter=reporter)
-    taught = _taught(catalogue, settings)
+        neighbours = prompt_neighbours(
+            catalogue, crowd=crowd, likenesses=likenesses, settings=settings, reporter=reporter
+        )
     pinned, like_golden_too, counts = _pinned(catalogue, taught, out, settings, reporter)
-    among = among_sides(catalogue, settings, taught)
-    searched, splits_file = already_searched(catalogue, [folder / SPLITS_FILE for folder in known], among)
     if taught:
         found = known_of(splits_file, searched.drops, catalogue, taught) if splits_file else None
         taught.begin(found, like_golden_too)
-    crowd = crowd_of(catalogue, settings, since=searched.drops, reporter=reporter)
     splits = split_prompts(
         catalogue.draws(settings.split_salt),
         catalogue.prompts.place.drop,

@@ -74,6 +74,7 @@ def compare_checkpoints(
         None,
         prompt_count=settings.generation_count,
         learned=[conversation for each in demonstrations for conversation in each.train],
+        reporter=reporter,
     )
     known = home.all_made("evaluation_report")[:KNOWN_REPORTS]
     memory = Memory([artifact.path for artifact in known if not artifact.verify()])

@@ -172,16 +172,16 @@ def test_a_drop_known_already_is_read_again_when_the_readers_settings_change(hom
     assert not is_read(home, "may", PipelineSettings(overrides=changed)), "tables that are gone are read again"
 
 
-@pytest.mark.parametrize("drop", ["may", "june"])
-def test_tables_are_not_built_from_a_drop_whose_reading_is_half_done(home, drop):
+@pytest.mark.parametrize(("drop", "table"), [("may", "judgments"), ("june", "judgments"), ("may", "demonstrations")])
+def test_tables_are_not_built_from_a_drop_whose_reading_is_half_done(home, drop, table):
     put(home, "may", text=json.dumps(RECORD))
     with dg.DagsterInstance.ephemeral() as instance:
         assert materialize(definitions_of(home), instance, home=home, job="ingest")
-        recipe = Recipe("judgments", "1", {"drop": drop}, ())
+        recipe = Recipe(table, "1", {"drop": drop}, ())
         with home.store.staging() as folder:
-            shutil.copy(home.latest("judgments", "may").path / "judgments.parquet", folder)
+            shutil.copy(home.latest(table, "may").path / f"{table}.parquet", folder)
             newer = home.store.publish(folder, recipe, Outcome())
-        for asset in ("raw_annotations", "judgments"):
+        for asset in ("raw_annotations", table):
             home.ledger.append("finished", attempt="a", asset=asset, partition=drop, artifact=newer.digest)
         result = (
             definitions_of(home)
@@ -191,7 +191,7 @@ def test_tables_are_not_built_from_a_drop_whose_reading_is_half_done(home, drop)
             )
         )
     description = result.failure_data_for_node("preference_pairs").user_failure_data.description
-    assert description.startswith(f"the newest judgments of drop {drop}, {newer.digest}, have no sketch.")
+    assert description.startswith(f"the newest {table} of drop {drop}, {newer.digest}, have no sketch.")
 
 
 def test_another_pseudonym_key_reads_again_and_reuses_nothing(home):

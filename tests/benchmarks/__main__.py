@@ -9,6 +9,7 @@ COMMANDS = (
     "bench_reading.py --peers",
     "bench_near_duplicates.py",
     "bench_split.py",
+    "bench_demonstrations.py",
     "bench_preferences.py",
     "bench_tables.py",
     "bench_end_to_end.py",

@@ -8,7 +8,7 @@ words, or the very same prompt with other answers. A held-out row leaks if a tra
 Leaks are counted twice: by true similarity (`leakage.near_leaks`), and by what was planted, similar enough or not.
 
 With `--crowd`, what the search across the sides costs where all prompts are made from one template, a tenth held out;
-with `--pair-by-pair` also as it was before all pairs under a key were compared at once.
+with `--pair-by-pair` also without comparing all pairs under a key at once.
 """
 
 import argparse
@@ -104,14 +104,14 @@ def by_normalised_hash(rows: Rows, seen: int) -> list[str]:
 def ours(rows: Rows, seen: int, tables: list[DropTables]) -> list[str]:
     """By clusters of near-duplicate prompts, decided once."""
     catalogue = Catalogue(tables[:seen])
+    crowd = crowd_of(catalogue, SETTINGS)
     with tempfile.TemporaryDirectory() as folder, Likenesses(catalogue.prompts.ids, Path(folder) / "x") as likenesses:
-        edges = prompt_neighbours(catalogue, likenesses=likenesses, settings=SETTINGS, reporter=Quiet())
+        edges = prompt_neighbours(catalogue, crowd=crowd, likenesses=likenesses, settings=SETTINGS, reporter=Quiet())
     first_drop, share, draws = (
         catalogue.prompts.place.drop,
         SETTINGS.held_out_share,
         catalogue.draws(SETTINGS.split_salt),
     )
-    crowd = crowd_of(catalogue, SETTINGS)
     side = split_prompts(draws, first_drop, edges, share=share, crowd=crowd).side[catalogue.prompt]
     found = []
     for table, numbers in zip(tables, catalogue.pairs.numbers, strict=False):

@@ -6,11 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpo_pipeline.core.artifacts import Outcome, Recipe
+from dpo_pipeline.core.metrics import Aloud
 from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.lineage.chain import ancestors, chain_of, with_rejected
 from dpo_pipeline.lineage.records import TABLES, check_annotators, check_books, check_rows
 from dpo_pipeline.lineage.results import check_near_leaks, check_split
 from dpo_pipeline.lineage.verify import verify
+from dpo_pipeline.preferences import progress
 
 
 @pytest.fixture
@@ -140,3 +142,11 @@ def test_a_table_of_what_was_left_out_that_is_gone_is_named(built):
     [fault] = verify(built, f"judgments/{drop}")[1].faults
     assert fault.startswith(f"rejected_records/{drop}, read together with judgments")
     assert left_out.digest in fault
+
+
+def test_the_audit_says_how_far_a_long_search_is(built, monkeypatch):
+    monkeypatch.setattr(progress, "SAY_EVERY_SECONDS", 0.0)
+    said: list[str] = []
+    verify(built, "preference_pairs", reporter=Aloud(said.append))
+    assert said
+    assert all("keys of prompts searched for near copies across the split" in line for line in said)

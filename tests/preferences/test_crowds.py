@@ -177,11 +177,11 @@ def test_law_of_the_crowd(keys, most, since, data):
 
     catalogue = SimpleNamespace(
         prompts=SimpleNamespace(ids=np.zeros((count, 2)), place=SimpleNamespace(drop=drops)),
-        prompt_bands=lambda: iter(bands),
         shingles_of_prompts=shingles_of,
         scratch=Scratch(None),
     )
     crowd = Crowd(catalogue, most=most, since=since, similarity=0.5)
+    assert [keys.tolist() for keys in crowd.gathering(iter(bands))] == bands.tolist()
 
     def crowded(row, band):
         members = np.flatnonzero(bands[band] == bands[band, row])

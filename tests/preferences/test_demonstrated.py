@@ -1,16 +1,28 @@
 """Demonstrations in the ledger of splits: what an earlier drop may have taught is held out by no later one."""
 
+import json
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from preference_worlds import judgment, tiny
+from preference_worlds import World, judgment, tiny
 
+from dpo_pipeline.core.digests import sha256_of_file
+from dpo_pipeline.core.tables import MESSAGES
+from dpo_pipeline.evaluation.leaks import Training, nothing_leaked
+from dpo_pipeline.preferences import taught as taught_module
 from dpo_pipeline.preferences.demonstrated import Demonstrations
+from dpo_pipeline.preferences.identifiers import to_hex
+from dpo_pipeline.preferences.normalize import prompt_keys
+from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, draws_of, split_prompts
 from dpo_pipeline.sft.held_out import HeldOutPrompts
+from dpo_pipeline.sft.learned import Lesson
+from dpo_pipeline.sft.settings import SftSettings
 
 SETTINGS = PreferenceSettings(consensus="majority", held_out_share=0.5)
 SUBJECTS = (
@@ -116,6 +128,110 @@ def test_a_tie_that_is_held_out_is_taught_by_no_near_copy(world):
     )
 
 
+def words(name, count):
+    return " ".join(f"{name}{number}" for number in range(count))
+
+
+def id_of(text):
+    return to_hex(prompt_keys(pa.array([[{"role": "user", "content": text}]], MESSAGES)))[0].as_py()
+
+
+def test_a_near_copy_of_a_quarantined_bridge_is_not_learned(world):
+    """Left and right share a third of their word pairs, so each draws alone; the bridge shares 15 of 23 with either.
+
+    What is demonstrated shares 23 of 35 with the bridge and 15 of 35 with left and right: the bridge alone keeps it
+    out. It is not in the table of pairs, whatever became of its sides.
+    """
+    left, right, bridge, said = ({} for _ in range(4))
+    for subject in SUBJECTS:
+        start, middle, end = (words(f"{subject}{part}", 8) for part in "pqr")
+        left[subject], right[subject] = f"{start} {middle}", f"{middle} {end}"
+        bridge[subject] = f"{start} {middle} {end}"
+        said[subject] = f"{bridge[subject]} {words(f'{subject}s', 12)}"
+    may = world.drop("may", pairs_on([*left.values(), *right.values()]))
+    june = world.drop("june", pairs_on(bridge.values()), taught=said.values())
+    out, _ = world.build(may, june, settings=SETTINGS)
+    sides = {name: row["split"] for name, row in table(out, "splits.parquet").items()}
+    of_bridge = {subject: sides[id_of(text)] for subject, text in bridge.items()}
+    for subject, side in of_bridge.items():
+        both = {sides[id_of(left[subject])], sides[id_of(right[subject])]}
+        assert side == (both.pop() if len(both) == 1 else "quarantined")
+    assert set(of_bridge.values()) == {"train", "held_out", "quarantined"}
+    kept_out = table(out, "demonstrated_prompts.parquet")
+    _, reasons = HeldOutPrompts(out, similarity=0.5).reasons(
+        [[{"role": "user", "content": text}] for text in said.values()]
+    )
+    for (subject, side), reason in zip(of_bridge.items(), reasons, strict=True):
+        assert kept_out[id_of(said[subject])]["is_kept_out"] == (side != "train")
+        assert reason == (None if side == "train" else "prompt_near_held_out")
+
+
+def test_a_demonstration_like_the_golden_set_is_kept_out_and_pins_nothing(world, tmp_path):
+    """Golden lamp and tent: demonstrated in May and asked in June they are held out, the other four are trained on."""
+    path = tmp_path / "golden.jsonl"
+    items = [{"prompt": asked(subject), "chosen": "Yes.", "rejected": "No."} for subject in TAUGHT[:2]]
+    path.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+    pinned = GoldenSet(path=str(path), sha256=sha256_of_file(path), name="golden")
+    may = world.drop("may", [], taught=map(nearly, TAUGHT))
+    june = world.drop("june", pairs_on(map(nearly, TAUGHT)))
+    plain, _ = world.build(may, june, settings=SETTINGS)
+    golden = SETTINGS.model_copy(update={"golden_set": pinned})
+    first, _ = world.build(may, settings=golden)
+    at_once, outcome = world.build(may, june, settings=golden)
+    step, _ = world.build(may, june, settings=golden, known=[first])
+    assert held_out_texts(plain) == set()
+    assert held_out_texts(at_once) == {nearly(subject) for subject in TAUGHT[:2]}
+    kept_out = table(at_once, "demonstrated_prompts.parquet")
+    assert {subject for subject in TAUGHT if kept_out[id_of(nearly(subject))]["is_kept_out"]} == {*TAUGHT[:2]}
+    assert outcome.counts["demonstrated_prompts_kept_out"] == 2
+    assert outcome.counts["prompts_like_demonstrations"] == 4
+    for file in at_once.iterdir():
+        assert (step / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+@settings(max_examples=5)
+@given(said=st.permutations([*SUBJECTS[:8], "lamp", "tent"]))
+def test_the_order_of_demonstrations_and_how_often_they_come_change_nothing(tmp_path_factory, said):
+    """Sketch and tables keep their bytes, also where few rows are read at a time."""
+    world = World(tmp_path_factory.mktemp("order"))
+
+    def built(prompts):
+        drops = [world.drop("may", pairs_on(map(nearly, SUBJECTS[:4])), taught=prompts)]
+        drops.append(world.drop("june", pairs_on(map(asked, SUBJECTS))))
+        out, outcome = world.build(*drops, settings=SETTINGS)
+        assert 0 < outcome.counts["demonstrated_prompts_kept_out"] < outcome.counts["demonstrated_prompts"] == 8
+        files = (drops[0].sketches / "taught_prompts.parquet", drops[0].sketches / "taught_shingles.bin")
+        return {path.name: path.read_bytes() for path in [*files, *out.iterdir()]}
+
+    plain = built(map(asked, SUBJECTS[:8]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(taught_module, "ROWS_AT_ONCE", 3)
+        assert built(map(asked, said)) == plain
+
+
+@pytest.mark.parametrize(("rule", "favoured"), [("train", 0), ("draw", 1)])
+def test_the_gate_finds_nothing_where_a_drop_asks_what_an_earlier_one_demonstrated(world, rule, favoured):
+    """A champion learned May's demonstrations, a challenger what may be learned in June, when they came as pairs."""
+    rules = SETTINGS.model_copy(update={"demonstrated_earlier": rule})
+    may = world.drop("may", pairs_on(map(asked, FRESH[:3])), taught=map(asked, TAUGHT))
+    june = world.drop("june", pairs_on([*map(nearly, TAUGHT[:3]), *map(asked, SUBJECTS[3:])]))
+    first, _ = world.build(may, settings=rules)
+    both, _ = world.build(may, june, settings=rules, known=[first])
+    demonstrations = (next(world.folder.glob("*-demonstrations")),)
+    lessons = {
+        name: Lesson(demonstrations, pairs, SftSettings(held_out_share=0), 1)
+        for name, pairs in {"champion": first, "challenger": both}.items()
+    }
+    training = Training({"champion": first, "challenger": both}, lessons)
+    found = nothing_leaked(both, training, jaccard=0.5, allowed=0)
+    assert found.numbers["held_out_prompts"] > 0
+    assert found.held is True
+    assert ("which favours it" in found.found) == bool(favoured)
+    learned = {name: count for name, count in found.numbers.items() if "demonstrated to" in name}
+    assert sum(count > 0 for name, count in learned.items() if name.endswith("challenger")) == 0
+    assert (sum(learned.values()) > 0) == bool(favoured)
+
+
 def three_drops(world):
     return [
         world.drop("may", pairs_on(map(asked, SUBJECTS[:4])), taught=map(nearly, SUBJECTS[2:8])),
@@ -150,6 +266,16 @@ def test_a_drop_without_demonstrations_has_no_file_of_them(world):
     assert not [path.name for folder in (out, drop.sketches) for path in folder.iterdir() if "taught" in path.name]
     assert not (out / "demonstrated_prompts.parquet").exists()
     assert "demonstrated_prompts" not in outcome.counts
+
+
+def test_a_first_drop_may_bring_demonstrations_and_nothing_else(world):
+    """There is no pair to hold anything against yet."""
+    out, outcome = world.build(world.drop("may", [], taught=map(asked, TAUGHT)), settings=SETTINGS)
+    demonstrated = table(out, "demonstrated_prompts.parquet")
+    assert {(name, row["is_kept_out"]) for name, row in demonstrated.items()} == {
+        (id_of(asked(subject)), False) for subject in TAUGHT
+    }
+    assert (outcome.counts["prompts"], outcome.counts["pairs"]) == (0, 0)
 
 
 class Linked:
