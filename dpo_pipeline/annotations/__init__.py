@@ -1,3 +1,3 @@
 """Annotation exports in; judgments, demonstrations and rejected records out. One small module per export format."""
 
-CODE_VERSION = "8"
+CODE_VERSION = "9"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from dpo_pipeline.annotations.headers import is_blank
 from dpo_pipeline.annotations.json_records import Entry
 
 
@@ -22,7 +23,7 @@ def filled_down(entries: Iterator[Entry], columns: Sequence[str]) -> Iterator[En
                 last = {}
             yield number, value, raw
             continue
-        empty = [name for name in columns if value.get(name) in (None, "")]
+        empty = [name for name in columns if is_blank(value.get(name))]
         last |= {name: value[name] for name in columns if name not in empty}
         found = {name: last[name] for name in empty if name in last}
         yield number, {**value, **found} if found else value, raw

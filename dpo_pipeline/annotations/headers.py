@@ -25,7 +25,7 @@ def header_place(rows: Sequence[Sequence[Any]]) -> int:
     >>> header_place([["Batch 12", None, None], ["prompt", "a", "b"], ["Hi", "x", "y"], ["Ho", "x", "y"]])
     1
     """
-    filled = [sum(not _is_blank(cell) for cell in row) for row in rows]
+    filled = [sum(not is_blank(cell) for cell in row) for row in rows]
     counts = [count for count in filled if count]
     usual = median(counts) if len(counts) >= LEAST_ROWS else 0
     place = next((at for at, count in enumerate(filled) if count and 2 * count >= usual), 0)
@@ -43,7 +43,7 @@ def with_groups(header: Sequence[str], above: Sequence[Any]) -> list[str]:
     names, group = list(header), ""
     for at, name in enumerate(header):
         over = above[at] if at < len(above) else None
-        group = group if _is_blank(over) else str(over).strip()
+        group = group if is_blank(over) else str(over).strip()
         if group and name and header.count(name) > 1:
             names[at] = f"{group} {name}"
     return names
@@ -71,7 +71,7 @@ def header_problem(header: Sequence[str]) -> Unusable | None:
 
 def above_header(cells: Sequence[Any]) -> Unusable:
     """A row that stands above the names of the columns."""
-    said = " ".join(str(cell).strip() for cell in cells if not _is_blank(cell))
+    said = " ".join(str(cell).strip() for cell in cells if not is_blank(cell))
     return Unusable(Reason.ABOVE_HEADER, f"it says {said[:100]!r}")
 
 
@@ -101,18 +101,19 @@ def is_undecodable(text: str) -> bool:
     return False
 
 
-def _are_groups(row: Sequence[Any], below: Sequence[Any]) -> bool:
-    """Whether a row names groups of the columns that the row below names: `Response A | | Response B | `."""
-    names = [str(cell).strip() for cell in below if not _is_blank(cell)]
-    unnamed = sum(_is_blank(cell) and not _is_blank(name) for cell, name in zip(row, below, strict=False))
-    return unnamed > 1 and len(set(names)) < len(names) and all(_is_name(cell) for cell in below)
-
-
-def _is_blank(cell: Any) -> bool:
+def is_blank(cell: Any) -> bool:
+    """Whether nothing can be seen in a cell."""
     return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
+def _are_groups(row: Sequence[Any], below: Sequence[Any]) -> bool:
+    """Whether a row names groups of the columns that the row below names: `Response A | | Response B | `."""
+    names = [str(cell).strip() for cell in below if not is_blank(cell)]
+    unnamed = sum(is_blank(cell) and not is_blank(name) for cell, name in zip(row, below, strict=False))
+    return unnamed > 1 and len(set(names)) < len(names) and all(_is_name(cell) for cell in below)
+
+
 def _is_name(cell: Any) -> bool:
-    if _is_blank(cell):
+    if is_blank(cell):
         return True
     return isinstance(cell, str) and len(cell) <= LONGEST_NAME and not cell.strip().lstrip("-").isdecimal()

@@ -7,6 +7,7 @@ from typing import Any
 
 from dpo_pipeline.annotations.column_families import Family, are_numbers, families_of, mean_length, tokens_of
 from dpo_pipeline.annotations.drop_rules import FileRule
+from dpo_pipeline.annotations.headers import is_blank
 from dpo_pipeline.annotations.orders import names_of, ranks_of
 from dpo_pipeline.annotations.quantities import duration_of
 from dpo_pipeline.annotations.records import Unusable
@@ -52,7 +53,7 @@ class Proposal:
         self.values = {
             name: [record[name] for record in sample if record.get(name) not in (None, "")] for name in self.columns
         }
-        self.filled = {name: [record.get(name) not in (None, "") for record in sample] for name in self.columns}
+        self.filled = {name: [not is_blank(record.get(name)) for record in sample] for name in self.columns}
         self.families = families_of(self.columns)
         self.mapping: dict[str, Any] = {}
         self.questions: list[str] = []

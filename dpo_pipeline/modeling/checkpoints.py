@@ -8,6 +8,7 @@ data's position.
 import itertools
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -26,6 +27,7 @@ MANIFEST = "manifest.json"
 STATE = "state.json"
 WEIGHTS, MOMENTS, CHANCE = "weights.safetensors", "moments.safetensors", "chance.safetensors"
 PREFIX, ASIDE = "step-", ".writing-"
+NAME = re.compile(rf"{PREFIX}\d{{9,}}(?:\.\d+)?", re.ASCII)
 KEPT = 2
 
 
@@ -220,11 +222,12 @@ def _prune(folder: Path, newest: Path, best: Collection[int]) -> None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{PREFIX}*"), reverse=True)
+    # A copy that a person made beside them bears another name, and is neither resumed from nor removed.
+    return sorted((path for path in folder.glob(f"{PREFIX}*") if NAME.fullmatch(path.name)), reverse=True)
 
 
 def _of_step(folder: Path, step: int) -> list[Path]:
-    return sorted(folder.glob(f"{PREFIX}{step:09d}*"))
+    return [path for path in reversed(_newest_first(folder)) if _step_of(path) == step]
 
 
 def _step_of(checkpoint: Path) -> int:

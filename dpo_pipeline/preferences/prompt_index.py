@@ -88,12 +88,14 @@ def find_near(
         near = near if band else np.full(len(shelf.asked), -1, np.int32)
         for some in slices(len(near)):
             rows = some.start + np.flatnonzero((near[some] < 0) & (shelf.asked[some] != NO_KEY))
-            others = rows
+            crowds = [rows[:0]]
             for crowd, places in _crowds(shelf, rows):
                 near[crowd] = near_copies_in(shingles_of(crowd), index, places, enough_for(similarity))
-                others = np.setdiff1d(others, crowd, assume_unique=True)
+                crowds.append(crowd)
                 if progress:
                     progress.add(len(crowd))
+            # Taken out once for all crowds: one by one would cost as many passes over the rows as there are crowds.
+            others = np.setdiff1d(rows, np.concatenate(crowds), assume_unique=True)
             _search(shelf, others, near, shingles_of, index, similarity)
             if progress:
                 progress.add(some.stop - some.start - len(rows) + len(others))

@@ -16,7 +16,7 @@ from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.kept_out import read_kept_out
 from dpo_pipeline.preferences.normalize import prompt_keys
 from dpo_pipeline.preferences.personal_data import redact_conversations, redacted_in
-from dpo_pipeline.preferences.prompt_index import PromptIndex
+from dpo_pipeline.preferences.prompt_index import PromptIndex, sketched
 from dpo_pipeline.preferences.shingles import rows_of
 
 PAIRS, SPLITS = "pairs.parquet", "splits.parquet"
@@ -48,7 +48,10 @@ class HeldOutPrompts:
         """
         delivered = pa.array(prompts, MESSAGES)
         compared = self.as_compared(delivered)
-        near = (self._index.near(compared) | self._without_pair.near(compared)).tolist()
+        sets, keys = sketched(compared)
+        near = np.logical_or(
+            *(index.search(keys, lambda rows: rows_of(sets, rows)) for index in (self._index, self._without_pair))
+        ).tolist()
         return to_hex(prompt_keys(compared)).to_pylist(), [
             "prompt_held_out" if name in self._ids else "prompt_near_held_out" if is_near else None
             for name, is_near in zip(to_hex(prompt_keys(delivered)).to_pylist(), near, strict=True)

@@ -9,6 +9,7 @@ from dpo_pipeline.annotations.checking import check_drop
 from dpo_pipeline.annotations.completing import filled_down
 from dpo_pipeline.annotations.findings import drop_yaml_of, findings_as_text, proposals_of
 from dpo_pipeline.annotations.markup import is_markup
+from dpo_pipeline.annotations.proposing import propose_for
 from dpo_pipeline.annotations.reasons import Reason
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.settings import AnnotationSettings
@@ -45,6 +46,13 @@ def test_a_broken_row_takes_what_stood_above_it_away():
         None,
         "two",
     ]
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\n"])
+def test_a_cell_with_nothing_to_see_is_empty(blank):
+    rows = [{"q": "one", "a": 1}, {"q": blank, "a": 2}]
+    found = filled_down(((number, row, row) for number, row in enumerate(rows, start=1)), ["q"])
+    assert [row for _, row, _ in found] == [{"q": "one", "a": 1}, {"q": "one", "a": 2}]
 
 
 def test_merged_prompts_are_proposed_and_read(tmp_path, read):
@@ -158,3 +166,13 @@ def test_the_check_says_who_judged_and_what_is_html(tmp_path):
     assert "no annotator is named" in said
     assert "1 judgments are on responses in HTML" not in said
     assert "1 judgment is on responses in HTML" in said
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u00a0"])
+def test_cells_with_nothing_to_see_are_proposed_to_be_filled(blank):
+    rows = [
+        {"Prompt": f"Question {number}?" if first else blank, "Response": f"{kind} {number}, {LONG}", "Stars": stars}
+        for number in range(6)
+        for first, kind, stars in ((True, "Good", "5"), (False, "Bad", "1"))
+    ]
+    assert propose_for(rows)["fill_down"] == ["Prompt"]

@@ -160,6 +160,17 @@ def test_an_altered_or_partial_checkpoint_is_skipped_for_the_one_before(tmp_path
     assert notes.sentences[1] == "Resumed from step-000000001: 1 steps are done."
 
 
+@pytest.mark.parametrize("name", ["step-000000002-kept", "step-000000002 (copy)", "step-old"])
+def test_a_copy_under_another_name_is_neither_resumed_from_nor_removed(two, tmp_path, name):
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(two / "step-000000002", tmp_path / name)
+    notes, (model, optimizer) = Notes(), fresh()
+    assert resume(tmp_path, model, optimizer, key="k", reporter=notes) == 2
+    assert notes.sentences == ["Resumed from step-000000002: 2 steps are done."]
+    save_checkpoint(tmp_path, model, optimizer, step=3, key="k")
+    assert {path.name for path in tmp_path.iterdir()} == {"step-000000002", "step-000000003", name}
+
+
 def test_what_a_dying_writer_left_is_removed(two, tmp_path):
     shutil.copytree(two, tmp_path, dirs_exist_ok=True)
     (tmp_path / ".writing-abc").mkdir()

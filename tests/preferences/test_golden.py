@@ -15,9 +15,11 @@ from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.errors import InputError
 from dpo_pipeline.dpo.pairs import iterate_pairs
 from dpo_pipeline.evaluation.held_out import read_held_out
+from dpo_pipeline.preferences import prompt_index
 from dpo_pipeline.preferences.golden import golden_leaks, golden_rows, held_out_rows, read_golden
 from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.settings import PreferenceSettings
+from dpo_pipeline.preferences.shingles import signatures
 from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, draws_of, split_prompts
 from dpo_pipeline.sft.held_out import HeldOutPrompts
 
@@ -177,3 +179,15 @@ def test_the_reference_scores_golden_pairs_and_the_evaluation_asks_them_first(go
     assert held_out.prompts[0]["drops"] == ["golden of May"]
     assert held_out.contamination["in_demonstrations"] == 1
     assert held_out.contamination["in_training_pairs"] == 0
+
+
+def test_what_is_asked_about_is_sketched_once(world, monkeypatch):
+    """However many indexes of prompts kept out of training there are."""
+    tied = judgment("What stands on the table at noon?", "Bread.", "Salt.", "tie")
+    out, _ = world.build(world.drop("may", [tied, judgment("Who sits at the door at night?", "Nobody.", "A dog.")]))
+    held_out, sketched_prompts = HeldOutPrompts(out, similarity=0.5), []
+    monkeypatch.setattr(
+        prompt_index, "signatures", lambda sets, **how: sketched_prompts.append(len(sets)) or signatures(sets, **how)
+    )
+    held_out.reasons([[{"role": "user", "content": "Where is the moon by day?"}]] * 3)
+    assert sketched_prompts == [3]

@@ -125,3 +125,22 @@ def test_progress_counts_every_key_once(monkeypatch, crowd):
     mine, theirs = np.arange(0, 30), np.arange(30, 90)
     find_across(keys, sets, mine, theirs, similarity=0.5, scratch=Scratch(None), progress=progress)
     assert progress.count == len(mine) * len(keys)
+
+
+def test_many_crowds_cost_no_pass_over_all_rows_each(monkeypatch):
+    """Forty keys of three prompts on each side, none alike: what is passed over stays within twice the rows."""
+    monkeypatch.setattr(prompt_index, "PAIRS_OF_A_CROWD", 9)
+    sets, _ = sketched(
+        asked([[f"{side}{number}", "says", f"{number}{side}"] for side in "ab" for number in range(120)])
+    )
+    crowds, passed = [], []
+    monkeypatch.setattr(prompt_index, "near_copies_in", lambda *some: crowds.append(some) or near_copies_in(*some))
+    setdiff1d = np.setdiff1d
+    monkeypatch.setattr(
+        np, "setdiff1d", lambda one, *more, **how: passed.append(len(one)) or setdiff1d(one, *more, **how)
+    )
+    keys = np.tile(np.repeat(np.arange(1, 41, dtype=np.uint32), 3), 2)
+    mine, theirs = np.arange(120), np.arange(120, 240)
+    found = find_across([keys], sets, mine, theirs, similarity=0.9, scratch=Scratch(None))
+    assert (len(crowds), found.max()) == (40, -1)
+    assert sum(passed) <= 2 * len(mine)
