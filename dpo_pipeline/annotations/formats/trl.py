@@ -106,7 +106,7 @@ def split_at_last_turn(
 
 def _difference(ours: Turns, theirs: Turns, names: tuple[str, str]) -> str:
     if len(ours) != len(theirs):
-        return f"{len(ours)} turns before the response in {names[0]}, {len(theirs)} in {names[1]}"
+        return f"turns before the response: {len(ours)} in {names[0]}, {len(theirs)} in {names[1]}"
     place = next(place for place, (one, other) in enumerate(zip(ours, theirs, strict=True), 1) if one != other)
     return f"turn {place} differs between {names[0]} and {names[1]}"
 
