@@ -140,6 +140,9 @@ def find_across(
 def _crowds(shelf: Shelf, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows under one key, some at a time, and the places under it, where these are many pairs."""
     start, stop = _under_key(shelf, rows)
+    # A key that nobody has would begin where the next one does, and pass for it.
+    is_there = start < stop
+    rows, start, stop = rows[is_there], start[is_there], stop[is_there]
     order = np.argsort(start, kind="stable")
     first = np.flatnonzero(np.diff(start[order], prepend=-1))
     count = np.diff(first, append=len(order))

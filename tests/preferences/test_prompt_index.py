@@ -144,3 +144,13 @@ def test_many_crowds_cost_no_pass_over_all_rows_each(monkeypatch):
     found = find_across([keys], sets, mine, theirs, similarity=0.9, scratch=Scratch(None))
     assert (len(crowds), found.max()) == (40, -1)
     assert sum(passed) <= 2 * len(mine)
+
+
+@pytest.mark.parametrize("least", [1, 1 << 30])
+def test_a_key_that_nobody_has_is_not_taken_for_the_next_one(monkeypatch, least):
+    """The same prompt on both sides, but under keys 1 and 2: nothing is compared."""
+    monkeypatch.setattr(prompt_index, "PAIRS_OF_A_CROWD", least)
+    sets, _ = sketched(asked([WORDS, ["another", "thing"], WORDS]))
+    keys = np.array([1, 2, 2], np.uint32)
+    found = find_across([keys[[0, 1, 2]]], sets, np.array([0, 1]), np.array([2]), similarity=0.5, scratch=Scratch(None))
+    assert found.tolist() == [-1, -1]
