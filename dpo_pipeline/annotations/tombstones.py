@@ -148,7 +148,7 @@ def refuse_forgotten(home: Home, made: str, artifact: Artifact) -> None:
     for table in stale_tables(home, artifact):
         drop = table.manifest["settings"].get("drop")
         raise ArtifactError(
-            f"an input of {made} rests on {table.kind} of drop {drop}, which still holds records that are forgotten",
+            f"an input of {made} rests on drop {drop} as it was read before records of it were forgotten",
             expected="a table read since the tombstone in the ledger",
             do=f"Materialize judgments of drop {drop} again, then what is made from it (the sensor `forgotten` or "
             "`python -m assets.materialize` does both)",

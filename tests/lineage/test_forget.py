@@ -146,7 +146,7 @@ def test_nothing_is_made_from_a_table_that_still_holds_it(small, graph):
     bury(small, forget.plan_annotator(small, "alice"))
     stale = small.latest("preference_pairs")
     for made in ("dpo_checkpoint", "sweep_point"):
-        with pytest.raises(ArtifactError, match="judgments of drop may, which still holds"):
+        with pytest.raises(ArtifactError, match="rests on drop may as it was read before"):
             refuse_forgotten(small, made, stale)
     refuse_forgotten(small, "evaluation_report", stale)
     refuse_forgotten(small, "dpo_checkpoint", graph.again(small, "may"))
@@ -172,7 +172,7 @@ def test_a_table_read_since_that_still_holds_it_is_a_fault(small, published):
     true = small.latest("judgments", "may")
     with small.store.staging() as folder:
         (folder / "judgments.parquet").write_bytes((true.path / "judgments.parquet").read_bytes())
-        recipe = Recipe("judgments", "9", true.manifest["settings"], true.parents)
+        recipe = Recipe("judgments", "of another code", true.manifest["settings"], true.parents)
         made = published(small, recipe, folder, Outcome(true.counts, true.facts, true.books), "may")
     [fault] = check(small, f"judgments/{made.digest}").faults
     assert str(made.path) in fault

@@ -152,5 +152,5 @@ def test_a_key_that_nobody_has_is_not_taken_for_the_next_one(monkeypatch, least)
     monkeypatch.setattr(prompt_index, "PAIRS_OF_A_CROWD", least)
     sets, _ = sketched(asked([WORDS, ["another", "thing"], WORDS]))
     keys = np.array([1, 2, 2], np.uint32)
-    found = find_across([keys[[0, 1, 2]]], sets, np.array([0, 1]), np.array([2]), similarity=0.5, scratch=Scratch(None))
+    found = find_across([keys], sets, np.array([1, 0]), np.array([2]), similarity=0.5, scratch=Scratch(None))
     assert found.tolist() == [-1, -1]
