@@ -59,7 +59,7 @@ def test_a_tombstone_stops_the_tables_until_the_drop_is_read_again(world):
     stopped = train.execute_in_process(instance=instance, asset_selection=PAIRS, raise_on_error=False)
     assert not stopped.success
     reason = next(reversed(list(home.ledger.lines())))["reason"]
-    assert f"rests on judgments of drop {first}, which still holds records that are forgotten" in reason
+    assert f"rests on drop {first} as it was read before records of it were forgotten" in reason
 
     assert materialize(definitions, instance, home=home, job="ingest")
     assert requests_of(home) == []
