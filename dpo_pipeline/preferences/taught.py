@@ -53,8 +53,8 @@ def without_last_turns(conversations: pa.ListArray) -> pa.ListArray:
     """Each conversation but its last turn, which is the reply that is learned.
 
     >>> says = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello!"}]
-    >>> without_last_turns(pa.array([says, says[:1]])).to_pylist()
-    [[{'content': 'Hello', 'role': 'user'}], []]
+    >>> [len(turns) for turns in without_last_turns(pa.array([says, says[:1]])).to_pylist()]
+    [1, 0]
     """
     sizes = conversations.value_lengths().to_numpy()
     ends = np.cumsum(sizes)
