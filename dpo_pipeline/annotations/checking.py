@@ -9,8 +9,7 @@ from dpo_pipeline.annotations.drop_rules import FileRule
 from dpo_pipeline.annotations.encodings import guess_encoding
 from dpo_pipeline.annotations.markup import is_markup
 from dpo_pipeline.annotations.parsing import read_source
-from dpo_pipeline.annotations.proposal import NOBODY
-from dpo_pipeline.annotations.proposing import NOBODY_BUT_SHEETS, propose_for, sample_of
+from dpo_pipeline.annotations.proposing import propose_for, sample_of
 from dpo_pipeline.annotations.read import checked_rules
 from dpo_pipeline.annotations.reading import excerpt_of
 from dpo_pipeline.annotations.reasons import Reason
@@ -56,14 +55,17 @@ def check_drop(folder: Path, settings: AnnotationSettings) -> dict[str, Any]:
             for reason in sink.tallies[name].rejected
             if not (is_read and reason == Reason.UNKNOWN_FORMAT)
         }
-        if source.problem is None and (proposal := _proposal(source, reasons, rules.rule_for(source.name), settings)):
-            files[tables[0]]["proposal"] = proposal | {"open_questions": _asked(proposal, len(tables))}
+        rule, sheets = rules.rule_for(source.name), len(tables)
+        if source.problem is None and (proposal := _proposal(source, reasons, rule, settings, sheets=sheets)):
+            files[tables[0]]["proposal"] = proposal
     rejected: Counter[str] = sum((tally.rejected for tally in sink.tallies.values()), Counter())
     totals = {name: sum(file[name] for file in files.values()) for name in _Tally.COUNTS}
     return {**totals, "rejected": dict(sorted(rejected.items())), "files": files}
 
 
-def _proposal(source: Source, reasons: set[str], rule: FileRule, settings: AnnotationSettings) -> dict[str, Any]:
+def _proposal(
+    source: Source, reasons: set[str], rule: FileRule, settings: AnnotationSettings, *, sheets: int
+) -> dict[str, Any]:
     """A rule that may help a file of which records were rejected for these reasons; empty where none would."""
     encoding = rule.encoding
     if encoding is None and Reason.INVALID_UTF8 in reasons and source.open is not None and source.kind in TEXT_KINDS:
@@ -73,17 +75,9 @@ def _proposal(source: Source, reasons: set[str], rule: FileRule, settings: Annot
     sample = sample_of(source, settings, rule.model_copy(update={"encoding": encoding}))
     export = recognise(sample, Rules(rule))
     if Reason.UNKNOWN_FORMAT in reasons or (encoding != rule.encoding and export is None):
-        return proposal | propose_for(sample, export)
+        return proposal | propose_for(sample, export, sheets=sheets)
     question = f"Is it {encoding}? Look at a few letters in the tables: nothing else tells."
     return proposal | {"open_questions": [question]} if encoding != rule.encoding else {}
-
-
-def _asked(proposal: dict[str, Any], table_count: int) -> list[str]:
-    """What a proposal asks; of a workbook with several sheets also whether each is one person's."""
-    return [
-        NOBODY_BUT_SHEETS if question == NOBODY and table_count > 1 else question
-        for question in proposal["open_questions"]
-    ]
 
 
 class _Tally:

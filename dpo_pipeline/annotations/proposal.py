@@ -17,7 +17,6 @@ from dpo_pipeline.annotations.verdict_words import is_strength, meaning_of, prop
 MOST_WORDS = 20
 """A column with more distinct values than this is no verdict."""
 LEAST_RESPONSE_CHARACTERS = 10
-NOBODY = "No column looks like the annotator: without one nobody's work can be told apart."
 
 _NAMES = {
     "prompt": r"prompt|question|instruction|query|conversation|context|user_?(inp|messag|request)|^input|dialog|histor"
@@ -46,9 +45,15 @@ _MINUTES, _MILLISECONDS = r"\bmin(ute)?s?\b|_min(ute)?s?$", r"_ms$|\bms\b|milli"
 
 
 class Proposal:
-    """Takes the columns of a file one role after the other; a column has one role."""
+    """Takes the columns of a file one role after the other; a column has one role.
 
-    def __init__(self, sample: Sequence[Mapping[str, Any]]) -> None:
+    Args:
+        sample: Records of the file.
+        nobody: What to ask where no column looks like the annotator; None asks nothing.
+    """
+
+    def __init__(self, sample: Sequence[Mapping[str, Any]], *, nobody: str | None) -> None:
+        self.nobody = nobody
         self.columns = columns_of(sample)
         self.values = {
             name: [record[name] for record in sample if record.get(name) not in (None, "")] for name in self.columns
@@ -72,8 +77,8 @@ class Proposal:
         scale = propose_scale(words, self.questions)
         vocabulary = propose_vocabulary(words, scale, self._labels(responses), self.questions)
         self.mapping["dimensions"] = self._dimensions(responses, set(words))
-        if "prompt" in self.mapping and "annotator" not in self.mapping:
-            self.questions.append(NOBODY)
+        if self.nobody and "prompt" in self.mapping and "annotator" not in self.mapping:
+            self.questions.append(self.nobody)
         return {
             "columns": self.columns,
             "fill_down": self._fill_down(),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.annotations.drop_rules import FileRule
-from dpo_pipeline.annotations.proposal import NOBODY, Proposal, columns_of
+from dpo_pipeline.annotations.proposal import Proposal, columns_of
 from dpo_pipeline.annotations.reading import tables_of
 from dpo_pipeline.annotations.records import Unusable
 from dpo_pipeline.annotations.registry import ExportFormat, recognise
@@ -15,6 +15,7 @@ from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.annotations.sources import Source, sources_of_file
 
 SAMPLE_RECORDS = 1_000
+NOBODY = "No column looks like the annotator: without one nobody's work can be told apart."
 NOBODY_BUT_SHEETS = (
     "No column looks like the annotator. If each sheet is one person's, add `sheet_column: sheet` here and "
     "`annotator: sheet` to the mapping."
@@ -54,19 +55,21 @@ def sample_of(source: Source, settings: AnnotationSettings, rule: FileRule | Non
     return []
 
 
-def propose_for(sample: Sequence[Mapping[str, Any]], export: ExportFormat | None = None) -> dict[str, Any]:
+def propose_for(
+    sample: Sequence[Mapping[str, Any]], export: ExportFormat | None = None, *, sheets: int = 1
+) -> dict[str, Any]:
     """`mapping`, `vocabulary`, `scale`, `time_unit` and `open_questions` for some records.
 
     Args:
         sample: The records.
         export: The format they are in, if it is one that needs a mapping: then what the mapping would be given.
+        sheets: How many the file has; of several each may be one person's.
     """
     rows_of = getattr(export, "mapped_rows", None)
     rows = list(sample) if rows_of is None else [row for record in sample for row in rows_of(record)]
-    found = Proposal([flattened(row) for row in rows]).made()
-    if export is not None:  # a known format knows its annotators
-        found["open_questions"] = [question for question in found["open_questions"] if question != NOBODY]
-    return found
+    # A known format knows its annotators.
+    nobody = None if export is not None else NOBODY_BUT_SHEETS if sheets > 1 else NOBODY
+    return Proposal([flattened(row) for row in rows], nobody=nobody).made()
 
 
 def flattened(record: Mapping[str, Any], *, depth: int = NESTED) -> dict[str, Any]:

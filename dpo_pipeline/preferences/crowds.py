@@ -7,21 +7,15 @@ Shapes: M prompts of the catalogue, R of them in a crowd.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 
 import numpy as np
 
-from dpo_pipeline.core.metrics import Quiet, Reporter
+from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.preferences.catalogue import Catalogue
 from dpo_pipeline.preferences.near_duplicates import under
-from dpo_pipeline.preferences.progress import Progress
-from dpo_pipeline.preferences.prompt_index import KEYS_SEARCHED, find_across
-from dpo_pipeline.preferences.shingles import NO_KEY, Shingles
-from dpo_pipeline.preferences.spill import RowFile, slices, stable_order
-
-UNDER_KEY = np.dtype([("prompt", "<i4"), ("key", "<u4")])
-PROMPTS_AT_ONCE = 1 << 16
-"""Prompts whose shingles are read together."""
+from dpo_pipeline.preferences.shingles import NO_KEY
+from dpo_pipeline.preferences.spill import slices, stable_order
+from dpo_pipeline.preferences.under_keys import UnderKeys
 
 
 class Crowd:
@@ -41,13 +35,12 @@ class Crowd:
     def __init__(
         self, catalogue: Catalogue, *, most: int, since: int, similarity: float, reporter: Reporter | None = None
     ) -> None:
-        self._catalogue, self._scratch, self._most = catalogue, catalogue.scratch, most
-        self._similarity, self._reporter = similarity, reporter or Quiet()
-        count = len(catalogue.prompts.ids)
-        drops = catalogue.prompts.place.drop
-        self._new = stable_order(lambda some: np.where(drops[some] >= since, 0, -1), count, self._scratch)
-        self._is_in = self._scratch.empty(count, bool)
-        self._bands: list[RowFile] = []
+        count, drops, scratch = len(catalogue.prompts.ids), catalogue.prompts.place.drop, catalogue.scratch
+        self._most = most
+        self._new = stable_order(lambda some: np.where(drops[some] >= since, 0, -1), count, scratch)
+        self._noted = UnderKeys(
+            count, catalogue.shingles_of_prompts, similarity=similarity, scratch=scratch, reporter=reporter
+        )
 
     def gathering(self, bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The bands' keys handed through, one band at a time, `(M,)`; who stands in a crowd is noted as they pass.
@@ -57,21 +50,13 @@ class Crowd:
         for keys in bands:
             if len(self._new):
                 rows = _crowded(keys, self._new, self._most)
-                self._is_in[rows] = True
-                some = np.empty(len(rows), UNDER_KEY)
-                some["prompt"], some["key"] = rows, keys[rows]
-                self._bands.append(self._scratch.rows(UNDER_KEY))
-                self._bands[-1].append(some)
+                self._noted.note(rows, keys[rows])
             yield keys
 
     @property
     def prompts(self) -> np.ndarray:
         """Their numbers in the catalogue, ascending, `(R,)` int32."""
-        return self._prompts
-
-    @cached_property
-    def _prompts(self) -> np.ndarray:
-        return np.flatnonzero(self._is_in).astype(np.int32)
+        return self._noted.rows
 
     def near(self, asked: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether each of some prompts of the crowd is a near copy of one of the others, `(N,)` bool.
@@ -80,34 +65,7 @@ class Crowd:
             asked: Places in `prompts`, `(N,)`.
             others: Places of the prompts they must not be like.
         """
-        if not (len(asked) and len(others)):
-            return np.zeros(len(asked), bool)
-        found = find_across(
-            self._keys(),
-            self._sets,
-            asked,
-            others,
-            similarity=self._similarity,
-            scratch=self._scratch,
-            progress=Progress(self._reporter, KEYS_SEARCHED, len(asked) * len(self._bands)),
-        )
-        return found >= 0
-
-    def _keys(self) -> Iterator[np.ndarray]:
-        """Per band the keys under which there is a crowd, `(R,)`, `NO_KEY` for who stands under none."""
-        for file in self._bands:
-            keys, rows = np.full(len(self.prompts), NO_KEY), file.read(0, len(file))
-            keys[np.searchsorted(self.prompts, rows["prompt"])] = rows["key"]
-            yield keys
-
-    @cached_property
-    def _sets(self) -> Shingles:
-        bounds, values = self._scratch.empty(len(self.prompts) + 1, np.int64), self._scratch.rows(np.dtype(np.uint32))
-        for some in slices(len(self.prompts), PROMPTS_AT_ONCE):
-            sets = self._catalogue.shingles_of_prompts(self.prompts[some])
-            values.append(sets.values)
-            bounds[some.start + 1 : some.stop + 1] = bounds[some.start] + sets.bounds[1:]
-        return Shingles(values.mapped(), bounds)
+        return self._noted.near(asked, others)
 
 
 def _crowded(keys: np.ndarray, new: np.ndarray, most: int) -> np.ndarray:

@@ -7,7 +7,7 @@ model that may have been told the answer (`docs/decisions/0010`).
 Shapes: M prompts of pairs, T prompts of demonstrations, R of both together that share a key.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,16 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dpo_pipeline.core.metrics import Reporter
 from dpo_pipeline.core.tables import ROW_GROUP_ROWS, RowGroups, column, table_schema
 from dpo_pipeline.preferences.catalogue import Catalogue, SketchedPrompts
 from dpo_pipeline.preferences.identifiers import from_hex, places, to_hex
 from dpo_pipeline.preferences.likeness import found_among
 from dpo_pipeline.preferences.near_duplicates import are_among, under
-from dpo_pipeline.preferences.prompt_index import find_across
 from dpo_pipeline.preferences.shingles import NO_KEY, Shingles
 from dpo_pipeline.preferences.sketch_tables import TAUGHT_FILE, TAUGHT_SHINGLES_FILE
-from dpo_pipeline.preferences.spill import RowFile, slices
+from dpo_pipeline.preferences.spill import slices
 from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED
+from dpo_pipeline.preferences.under_keys import UnderKeys
 
 DEMONSTRATED_FILE = "demonstrated_prompts.parquet"
 DEMONSTRATED = table_schema(
@@ -40,9 +41,6 @@ DEMONSTRATED = table_schema(
         ),
     ],
 )
-PROMPTS_AT_ONCE = 1 << 16
-"""Prompts whose shingles are read together."""
-UNDER_KEY = np.dtype([("row", "<i4"), ("key", "<u4")])
 
 
 class Known(NamedTuple):
@@ -62,6 +60,7 @@ class Demonstrations:
     Args:
         catalogue: The prompts of the pairs.
         similarity: Jaccard similarity of word 2-grams from which a prompt is a near copy.
+        reporter: Told now and then how far a search is.
 
     Attributes:
         prompts: Those of the demonstrations.
@@ -70,8 +69,8 @@ class Demonstrations:
         is_like: Prompts of pairs that are like one that may have been learned before they came, `(M,)` bool.
     """
 
-    def __init__(self, catalogue: Catalogue, *, similarity: float) -> None:
-        self._catalogue, self._similarity, scratch = catalogue, similarity, catalogue.scratch
+    def __init__(self, catalogue: Catalogue, *, similarity: float, reporter: Reporter | None = None) -> None:
+        self._catalogue, scratch = catalogue, catalogue.scratch
         which = [at for at, drop in enumerate(catalogue.drops) if has_demonstrations(drop.sketches)]
         drops = [catalogue.drops[at] for at in which]
         self.prompts = SketchedPrompts(drops, TAUGHT_FILE, TAUGHT_SHINGLES_FILE, scratch)
@@ -82,6 +81,14 @@ class Demonstrations:
         self._same = places(catalogue.prompts.ids, self.prompts.ids)
         self._known = Known(0, *np.zeros((2, 0), np.int64))
         self._digests = dict(zip(which, self.prompts.digests, strict=True))
+        # Rows are the prompts of pairs, then those of demonstrations.
+        self._noted = UnderKeys(
+            len(catalogue.prompts.ids) + len(self.first_drop),
+            self._shingles_of,
+            similarity=similarity,
+            scratch=scratch,
+            reporter=reporter,
+        )
 
     @property
     def drops(self) -> int:
@@ -101,17 +108,10 @@ class Demonstrations:
         """
         self._known = known or self._known
         self._is_golden = self._is_golden if is_golden is None else is_golden
-        self._bands: list[RowFile] = []
-        count = len(self._catalogue.prompts.ids)
-        is_in = np.zeros(count + len(self.first_drop), bool)
-        for rows in self._meetings():
-            is_in[rows["row"]] = True
-            self._bands.append(self._catalogue.scratch.rows(UNDER_KEY))
-            self._bands[-1].append(rows)
-        self._rows = np.flatnonzero(is_in)
-        self._taught = self._rows[np.searchsorted(self._rows, count) :] - count
-        self._asked = self._rows[: len(self._rows) - len(self._taught)]
-        self._sets = self._shingles()
+        self._note()
+        count, rows = len(self._catalogue.prompts.ids), self._noted.rows
+        self._asked, self._taught = np.split(rows, [np.searchsorted(rows, count)])
+        self._taught = self._taught - count
 
     def like(self, drop: int) -> np.ndarray:
         """The prompts that first came with a drop and are like what earlier drops may have taught, ascending."""
@@ -123,7 +123,7 @@ class Demonstrations:
             asked = np.flatnonzero(first_drop[self._asked] == drop)
             others = len(self._asked) + np.flatnonzero(is_learned[self._taught])
             same = self._same[is_learned & (self._same >= 0)]
-            found = np.union1d(self._asked[asked[self._near(asked, others)]], same[first_drop[same] == drop])
+            found = np.union1d(self._asked[asked[self._noted.near(asked, others)]], same[first_drop[same] == drop])
         self.is_like[found] = True
         return found
 
@@ -140,54 +140,28 @@ class Demonstrations:
             return
         is_out = np.isin(side, (HELD_OUT, QUARANTINED))
         asked = np.flatnonzero(self.first_drop[self._taught] == drop)
-        near = self._taught[asked[self._near(len(self._asked) + asked, np.flatnonzero(is_out[self._asked]))]]
+        near = self._taught[asked[self._noted.near(len(self._asked) + asked, np.flatnonzero(is_out[self._asked]))]]
         same = mine[self._same[mine] >= 0]
         for some in (near, same[is_out[self._same[same]]], mine[self._is_golden[mine]]):
             self.is_kept_out[some] = True
 
-    def _near(self, asked: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Whether each of some rows is a near copy of one of the others, `(N,)` bool."""
-        if not (len(asked) and len(others)):
-            return np.zeros(len(asked), bool)
-        scratch, similarity = self._catalogue.scratch, self._similarity
-        return find_across(self._keys(), self._sets, asked, others, similarity=similarity, scratch=scratch) >= 0
-
-    def _meetings(self) -> Iterator[np.ndarray]:
-        """Per band who shares a key with one of the other kind, one of the two not searched before, and the key.
-
-        Rows are the prompts of pairs, then those of demonstrations.
-        """
+    def _note(self) -> None:
+        """Note, band by band, who shares a key with one of the other kind, one of the two not searched before."""
         is_new = self._catalogue.prompts.place.drop >= self._known.drops, self.first_drop >= self._known.drops
         if not any(some.any() for some in is_new):
             return
         for keys in zip(self._catalogue.prompt_bands(), self.prompts.bands(), strict=True):
             self._catalogue.scratch.let_go()
-            found = [_meeting(keys[one], is_new[one], keys[1 - one], is_new[1 - one]) for one in (0, 1)]
-            rows = np.empty(sum(map(len, found)), UNDER_KEY)
-            rows["row"] = np.concatenate([found[0], len(keys[0]) + found[1]])
-            rows["key"] = np.concatenate([keys[0][found[0]], keys[1][found[1]]])
-            yield rows
+            asked, taught = (_meeting(keys[one], is_new[one], keys[1 - one], is_new[1 - one]) for one in (0, 1))
+            rows = np.concatenate([asked, len(keys[0]) + taught])
+            self._noted.note(rows, np.concatenate([keys[0][asked], keys[1][taught]]))
 
-    def _keys(self) -> Iterator[np.ndarray]:
-        """Per band the keys that both kinds share, `(R,)`, `NO_KEY` for who stands under none."""
-        for file in self._bands:
-            keys, rows = np.full(len(self._rows), NO_KEY), file.read(0, len(file))
-            keys[np.searchsorted(self._rows, rows["row"])] = rows["key"]
-            yield keys
-
-    def _shingles(self) -> Shingles:
-        scratch = self._catalogue.scratch
-        bounds, values = scratch.empty(len(self._rows) + 1, np.int64), scratch.rows(np.dtype(np.uint32))
-        for prompts, some, start in (
-            (self._catalogue.prompts, self._asked, 0),
-            (self.prompts, self._taught, len(self._asked)),
-        ):
-            for part in slices(len(some), PROMPTS_AT_ONCE):
-                sets = prompts.shingles_of(some[part])
-                values.append(sets.values)
-                at = start + part.start
-                bounds[at + 1 : at + 1 + len(sets)] = bounds[at] + sets.bounds[1:]
-        return Shingles(values.mapped(), bounds)
+    def _shingles_of(self, rows: np.ndarray) -> Shingles:
+        count = len(self._catalogue.prompts.ids)
+        asked, taught = np.split(rows, [np.searchsorted(rows, count)])
+        one, other = self._catalogue.prompts.shingles_of(asked), self.prompts.shingles_of(taught - count)
+        bounds = np.concatenate([one.bounds, one.bounds[-1] + other.bounds[1:]])
+        return Shingles(np.concatenate([one.values, other.values]), bounds)
 
 
 def has_demonstrations(sketches: Path) -> bool:

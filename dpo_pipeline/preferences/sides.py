@@ -55,7 +55,7 @@ def decide_sides(
         reporter: Told what each step found.
         known: Artifacts of earlier builds; they save time and change no byte.
     """
-    taught = _taught(catalogue, settings)
+    taught = _taught(catalogue, settings, reporter)
     among = among_sides(catalogue, settings, taught)
     searched, splits_file = already_searched(catalogue, [folder / SPLITS_FILE for folder in known], among)
     crowd = crowd_of(catalogue, settings, since=searched.drops, reporter=reporter)
@@ -139,12 +139,12 @@ def among_sides(catalogue: Catalogue, settings: PreferenceSettings, taught: Demo
     return [f"{edges}:{digest_of_json(decide)}", *digests]
 
 
-def _taught(catalogue: Catalogue, settings: PreferenceSettings) -> Demonstrations | None:
+def _taught(catalogue: Catalogue, settings: PreferenceSettings, reporter: Reporter) -> Demonstrations | None:
     """The demonstrations, where there are any and the settings ask for them."""
     is_asked = settings.demonstrated_earlier == "train"
     if not is_asked or not any(has_demonstrations(drop.sketches) for drop in catalogue.drops):
         return None
-    return Demonstrations(catalogue, similarity=settings.prompt_cluster_jaccard)
+    return Demonstrations(catalogue, similarity=settings.prompt_cluster_jaccard, reporter=reporter)
 
 
 def _told(taught: Demonstrations, reporter: Reporter) -> dict[str, int]:

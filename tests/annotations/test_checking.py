@@ -11,8 +11,7 @@ from click.testing import CliRunner
 
 from dpo_pipeline.annotations.checking import check_drop
 from dpo_pipeline.annotations.findings import drop_yaml_of, proposals_of
-from dpo_pipeline.annotations.proposal import NOBODY
-from dpo_pipeline.annotations.proposing import propose_mapping
+from dpo_pipeline.annotations.proposing import NOBODY, propose_mapping
 from dpo_pipeline.annotations.settings import AnnotationSettings
 from dpo_pipeline.cli import commands
 from dpo_pipeline.core.errors import SettingsError

@@ -13,7 +13,6 @@ from dpo_pipeline.core.tables import write_table
 from dpo_pipeline.preferences import (
     all_pairs,
     catalogue,
-    crowds,
     likeness,
     manners,
     near_duplicates,
@@ -21,6 +20,7 @@ from dpo_pipeline.preferences import (
     sketch,
     spill,
     texts,
+    under_keys,
     verdict_file,
     write,
 )
@@ -106,7 +106,7 @@ def tiny(patch):
         (near_duplicates, "ROWS_PER_PIECE", 2),
         (likeness, "EDGES_PER_READING", 2),
         (write, "TEXTS_AT_ONCE", 2),
-        (crowds, "PROMPTS_AT_ONCE", 2),
+        (under_keys, "ROWS_AT_ONCE", 2),
         (prompt_index, "CANDIDATES_AT_ONCE", 3),
         (prompt_index, "PAIRS_OF_A_CROWD", 2),
         (prompt_index, "ASKED_AT_ONCE", 3),

@@ -14,12 +14,12 @@ from dpo_pipeline.core.digests import sha256_of_file
 from dpo_pipeline.core.tables import MESSAGES
 from dpo_pipeline.evaluation.leaks import Training, nothing_leaked
 from dpo_pipeline.preferences import taught as taught_module
-from dpo_pipeline.preferences.demonstrated import Demonstrations
 from dpo_pipeline.preferences.identifiers import to_hex
 from dpo_pipeline.preferences.normalize import prompt_keys
 from dpo_pipeline.preferences.pinned import GoldenSet
 from dpo_pipeline.preferences.settings import PreferenceSettings
 from dpo_pipeline.preferences.split import HELD_OUT, QUARANTINED, TRAIN, draws_of, split_prompts
+from dpo_pipeline.preferences.under_keys import UnderKeys
 from dpo_pipeline.sft.held_out import HeldOutPrompts
 from dpo_pipeline.sft.learned import Lesson
 from dpo_pipeline.sft.settings import SftSettings
@@ -242,13 +242,12 @@ def three_drops(world):
 
 def test_drops_built_one_by_one_search_nothing_again_and_give_the_same_bytes(world, monkeypatch):
     drops, known, searched = three_drops(world), [], []
-    near = Demonstrations._near
-    monkeypatch.setattr(
-        Demonstrations, "_near", lambda self, one, other: searched.append(len(one)) or near(self, one, other)
-    )
+    near = UnderKeys.near
+    monkeypatch.setattr(UnderKeys, "near", lambda self, one, other: searched.append(len(one)) or near(self, one, other))
     for last in (1, 2, 3):
         step, _ = world.build(*drops[:last], settings=SETTINGS, known=known)
         known = [step]
+    assert any(searched)
     searched.clear()
     again, _ = world.build(*drops, settings=SETTINGS, known=known)
     assert searched == []
